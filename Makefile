@@ -1,0 +1,108 @@
+# One build file for drover. `make help` lists what it can do.
+#
+# Every .c below the source folders goes into one archive; programs and tests link against it. Tests in tests/unit are
+# one cmocka program per file. VARIANT builds (asan, fuzz) keep their objects apart.
+
+CC       ?= cc
+VARIANT  ?= release
+BUILD    := build$(if $(filter-out release,$(VARIANT)),/$(VARIANT))
+PREFIX   ?= /usr/local
+
+PKGS     := libzmq lmdb yaml-0.1 jansson libxxhash libzstd
+PKG_CF   := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LD   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -lm
+
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Werror
+CFLAGS   ?= -O2 -g
+FLAGS_release :=
+FLAGS_asan    := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
+FLAGS_fuzz    := -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -O1
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -ffp-contract=off $(FLAGS_$(VARIANT)) $(PKG_CF) -MMD -MP
+
+# The embedded model's kernels need AVX2 and explicit FMA; nothing else does.
+$(BUILD)/obj/worker/tinylm.o: ALL_CFLAGS += -O3 -mavx2 -mfma
+
+DIRS     := common common/io broker/core broker/policy broker worker verifier cli
+SOURCES  := $(filter-out cli/main.c,$(foreach d,$(DIRS),$(wildcard $(d)/*.c)))
+OBJECTS  := $(SOURCES:%.c=$(BUILD)/obj/%.o)
+LIB      := $(BUILD)/libdrover.a
+UNITS    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+TOOLS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/sim/sim.c tests/bench/*.c))
+FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
+HEADERS  := $(foreach d,$(DIRS) tests/sim tests/unit tests/fuzz,$(wildcard $(d)/*.h $(d)/*.def))
+
+.DEFAULT_GOAL := all
+.PHONY: all deps demo check check-asan lint fmt bench fuzz soak install clean help FORCE
+
+all: deps $(BUILD)/drover                      ## build build/drover
+
+deps:                                          ## install what the build needs (Debian packages)
+	@scripts/deps
+
+$(BUILD)/drover: $(BUILD)/obj/cli/main.o $(LIB)
+	$(CC) $(ALL_CFLAGS) $^ -o $@ $(PKG_LD)
+
+$(LIB): $(OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/obj/%.o: %.c | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(BUILD)/tests/%: tests/unit/%.c $(LIB) | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ -lcmocka $(PKG_LD)
+
+$(BUILD)/tests/%: tests/%.c $(LIB) | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ $(PKG_LD)
+
+# A fuzz target linked with a plain main that feeds it the seed corpus: what `make check` runs.
+$(BUILD)/tests/replay_%: tests/fuzz/%.c tests/fuzz/replay.c $(LIB) | deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $< tests/fuzz/replay.c $(LIB) -o $@ $(PKG_LD)
+
+demo: all                                      ## the demo sweep: nine strategies on a tiny language model
+	scripts/demo
+
+tests-built: all $(UNITS) $(TOOLS) $(REPLAYS)
+
+check: tests-built                             ## every test; ends with "N passed, N failed"
+	@BUILD=$(BUILD) scripts/run-tests
+
+check-asan:                                    ## unit tests, simulation and fuzz corpora under ASan and UBSan
+	@$(MAKE) --no-print-directory VARIANT=asan tests-built
+	@BUILD=build/asan scripts/run-tests unit sim fuzz
+
+lint: deps                                     ## include rule, purity of the core, formatting, static analysis
+	@BUILD=$(BUILD) scripts/lint
+
+fmt: deps                                      ## format every source file
+	@clang-format -i $(foreach d,$(DIRS) tests/unit tests/sim tests/fuzz tests/bench,$(wildcard $(d)/*.c $(d)/*.h))
+
+bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle
+	@BUILD=$(BUILD) scripts/bench
+
+fuzz:                                          ## libFuzzer on every decoder (SECONDS_EACH=60)
+	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang build/fuzz/libdrover.a
+	@scripts/fuzz
+
+soak: tests-built                              ## 10,000 kill -9 cycles and long simulations
+	@BUILD=$(BUILD) scripts/soak
+
+install: all                                   ## install under PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/drover/models $(DESTDIR)$(PREFIX)/share/drover/demo
+	install -m 755 $(BUILD)/drover $(DESTDIR)$(PREFIX)/bin/drover
+	install -m 644 models/tiny.tlm $(DESTDIR)$(PREFIX)/share/drover/models/
+	install -m 644 demo/* $(DESTDIR)$(PREFIX)/share/drover/demo/
+	install -m 644 cluster.conf $(DESTDIR)$(PREFIX)/share/drover/cluster.conf
+
+clean:                                         ## remove everything built
+	rm -rf build
+
+help:                                          ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+-include $(OBJECTS:.o=.d)

@@ -1,0 +1,164 @@
+/* policy.h - the four tables of policies and what they see.
+ *
+ * A policy is stateless: it reads a view of one (arm, prompt) and says what it wants; the core checks that against the
+ * ledger and turns it into facts and tasks. Views carry statistics of the *delivered prefix*: rollouts in order of
+ * their ordinals, each with the verdict that the arm needs. So a decision is the same on any number of workers.
+ * Policies may use libm (their decisions are remembered as facts), never a clock, an address or global state. */
+#ifndef DROVER_POLICY_H
+#define DROVER_POLICY_H
+
+#include "common/buf.h"
+#include "common/options.h"
+#include "common/rollout.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NO_ORDINAL UINT32_MAX
+
+/* What a policy may need from generator or verifier; an arm that lacks one is refused at submit. */
+enum policy_needs {
+    NEED_ANSWER = 1,   /* the model has an answer extractor        */
+    NEED_VERIFIER = 2, /* the arm names a verifier                 */
+    NEED_LOGPROB = 4,  /* FEATURE_LP_MEAN                          */
+    NEED_STEPS = 8,    /* the backend can continue a path stepwise */
+};
+
+/* One delivered rollout, as folded into the statistics. */
+struct item {
+    uint32_t ordinal;  /* position in the delivered order */
+    uint64_t class;    /* hash of the canonical answer; 0: no answer, no vote */
+    bool failed;       /* failed for good: keeps its place, nothing else */
+    bool scored;       /* the arm's verdict is known (not UNKNOWN) */
+    bool passed;       /* outcome of that verdict */
+    double score;      /* its score, if scored */
+    bool has_lp;
+    double lp_mean;    /* FEATURE_LP_MEAN, if has_lp */
+    uint32_t tokens;   /* generated tokens */
+};
+
+struct class_stat {
+    uint64_t class;
+    uint32_t first;  /* ordinal that was the first of this class */
+    uint32_t count;
+    double weight;   /* sum of scores of its scored members */
+    double score_best;
+};
+
+/* Statistics of a delivered prefix, kept up to date by stats_fold. All sums run in ordinal order. */
+struct stats {
+    uint32_t delivered, failed, voters;       /* voters: delivered items with an answer */
+    uint32_t classes_len, classes_cap;
+    struct class_stat *classes;               /* by first ordinal */
+    uint32_t top, second;                     /* index of the two largest counts; ties: lowest first ordinal */
+    uint32_t top_weight;                      /* index of the largest weight; ties: lowest first ordinal */
+    uint32_t scored, passes;
+    uint32_t first_pass;                      /* ordinal, or NO_ORDINAL */
+    uint32_t best, best_lp;                   /* ordinal of the best score / lp_mean, lowest on ties, or NO_ORDINAL */
+    uint32_t first_answer;                    /* lowest ordinal that has an answer, or NO_ORDINAL */
+    double score_best, lp_best;
+    double score_sum, score_sumsq;
+    uint64_t tokens;
+};
+
+void stats_init(struct stats *stats);
+void stats_clear(struct stats *stats);
+void stats_fold(struct stats *stats, const struct item *item);
+void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cleared */
+
+/* What an allocator, stopper or selector sees of one (arm, prompt). */
+struct prompt_view {
+    uint32_t prompt;
+    uint32_t cap;       /* most rollouts the arm may use here: its n */
+    uint32_t opened;    /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
+    const struct stats *stats;
+    double cost;        /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
+    const double *options; /* values of this policy's own options, in the order of its rows */
+};
+
+struct allocator {
+    const char *name, *help;
+    uint32_t version, needs, min_n;
+    const struct option *options;
+    double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
+    bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
+};
+
+struct stopper {
+    const char *name, *help;
+    uint32_t version, needs, min_n;
+    const struct option *options;
+    bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
+    uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
+};
+
+struct ranking {
+    uint32_t winner; /* ordinal, or NO_ORDINAL: abstains */
+    double confidence; /* share, score or log-probability of the winner; 0 when it abstains */
+};
+
+struct selector {
+    const char *name, *help;
+    uint32_t version, needs, min_n;
+    const struct option *options;
+    bool covers; /* measures coverage: right when any rollout is, whatever the winner */
+    void (*select)(const struct prompt_view *view, struct ranking *out);
+};
+
+/* A node of a tree as a strategy sees it. Nodes are numbered densely in the order in which they were planned. */
+struct node_view {
+    uint32_t parent;    /* node, or NO_ORDINAL: the prompt itself */
+    uint32_t depth;     /* 1 for a child of the prompt */
+    enum finish finish; /* FINISH_STEP: may be continued; FINISH_FAILED: failed for good */
+    bool scored;
+    double score;       /* of the arm's verifier, of the path up to and including this node */
+};
+
+/* What a strategy sees when every planned node of one tree is settled (that is its only barrier). */
+struct tree_view {
+    uint32_t prompt, tree, trees; /* tree = 0..trees-1 */
+    uint32_t n;                   /* the arm's N, all trees together */
+    uint32_t nodes_len;
+    const struct node_view *nodes;
+    const void *record;           /* record_size bytes; zeroed before the first plan */
+    uint64_t seed;                /* of this (arm, prompt, tree): draw with rng_u64(seed, RNG_RESAMPLE, ...) */
+    const double *options;
+};
+
+/* What a strategy wants next. Exactly one of spawn (then it is asked again when these are settled) and finish. */
+struct plan {
+    uint32_t *parents;  uint32_t parents_len;  /* spawn one child of each (NO_ORDINAL: of the prompt) */
+    uint32_t *finals;   uint32_t finals_len;   /* finish: the tree's rollouts, as end nodes, repeats allowed */
+    void *record;                              /* new record (record_size bytes), always filled by plan */
+    uint32_t cap;                              /* room in parents and finals */
+};
+
+struct strategy {
+    const char *name, *help;
+    uint32_t version, needs, min_n;
+    const struct option *options;
+    /* NULL for independent sampling: rollouts come from the shared pool. */
+    uint32_t (*trees)(uint32_t n, const double *options);       /* independent trees for this n; 0: n unusable */
+    size_t (*record_size)(uint32_t n, const double *options);   /* bytes per tree */
+    void (*plan)(const struct tree_view *view, struct plan *plan);
+};
+
+extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
+extern const struct allocator allocate_uniform, allocate_elimination;
+extern const struct stopper stop_none, stop_beta;
+extern const struct selector select_majority, select_weighted, select_best, select_best_logprob,
+    select_first_pass;
+
+/* The tables, NULL at the end (policies.c). Positions are not stored; names and versions are. */
+extern const struct strategy *const strategies[];
+extern const struct allocator *const allocators[];
+extern const struct stopper *const stoppers[];
+extern const struct selector *const selectors[];
+
+const struct strategy *strategy_find(const char *name);
+const struct allocator *allocator_find(const char *name);
+const struct stopper *stopper_find(const char *name);
+const struct selector *selector_find(const char *name);
+
+#endif

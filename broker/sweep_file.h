@@ -1,0 +1,108 @@
+/* sweep_file.h - a sweep file (YAML) and its prompts (JSONL) as checked plain records.
+ *
+ * Everything a person may get wrong is found here, before anything starts: unknown keys (with the nearest valid one),
+ * wrong types, ranges, references to models or verifiers that do not exist, policies that lack what they need. */
+#ifndef DROVER_SWEEP_FILE_H
+#define DROVER_SWEEP_FILE_H
+
+#include "broker/policy/policy.h"
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A cap on each unit; 0 means no cap. Money in millionths of the price unit. */
+struct budget {
+    uint64_t rollouts, tokens, slot_ms, cost_micro;
+    uint64_t deadline_s; /* wall-clock seconds after the start of the sweep; 0 none */
+    bool accepted;       /* `count: accepted`: only kept rollouts count; false: everything burned does */
+};
+
+struct sweep_model {
+    char name[65];
+    char *backend;            /* row of backend_kinds */
+    char *spec;               /* canonical JSON (sorted keys): name, backend, path, url, template, system, temperature,
+                               * top_p, min_p, stop, step (separator), max_tokens, answer{kind,pattern,...}, options{} */
+    uint32_t max_tokens;      /* of one rollout, or of one step of a tree */
+    uint32_t template_tokens; /* tokens that the template adds at most */
+    uint32_t timeout_ms;      /* of one task */
+    uint32_t slots;           /* jobs that one worker runs at a time; 0: the backend's default */
+    uint64_t price_in_micro, price_out_micro; /* per million tokens, in millionths of the price unit */
+    bool has_answer;          /* an extractor other than none */
+};
+
+struct sweep_verifier {
+    char name[65];
+    char *kind;         /* row of verifier_kinds */
+    char *spec;         /* canonical JSON: name, kind, options{}, inner{} (nested specs by name) */
+    uint32_t timeout_ms;
+    uint64_t price_micro; /* per verdict, in millionths */
+};
+
+struct policy_choice_strategy { const struct strategy *policy; double options[POLICY_OPTIONS_MAX]; };
+struct policy_choice_allocator { const struct allocator *policy; double options[POLICY_OPTIONS_MAX]; };
+struct policy_choice_stopper { const struct stopper *policy; double options[POLICY_OPTIONS_MAX]; };
+struct policy_choice_selector { const struct selector *policy; double options[POLICY_OPTIONS_MAX]; };
+
+/* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name. */
+struct sweep_arm {
+    char name[65];
+    uint32_t model;        /* index */
+    uint32_t verifier;     /* index, or UINT32_MAX */
+    uint32_t n;            /* rollouts per prompt at most */
+    struct policy_choice_strategy strategy;
+    struct policy_choice_allocator allocate;
+    struct policy_choice_stopper stop;
+    struct policy_choice_selector select;
+    bool strict;           /* order: strict */
+    uint32_t lookahead;    /* grants that may be unfolded, order: strict */
+    struct budget budget;  /* of this arm; counts what it is charged */
+    uint32_t *report_at;   /* where sampling arms are evaluated, ascending; NULL: powers of two up to n, and n */
+    uint32_t report_at_len;
+    uint32_t line;         /* of the sweep file, for messages */
+};
+
+struct sweep_spec {
+    char name[65];
+    uint64_t seed;
+    char *prompts_path;    /* as written; relative to the sweep file's folder */
+    char *group_by;        /* key of meta, or NULL */
+    uint32_t truth;        /* index of a verifier, or UINT32_MAX */
+    struct budget budget;
+    struct sweep_model *models;       uint32_t models_len;
+    struct sweep_verifier *verifiers; uint32_t verifiers_len;
+    struct sweep_arm *arms;           uint32_t arms_len;
+};
+
+/* text: the file's bytes; file: its name for messages. overrides: "key=value" with dotted paths such as
+ * "arms.NAME.n=8" or "budget.tokens=1000000", later ones win. Fills error as "FILE:LINE:COLUMN: sentence". */
+int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides,
+                     size_t overrides_len, struct sweep_spec *spec, struct error *error);
+void sweep_spec_clear(struct sweep_spec *spec);
+
+struct prompt {
+    struct slice record;   /* the line's bytes, within the file's text */
+    char *id;
+    char *group;           /* value of meta[group_by], or NULL */
+    uint32_t bytes;        /* of the prompt text or of all messages together: bounds its tokens */
+};
+
+struct prompt_set {
+    struct prompt *prompts;
+    uint32_t len;
+    char *text;            /* owns all records */
+    size_t text_len;
+    uint64_t digest;       /* xxh3 over the records, in order */
+};
+
+/* Takes over *text (malloc'ed), also on failure. Each line is one JSON object with a unique `id` (text or whole
+ * number; default: the line number), `prompt` (text) or `messages` (list), optional `answer`, `meta`. Blank lines are
+ * skipped. Fills error as "FILE:LINE: sentence". */
+int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by,
+                     struct prompt_set *set, struct error *error);
+void prompt_set_clear(struct prompt_set *set);
+
+/* Whole file into malloc'ed memory (NUL-terminated). Refuses folders, FIFOs, devices and more than max bytes. */
+int file_read(const char *path, size_t max, char **text, size_t *len, struct error *error);
+
+#endif

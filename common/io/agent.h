@@ -1,0 +1,56 @@
+/* agent.h - what a worker and a verifier have in common: one socket thread, many slots, an outbox until ACK.
+ *
+ * Worker and verifier are this agent around different tables of engines. An engine turns jobs into results; it runs
+ * on a compute thread, never touches a socket, and may batch: `advance` gets every job that one thread holds and
+ * moves each a little (one token, one poll), marking those that are finished. */
+#ifndef DROVER_AGENT_H
+#define DROVER_AGENT_H
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/rollout.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED };
+
+/* One leased task while an agent holds it. The agent fills the input, the engine the output. */
+struct job {
+    /* input: constant while the job runs */
+    uint64_t lease;
+    struct slice spec;       /* JSON of the model or verifier, as in SPEC messages                       */
+    struct slice record;     /* the prompt's JSON record: id, prompt or messages, answer, meta            */
+    struct slice text;       /* generate: path root..parent to continue ("" at the root); verify: the text */
+    struct slice answer;     /* verify: the extracted answer of the text                                  */
+    uint64_t seed;           /* of this rollout, node, or verdict                                         */
+    uint32_t prompt;         /* index of the prompt in its set                                            */
+    uint32_t ordinal;        /* ordinal of the rollout in its pool, or id of the node in its tree         */
+    uint32_t tokens_max;     /* generate at most so many tokens; finish = length when reached             */
+    uint32_t timeout_ms;     /* of this attempt                                                           */
+    bool step;               /* stop after the step separator (kept in the text) as well as at the end    */
+    bool finished;           /* verify: the text is a finished rollout, not a prefix                      */
+
+    /* output */
+    enum job_state state;
+    struct buf out;          /* generate: the new text only                                               */
+    struct buf found;        /* generate: the answer, when the engine itself knows it (replay); else empty */
+    struct result result;    /* generate                                                                  */
+    struct verdict verdict;  /* verify                                                                    */
+    struct error error;      /* JOB_FAILED: why, in one sentence                                          */
+    void *engine_data;       /* the engine's, freed by it before it sets DONE or FAILED, or in cancel     */
+};
+
+struct engine {
+    const char *name, *help;
+    uint32_t batch; /* most jobs that one `advance` takes */
+    /* spec: JSON object text. Anything that needs files, children or memory is set up here. */
+    int (*open)(struct slice spec, void **state, struct error *error);
+    /* Moves jobs[0..len) forward; returns in how many ms it wants to be called again (0: at once). May block for
+     * tens of ms when all it does is compute. Errors of one job go into that job only. */
+    int64_t (*advance)(void *state, struct job **jobs, size_t len, int64_t now_ms);
+    void (*cancel)(void *state, struct job *job); /* forget it; may be NULL when engine_data is never used */
+    void (*close)(void **state);
+};
+
+#endif

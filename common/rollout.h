@@ -1,0 +1,73 @@
+/* rollout.h - plain records that generators and verifiers produce, and everything else reads. */
+#ifndef DROVER_ROLLOUT_H
+#define DROVER_ROLLOUT_H
+
+#include <stdint.h>
+
+/* Why a generated segment ended. Numbers are stored: never reuse one. */
+#define FINISH_TABLE(X)                                                                            \
+    X(FINISH_STOP, 0, "stop")       /* the model ended it, or a stop sequence did */               \
+    X(FINISH_LENGTH, 1, "length")   /* token cap or context reached: the text is truncated */      \
+    X(FINISH_STEP, 2, "step")       /* the step separator was reached: the path goes on */         \
+    X(FINISH_TIMEOUT, 3, "timeout") /* the task's time was up */                                   \
+    X(FINISH_FAILED, 4, "failed")   /* failed for good: keeps its place, has no answer */          \
+    X(FINISH_EXHAUSTED, 5, "exhausted") /* a recorded pool holds no such rollout */
+
+enum finish {
+#define X(name, value, text) name = (value),
+    FINISH_TABLE(X)
+#undef X
+};
+
+/* Scalars that a generator reduces its log-probabilities to (ALGORITHMS: features, not log-probabilities, travel).
+ * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */
+#define FEATURE_TABLE(X)                                                                           \
+    X(FEATURE_LP_SUM, 0, "lp_sum", "sum of the tokens' log-probabilities")                         \
+    X(FEATURE_LP_MEAN, 1, "lp_mean", "mean log-probability of a token")                            \
+    X(FEATURE_NLL_VAR, 2, "nll_var", "variance of the tokens' negative log-probability")           \
+    X(FEATURE_LP_MIN, 3, "lp_min", "smallest log-probability of a token")                          \
+    X(FEATURE_ENT_MEAN, 4, "ent_mean", "mean entropy of the token distribution")                   \
+    X(FEATURE_ENT_TAIL, 5, "ent_tail", "mean entropy over the last 16 tokens")                     \
+    X(FEATURE_REWARD, 6, "reward", "reward recorded with the rollout")                             \
+    X(FEATURE_CORRECT, 7, "correct", "correctness recorded with the rollout, 0 or 1")
+
+enum feature {
+#define X(name, value, text, help) name = (value),
+    FEATURE_TABLE(X)
+#undef X
+    FEATURES
+};
+
+struct features {
+    uint32_t have; /* bit (1 << enum feature) */
+    double v[FEATURES];
+};
+
+/* What one generate task produced, apart from its text. */
+struct result {
+    enum finish finish;
+    uint32_t tokens_in;     /* tokens of prompt (and path, when re-read) */
+    uint32_t tokens_out;    /* tokens generated, the end token included */
+    uint32_t tokens_reread; /* path tokens evaluated again because no prefix was warm */
+    uint32_t latency_ms;
+    struct features features;
+};
+
+/* A verifier's outcome. UNKNOWN is settled but neither right nor wrong: it is never counted as wrong. */
+#define OUTCOME_TABLE(X)                                                                           \
+    X(OUTCOME_FAIL, 0, "fail")                                                                     \
+    X(OUTCOME_PASS, 1, "pass")                                                                     \
+    X(OUTCOME_UNKNOWN, 2, "unknown")
+
+enum outcome {
+#define X(name, value, text) name = (value),
+    OUTCOME_TABLE(X)
+#undef X
+};
+
+struct verdict {
+    enum outcome outcome;
+    double score; /* in [0, 1] for checks; any finite number for reward models; 0 when unknown */
+};
+
+#endif

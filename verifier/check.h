@@ -1,0 +1,48 @@
+/* check.h - the table of verifiers: synchronous checks of one text against one prompt record.
+ *
+ * A verifier's spec is a JSON object {"name": S, "kind": S, "options": {...}, "inner": {NAME: SPEC, ...}}: options as
+ * in the sweep file, inner the specs of the verifiers that the options refer to by name. */
+#ifndef DROVER_CHECK_H
+#define DROVER_CHECK_H
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/io/agent.h"
+#include "common/rollout.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct check_input {
+    struct slice record; /* the prompt's JSON record */
+    struct slice text;   /* what was generated, from the root */
+    struct slice answer; /* extracted answer; empty when there is none */
+    bool finished;       /* a whole rollout; false: a prefix of steps */
+    uint64_t seed;       /* depends on (verifier seed, key) only */
+    uint32_t timeout_ms;
+};
+
+/* state is one per compute thread. run fills verdict; a negative return is a task failure (the verifier itself broke:
+ * error says how) and not a verdict. */
+struct check {
+    const char *name, *help;
+    int (*open)(struct slice spec, void **state, struct error *error);
+    int (*run)(void *state, const struct check_input *input, struct verdict *verdict,
+               struct error *error);
+    void (*close)(void **state);
+};
+
+extern const struct check check_exact, check_numeric, check_countdown, check_chain,
+    check_oracle_step, check_noisy, check_switch, check_exec;
+
+/* All checks, NULL at the end. */
+extern const struct check *const checks[];
+
+/* Opens the check that spec names, nested ones included (nesting at most 4 deep). On success *check and *state are
+ * set. ERR_SYNTAX, ERR_NOT_FOUND (no such kind), ERR_RANGE, ERR_LIMIT. */
+int check_open(struct slice spec, const struct check **check, void **state, struct error *error);
+
+/* The one engine of a verifier process: runs any check, many specs at once. */
+extern const struct engine engine_check;
+
+#endif
