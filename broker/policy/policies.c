@@ -1,0 +1,62 @@
+/* policies.c - the four tables of policies and how a sweep file's names find them.
+ *
+ * Adding a policy touches its own file, its line here, and a test. Positions are never stored. */
+#include "broker/policy/policy.h"
+
+#include <string.h>
+
+const struct strategy *const strategies[] = {
+    &strategy_sample,
+    &strategy_dvts,
+    &strategy_particles,
+    NULL,
+};
+
+const struct allocator *const allocators[] = {
+    &allocate_uniform,
+    &allocate_elimination,
+    NULL,
+};
+
+const struct stopper *const stoppers[] = {
+    &stop_none,
+    &stop_beta,
+    NULL,
+};
+
+const struct selector *const selectors[] = {
+    &select_majority,     &select_weighted,   &select_best,
+    &select_best_logprob, &select_first_pass, NULL,
+};
+
+const struct strategy *strategy_find(const char *name)
+{
+    for (size_t i = 0; strategies[i]; i++)
+        if (strcmp(strategies[i]->name, name) == 0)
+            return strategies[i];
+    return NULL;
+}
+
+const struct allocator *allocator_find(const char *name)
+{
+    for (size_t i = 0; allocators[i]; i++)
+        if (strcmp(allocators[i]->name, name) == 0)
+            return allocators[i];
+    return NULL;
+}
+
+const struct stopper *stopper_find(const char *name)
+{
+    for (size_t i = 0; stoppers[i]; i++)
+        if (strcmp(stoppers[i]->name, name) == 0)
+            return stoppers[i];
+    return NULL;
+}
+
+const struct selector *selector_find(const char *name)
+{
+    for (size_t i = 0; selectors[i]; i++)
+        if (strcmp(selectors[i]->name, name) == 0)
+            return selectors[i];
+    return NULL;
+}
