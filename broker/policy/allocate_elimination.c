@@ -1,9 +1,10 @@
-/* allocate_elimination.c - sample the prompts that are not solved yet; drop a prompt once its best score is good.
+/* allocate_elimination.c - sample the prompts that are not solved yet; drop a prompt once its best
+ * score is good.
  *
- * "Strategic scaling of test-time compute: a bandit learning approach" (elimination with exploration rules). A
- * prompt leaves when some rollout reached gamma. Rollouts in flight count as samples that failed, so that a
- * prompt is not flooded while its results travel. The gain of an unsolved prompt is never 0: every rule only
- * orders prompts, it gives none up. */
+ * "Strategic scaling of test-time compute: a bandit learning approach" (elimination with
+ * exploration rules). A prompt leaves when some rollout reached gamma. Rollouts in flight count as
+ * samples that failed, so that a prompt is not flooded while its results travel. The gain of an
+ * unsolved prompt is never 0: every rule only orders prompts, it gives none up. */
 #include "broker/policy/policy.h"
 #include "common/limits.h"
 
@@ -59,8 +60,9 @@ static double mean_score(const struct prompt_view *view)
     return view->opened ? view->stats->score_sum / view->opened : 0;
 }
 
-/* UCB: mean + sqrt(c ln t / n). The view does not hold the total t, so the prompt's own horizon (its cap) stands
- * for it, as in fixed-horizon UCB: the order of two prompts with equal caps then rests on mean and n alone. */
+/* UCB: mean + sqrt(c ln t / n). The view does not hold the total t, so the prompt's own horizon
+ * (its cap) stands for it, as in fixed-horizon UCB: the order of two prompts with equal caps then
+ * rests on mean and n alone. */
 static double ucb_gain(const struct prompt_view *view)
 {
     double n = view->opened ? view->opened : 1;
@@ -73,8 +75,9 @@ static double gap_gain(const struct prompt_view *view)
     return GAP_EPS / (GAP_EPS + fabs(view->options[OPT_GAMMA] - mean_score(view)));
 }
 
-/* ENTROPY: entropy of the answer classes over its largest possible value, ln(voters). Hopeless prompts repeat
- * themselves. Samples without an answer, and those in flight, bring no diversity: they scale it down. */
+/* ENTROPY: entropy of the answer classes over its largest possible value, ln(voters). Hopeless
+ * prompts repeat themselves. Samples without an answer, and those in flight, bring no diversity:
+ * they scale it down. */
 static double entropy_gain(const struct prompt_view *view)
 {
     const struct stats *stats = view->stats;

@@ -1,7 +1,8 @@
-/* allocate_uniform.c - every prompt gets its cap: the baseline that every saving is measured against.
+/* allocate_uniform.c - every prompt gets its cap: the baseline that every saving is measured
+ * against.
  *
- * The gain is the same for all prompts that are not full; the core breaks ties by prompt number, so prompts are
- * finished one after the other. */
+ * The gain is the same for all prompts that are not full; the core breaks ties by prompt number, so
+ * prompts are finished one after the other. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};

@@ -17,8 +17,8 @@ static const uint32_t half_table[HALF_TABLE_LEN] = {
 
 #define SCALE_STEP 512
 
-/* 2^-n * sum of C(n, i) over i = 0..b, for b <= n / 2. Terms and sum are whole numbers until they outgrow the
- * mantissa, then both are scaled by the same power of two. */
+/* 2^-n * sum of C(n, i) over i = 0..b, for b <= n / 2. Terms and sum are whole numbers until they
+ * outgrow the mantissa, then both are scaled by the same power of two. */
 static long double binomial_lower(uint32_t n, uint32_t b)
 {
     const long double limit = ldexpl(1, SCALE_STEP);
@@ -140,7 +140,8 @@ double best_of_k(struct scored_rollout *rollouts, size_t n, size_t k)
     assert(k >= 1);
     assert(k <= n);
     qsort(rollouts, n, sizeof(*rollouts), by_score_falling);
-    double chance = (double)k / (double)n; /* that rank i is the best drawn: C(n-1-i, k-1) / C(n, k) */
+    double chance =
+        (double)k / (double)n; /* that rank i is the best drawn: C(n-1-i, k-1) / C(n, k) */
     double total = 0, right = 0;
     size_t end = 0;
     for (size_t i = 0; i + k <= n; i++) {

@@ -1,6 +1,7 @@
 /* particles.h - the record that particle filtering keeps between two steps, for tests and reports.
  *
- * One flat block: this head, then n carried log-weights, n last scores, n end nodes, in slot order. */
+ * One flat block: this head, then n carried log-weights, n last scores, n end nodes, in slot order.
+ */
 #ifndef DROVER_PARTICLES_H
 #define DROVER_PARTICLES_H
 
@@ -10,7 +11,7 @@
 struct particles_head {
     uint32_t steps;     /* steps whose scores are folded in */
     uint32_t resampled; /* how many of them ended in resampling */
-    double log_z;       /* log of the estimated normalising constant: product of mean weights so far */
+    double log_z; /* log of the estimated normalising constant: product of mean weights so far */
 };
 
 struct particles {

@@ -1,7 +1,7 @@
 /* select_best.c - best of N: the rollout with the highest score.
  *
- * Cobbe et al. 2021, "Training verifiers to solve math word problems", section 4. Without any score it is the
- * majority vote. */
+ * Cobbe et al. 2021, "Training verifiers to solve math word problems", section 4. Without any score
+ * it is the majority vote. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};

@@ -1,7 +1,7 @@
 /* select_best_logprob.c - the rollout with the highest mean log-probability of a token.
  *
- * Chen et al. 2021, "Evaluating large language models trained on code", section 3.3: ranking by the mean, not the
- * sum, does not favour short rollouts. Abstains when no rollout carries it. */
+ * Chen et al. 2021, "Evaluating large language models trained on code", section 3.3: ranking by the
+ * mean, not the sum, does not favour short rollouts. Abstains when no rollout carries it. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};

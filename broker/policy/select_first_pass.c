@@ -1,7 +1,7 @@
 /* select_first_pass.c - the first rollout that its verifier passed: coverage, pass@k.
  *
- * Brown et al. 2024, "Large language monkeys", section 2: a problem is covered when any sample is right. When none
- * passed, the majority's choice is named, with confidence 0. */
+ * Brown et al. 2024, "Large language monkeys", section 2: a problem is covered when any sample is
+ * right. When none passed, the majority's choice is named, with confidence 0. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};
@@ -20,7 +20,8 @@ static void first_pass_select(const struct prompt_view *view, struct ranking *ou
 
 const struct selector select_first_pass = {
     .name = "first-pass",
-    .help = "the first rollout that the verifier passed; counts a prompt as right when any rollout is",
+    .help =
+        "the first rollout that the verifier passed; counts a prompt as right when any rollout is",
     .version = 1,
     .needs = NEED_VERIFIER,
     .min_n = 1,

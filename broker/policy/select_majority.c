@@ -1,7 +1,8 @@
 /* select_majority.c - the answer that most rollouts gave.
  *
- * Wang et al. 2023, "Self-consistency improves chain of thought reasoning", section 2. The class seen first wins
- * a tie; a rollout without an answer has no vote, and when nobody answered the selector abstains. */
+ * Wang et al. 2023, "Self-consistency improves chain of thought reasoning", section 2. The class
+ * seen first wins a tie; a rollout without an answer has no vote, and when nobody answered the
+ * selector abstains. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};

@@ -1,7 +1,8 @@
 /* select_weighted.c - the answer with the largest sum of scores.
  *
- * Best-of-N weighted: Li et al. 2023, "Making language models better reasoners with step-aware verifier",
- * section 3.2; Snell et al. 2024, section 5.1. Without any score it is the majority vote. */
+ * Best-of-N weighted: Li et al. 2023, "Making language models better reasoners with step-aware
+ * verifier", section 3.2; Snell et al. 2024, section 5.1. Without any score it is the majority
+ * vote. */
 #include "broker/policy/policy.h"
 
 static const struct option options[] = {{.name = NULL}};

@@ -1,7 +1,8 @@
 /* stats.c - statistics of a delivered prefix, one rollout at a time.
  *
- * Everything a policy asks for is kept as a number or an index, so that a decision costs O(1). Only looking up a
- * class scans, and so does a top weight that shrank. Sums run in ordinal order: replay gives the same bits. */
+ * Everything a policy asks for is kept as a number or an index, so that a decision costs O(1). Only
+ * looking up a class scans, and so does a top weight that shrank. Sums run in ordinal order: replay
+ * gives the same bits. */
 #include "broker/policy/policy.h"
 
 #include <math.h>

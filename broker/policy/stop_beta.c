@@ -1,7 +1,7 @@
 /* stop_beta.c - stop when the leading answer class very likely stays ahead of the second.
  *
- * Aggarwal et al. 2023, "Let's sample step by step: adaptive-consistency", the Beta criterion: with a >= b the
- * two largest counts, stop when P(Beta(a + 1, b + 1) > 1/2) >= threshold. */
+ * Aggarwal et al. 2023, "Let's sample step by step: adaptive-consistency", the Beta criterion: with
+ * a >= b the two largest counts, stop when P(Beta(a + 1, b + 1) > 1/2) >= threshold. */
 #include "broker/policy/kernel.h"
 #include "broker/policy/policy.h"
 #include "common/limits.h"

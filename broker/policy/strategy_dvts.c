@@ -1,8 +1,9 @@
 /* strategy_dvts.c - diverse verifier tree search: N/M independent trees, each greedy.
  *
- * Beeching et al. 2024, "Scaling test-time compute with open models" (the released code's form). One level of
- * one tree is M candidates; the best by score is continued. Trees share nothing, so the only barrier is M wide,
- * and the result cannot depend on the order in which trees make progress. */
+ * Beeching et al. 2024, "Scaling test-time compute with open models" (the released code's form).
+ * One level of one tree is M candidates; the best by score is continued. Trees share nothing, so
+ * the only barrier is M wide, and the result cannot depend on the order in which trees make
+ * progress. */
 #include "broker/policy/policy.h"
 #include "common/limits.h"
 

@@ -1,12 +1,13 @@
 /* strategy_particles.c - particle filtering over steps: one tree of n particles.
  *
- * Puri et al. 2025, "A probabilistic inference approach to inference-time scaling of LLMs using particle-based
- * Monte Carlo methods", algorithm 1: prior = the model, likelihood of "good so far" = the score r of the prefix.
- * Two departures, both with fewer duplicates: resampling is systematic, and it waits until the effective sample
- * size falls below ess * n, carrying log-weights until then. ess = 1 and resample = multinomial is the paper's form.
+ * Puri et al. 2025, "A probabilistic inference approach to inference-time scaling of LLMs using
+ * particle-based Monte Carlo methods", algorithm 1: prior = the model, likelihood of "good so far"
+ * = the score r of the prefix. Two departures, both with fewer duplicates: resampling is
+ * systematic, and it waits until the effective sample size falls below ess * n, carrying
+ * log-weights until then. ess = 1 and resample = multinomial is the paper's form.
  *
- * After the last step nothing is resampled: the rollouts are the n end nodes as they stand, and the record holds
- * their weights. */
+ * After the last step nothing is resampled: the rollouts are the n end nodes as they stand, and the
+ * record holds their weights. */
 #include "broker/policy/particles.h"
 #include "broker/policy/kernel.h"
 #include "broker/policy/policy.h"
@@ -24,13 +25,14 @@ enum { WEIGHT_ODDS, WEIGHT_RATIO, WEIGHT_R };
 enum { RESAMPLE_SYSTEMATIC, RESAMPLE_MULTINOMIAL };
 
 static const struct option options[] = {
-    [OPT_WEIGHT] = {.name = "weight",
-                    .type = OPTION_CHOICE,
-                    .min = 0,
-                    .max = 2,
-                    .fallback = WEIGHT_ODDS,
-                    .choices = "odds|ratio|r",
-                    .help = "weight of a step: r/(1-r), r over the previous r (for value models), or r"},
+    [OPT_WEIGHT] =
+        {.name = "weight",
+         .type = OPTION_CHOICE,
+         .min = 0,
+         .max = 2,
+         .fallback = WEIGHT_ODDS,
+         .choices = "odds|ratio|r",
+         .help = "weight of a step: r/(1-r), r over the previous r (for value models), or r"},
     [OPT_RESAMPLE] = {.name = "resample",
                       .type = OPTION_CHOICE,
                       .min = 0,
@@ -112,14 +114,15 @@ static double likelihood(const struct node_view *node)
     return fmin(fmax(node->score, SCORE_EPS), 1 - SCORE_EPS);
 }
 
-/* Log of what one step multiplies a weight by. A stopped particle competes on with its final score: its odds (or r)
- * count again at every step, as in the released code; a ratio has telescoped and stays as it is. */
-static double log_factor(const struct tree_view *view, bool stepped, double r, double before)
+/* Log of what one step multiplies a weight by. A stopped particle competes on with its final score:
+ * its odds (or r) count again at every step, as in the released code; its ratio is 1, as r stays.
+ */
+static double log_factor(const struct tree_view *view, double r, double before)
 {
     double tau = view->options[OPT_TAU];
     switch ((int)view->options[OPT_WEIGHT]) {
     case WEIGHT_RATIO:
-        return stepped ? log(r / before) / tau : 0;
+        return log(r / before) / tau;
     case WEIGHT_R:
         return log(r) / tau;
     }
@@ -134,13 +137,12 @@ static void fold_step(const struct tree_view *view, struct particles *p)
     uint32_t next = view->nodes_len - live;
     double before = log_sum_exp(p->log_weight, view->n);
     for (uint32_t i = 0; i < view->n; i++) {
-        bool stepped = is_live(view, p->node[i]);
         double r = p->score[i];
-        if (stepped) {
+        if (is_live(view, p->node[i])) {
             p->node[i] = next++;
             r = likelihood(&view->nodes[p->node[i]]);
         }
-        p->log_weight[i] += log_factor(view, stepped, r, p->score[i]);
+        p->log_weight[i] += log_factor(view, r, p->score[i]);
         p->score[i] = r;
     }
     p->head->steps++;
@@ -165,7 +167,8 @@ static void draw_counts(const struct tree_view *view, struct particles *p, uint3
     }
 }
 
-/* Every ancestor that survives keeps its slot; its further children fill the slots of those that died, in order. */
+/* Every ancestor that survives keeps its slot; its further children fill the slots of those that
+ * died, in order. */
 static void resample(const struct tree_view *view, struct particles *p, uint32_t *counts)
 {
     draw_counts(view, p, counts);
@@ -225,7 +228,8 @@ static void particles_plan(const struct tree_view *view, struct plan *plan)
 
 const struct strategy strategy_particles = {
     .name = "particles",
-    .help = "particle filtering: n paths grow step by step and are resampled by the verifier's score",
+    .help =
+        "particle filtering: n paths grow step by step and are resampled by the verifier's score",
     .version = 1,
     .needs = NEED_VERIFIER | NEED_STEPS,
     .min_n = 1,
