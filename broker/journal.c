@@ -43,9 +43,7 @@ struct journal {
     uint64_t next; /* writer only */
 };
 
-/* ---- errors
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- errors --- */
 
 static bool is_full(int rc)
 {
@@ -73,9 +71,7 @@ static int damaged(const struct journal *journal, uint64_t commit, const char *w
                      journal->path, commit, what);
 }
 
-/* ---- values
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- values --- */
 
 static MDB_val key_of(uint64_t *commit)
 {
@@ -152,9 +148,7 @@ static int last_key(MDB_txn *txn, MDB_dbi dbi, uint64_t *last)
     return rc;
 }
 
-/* ---- the folder
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the folder --- */
 
 static int sync_folder(const char *path)
 {
@@ -277,9 +271,7 @@ static int check_file(const struct journal *journal, struct error *error)
     return rc;
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- opening --- */
 
 static int env_create(struct journal *journal, uint64_t map_size)
 {
@@ -529,9 +521,7 @@ uint64_t journal_bytes(const struct journal *journal)
     return (uint64_t)st.st_size;
 }
 
-/* ---- appending
- * -------------------------------------------------------------------------------------------------
- */
+/* --- appending --- */
 
 static int append_once(struct journal *journal, struct slice facts, struct slice texts)
 {
@@ -606,9 +596,7 @@ int journal_append(struct journal *journal, struct slice facts, struct slice tex
     return 0;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- reading --- */
 
 struct entry {
     uint64_t commit, hash;

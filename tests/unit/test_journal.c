@@ -30,9 +30,7 @@
 static const struct journal_options writer = {.map_start = 1 << 20};
 static const struct journal_options reader = {.read_only = true};
 
-/* ---- helpers
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- helpers --- */
 
 struct place {
     char dir[64], data[96];
@@ -241,8 +239,7 @@ static void store_file(const char *path, const char *data, size_t len)
     close(fd);
 }
 
-/* ---- the plain life
- * -------------------------------------------------------------------------------------------- */
+/* --- the plain life --- */
 
 static void test_round_trip(void **state)
 {
@@ -369,8 +366,7 @@ static void test_map_grows(void **state)
     journal_close(&journal);
 }
 
-/* ---- two processes
- * --------------------------------------------------------------------------------------------- */
+/* --- two processes --- */
 
 static void test_second_writer(void **state)
 {
@@ -517,9 +513,7 @@ static void test_read_only_folder(void **state)
     assert_int_equal(chmod(place->dir, 0700), 0);
 }
 
-/* ---- damage
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- damage --- */
 
 static void test_truncation(void **state)
 {
@@ -647,8 +641,7 @@ static void test_damaged_value_is_named(void **state)
     buf_clear(&whole);
 }
 
-/* ---- foreign files
- * --------------------------------------------------------------------------------------------- */
+/* --- foreign files --- */
 
 static void test_foreign_files(void **state)
 {
@@ -734,8 +727,7 @@ static void test_network_filesystems(void **state)
     assert_null(network_filesystem(0x65735546)); /* FUSE */
 }
 
-/* ---- kills and full disks
- * -------------------------------------------------------------------------------------- */
+/* --- kills and full disks --- */
 
 enum { KILLS = 50 };
 
