@@ -80,6 +80,9 @@ int sweep_spec_parse(struct slice text, const char *file, const char *const *ove
                      size_t overrides_len, struct sweep_spec *spec, struct error *error);
 void sweep_spec_clear(struct sweep_spec *spec);
 
+/* Every key of a sweep file with its type, range, default and help. */
+void sweep_file_help(struct buf *out);
+
 struct prompt {
     struct slice record;   /* the line's bytes, within the file's text */
     char *id;

@@ -1,0 +1,251 @@
+/* sweep_arm.c - section `arms` of a sweep file; see sweep_file.h. */
+#include "broker/sweep_parts.h"
+#include "common/limits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ARM_NAME,
+    ARM_MODEL,
+    ARM_STRATEGY,
+    ARM_ALLOCATE,
+    ARM_STOP,
+    ARM_SELECT,
+    ARM_VERIFIER,
+    ARM_N,
+    ARM_REPORT_AT,
+    ARM_ORDER,
+    ARM_LOOKAHEAD,
+    ARM_BUDGET,
+    ARM_KEYS
+};
+
+const struct conf_key sweep_arm_keys[] = {
+    {.name = "name", .type = CONF_TEXT, .help = "name in reports"},
+    {.name = "model",
+     .type = CONF_TEXT,
+     .fallback = "",
+     .help = "name of a model; may be left out when there is only one"},
+    {.name = "strategy", .type = CONF_NODE, .fallback = "", .help = "default sample"},
+    {.name = "allocate", .type = CONF_NODE, .fallback = "", .help = "default uniform"},
+    {.name = "stop", .type = CONF_NODE, .fallback = "", .help = "default none"},
+    {.name = "select", .type = CONF_NODE, .fallback = "", .help = "default majority"},
+    {.name = "verifier", .type = CONF_TEXT, .fallback = "", .help = "name of a verifier"},
+    {.name = "n",
+     .type = CONF_INT,
+     .min = 1,
+     .max = LIMIT_N,
+     .fallback = "",
+     .unit = "rollouts per prompt",
+     .help = "cap; required unless report_at is given"},
+    {.name = "report_at",
+     .type = CONF_NODE,
+     .fallback = "",
+     .help = "ascending list of n at which the arm is evaluated; trees are grown for each"},
+    {.name = "order",
+     .type = CONF_CHOICE,
+     .fallback = "arrival",
+     .choices = "arrival|strict",
+     .help = "as the sweep's"},
+    {.name = "lookahead",
+     .type = CONF_INT,
+     .min = 1,
+     .max = LIMIT_LOOKAHEAD,
+     .fallback = "64",
+     .unit = "rollouts",
+     .help = "as the sweep's"},
+    {.name = "budget", .type = CONF_NODE, .fallback = "", .help = "caps of this arm alone"},
+    {0},
+};
+
+static const struct conf_key n_key = {
+    .name = "report_at", .type = CONF_INT, .min = 1, .max = LIMIT_N, .unit = "rollouts per prompt"};
+
+static struct sweep_arm *arm_push(struct sweep_spec *spec, const struct sweep_arm *arm)
+{
+    if ((spec->arms_len & (spec->arms_len - 1)) == 0) /* full at each power of two */
+        spec->arms = xrealloc(spec->arms,
+                              (spec->arms_len == 0 ? 1 : 2 * spec->arms_len) * sizeof *spec->arms);
+    spec->arms[spec->arms_len] = *arm;
+    return &spec->arms[spec->arms_len++];
+}
+
+/* report_at: one number or an ascending list; NULL and 0 when it is not given. */
+static int read_report_at(struct sweep_reader *reader, const struct conf_node *node,
+                          uint32_t **list, uint32_t *len)
+{
+    bool one = node != NULL && node->kind == CONF_KIND_SCALAR;
+    *list = NULL;
+    *len = 0;
+    if (node == NULL)
+        return 0;
+    if (!one && (node->kind != CONF_KIND_LIST || node->len == 0))
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
+                          "'report_at' must be a list of whole numbers");
+    if (node->len > LIMIT_ARMS)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
+                          "'report_at' has %u entries; at most %d are allowed", node->len,
+                          LIMIT_ARMS);
+    uint32_t count = one ? 1 : node->len;
+    const struct conf_node *item = one ? node : node->first;
+    *list = xalloc(count * sizeof **list);
+    for (; *len < count; (*len)++, item = item->next) {
+        struct conf_value value;
+        int rc = conf_read_value(&reader->conf, item, &n_key, &value, reader->error);
+        if (rc < 0)
+            return rc;
+        if (*len > 0 && value.whole <= (*list)[*len - 1])
+            return conf_error(&reader->conf, item->mark, reader->error, ERR_RANGE,
+                              "'report_at' must be ascending, but %u stands before %u",
+                              (*list)[*len - 1], (unsigned)value.whole);
+        (*list)[*len] = (uint32_t)value.whole;
+    }
+    return 0;
+}
+
+static int check_tree_n(struct sweep_reader *reader, struct conf_mark mark,
+                        const struct sweep_arm *arm)
+{
+    const struct strategy *strategy = arm->strategy.policy;
+    if (arm->n > LIMIT_TREE_N)
+        return conf_error(&reader->conf, mark, reader->error, ERR_LIMIT,
+                          "arm '%s': n = %u; '%s' grows trees of at most %d rollouts per prompt",
+                          arm->name, arm->n, strategy->name, LIMIT_TREE_N);
+    int rc = sweep_needs(reader, mark, arm);
+    if (rc == 0 && strategy->trees(arm->n, arm->strategy.options) == 0)
+        rc = conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                        "arm '%s': '%s' cannot divide n = %u as its options say; take another n",
+                        arm->name, strategy->name, arm->n);
+    return rc;
+}
+
+/* One arm per value: a tree for N = 4 is no part of a tree for N = 16. */
+static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS],
+                      const struct sweep_arm *pattern, const uint32_t *list, uint32_t len)
+{
+    const struct conf_node *node = len > 0 ? v[ARM_REPORT_AT].node : v[ARM_N].node;
+    const struct conf_node *item = node->kind == CONF_KIND_LIST ? node->first : node;
+    uint32_t count = len > 0 ? len : 1;
+    for (uint32_t i = 0; i < count; i++, item = item->next) {
+        struct sweep_arm arm = *pattern;
+        arm.n = len > 0 ? list[i] : pattern->n;
+        if (v[ARM_N].given && arm.n > v[ARM_N].whole)
+            return conf_error(&reader->conf, item->mark, reader->error, ERR_RANGE,
+                              "arm '%s': report_at %u is more than n = %u", arm.name, arm.n,
+                              (unsigned)v[ARM_N].whole);
+        int rc = check_tree_n(reader, item->mark, &arm);
+        if (rc < 0)
+            return rc;
+        arm_push(reader->spec, &arm);
+    }
+    return 0;
+}
+
+/* Samples of N = 4 are the first of N = 16: one arm. Takes *list. */
+static int push_samples(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS],
+                        const struct conf_node *node, struct sweep_arm *arm, uint32_t **list,
+                        uint32_t len)
+{
+    if (len > 0 && v[ARM_N].given && (*list)[len - 1] > arm->n)
+        return conf_error(&reader->conf, v[ARM_REPORT_AT].node->mark, reader->error, ERR_RANGE,
+                          "arm '%s': report_at %u is more than n = %u", arm->name, (*list)[len - 1],
+                          arm->n);
+    if (!v[ARM_N].given)
+        arm->n = (*list)[len - 1];
+    int rc = sweep_needs(reader, node->mark, arm);
+    if (rc < 0)
+        return rc;
+    arm->report_at = *list;
+    arm->report_at_len = len;
+    *list = NULL;
+    arm_push(reader->spec, arm);
+    return 0;
+}
+
+static int push_arm(struct sweep_reader *reader, const struct conf_node *node,
+                    const struct conf_value v[ARM_KEYS], struct sweep_arm *arm)
+{
+    uint32_t *list = NULL, len = 0;
+    int rc = read_report_at(reader, v[ARM_REPORT_AT].node, &list, &len);
+    if (rc < 0)
+        goto out;
+    if (len == 0 && !v[ARM_N].given) {
+        rc = conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
+                        "arm '%s' needs 'n' or 'report_at'", arm->name);
+        goto out;
+    }
+    arm->n = (uint32_t)v[ARM_N].whole;
+    if (arm->strategy.policy->trees != NULL)
+        rc = push_trees(reader, v, arm, list, len);
+    else
+        rc = push_samples(reader, v, node, arm, &list, len);
+    if (rc == 0 && reader->spec->arms_len > LIMIT_ARMS)
+        rc = conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
+                        "more than %d arms, one counted for each report_at of a tree", LIMIT_ARMS);
+out:
+    free(list);
+    return rc;
+}
+
+static int arm_references(struct sweep_reader *reader, const struct conf_node *node,
+                          const struct conf_value v[ARM_KEYS], struct sweep_arm *arm)
+{
+    arm->verifier = NO_INDEX;
+    int rc = sweep_name(reader, v[ARM_NAME].node, "arm", arm->name);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < reader->spec->arms_len; i++)
+        if (strcmp(reader->spec->arms[i].name, arm->name) == 0)
+            return conf_error(&reader->conf, v[ARM_NAME].node->mark, reader->error, ERR_CONFLICT,
+                              "two arms are named '%s', the other one on line %u; names must "
+                              "differ",
+                              arm->name, reader->spec->arms[i].line);
+    if (!v[ARM_MODEL].given && reader->spec->models_len > 1)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
+                          "arm '%s' needs 'model': there are %u models", arm->name,
+                          reader->spec->models_len);
+    if (v[ARM_MODEL].given)
+        rc = sweep_model_index(reader, v[ARM_MODEL].node, &arm->model);
+    if (rc == 0 && v[ARM_VERIFIER].given)
+        rc = sweep_verifier_index(reader, v[ARM_VERIFIER].node, &arm->verifier);
+    return rc;
+}
+
+static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
+                    const struct sweep_arm_defaults *defaults)
+{
+    struct conf_value v[ARM_KEYS] = {{0}};
+    const struct conf_form form = {.what = "arm", .keys = sweep_arm_keys, .values = v};
+    struct sweep_arm arm = {.line = node->mark.line};
+    int rc = conf_read(&reader->conf, node, &form, reader->error);
+    if (rc == 0)
+        rc = arm_references(reader, node, v, &arm);
+    if (rc == 0)
+        rc = sweep_budget(reader, v[ARM_BUDGET].node, true, &arm.budget);
+    if (rc < 0)
+        return rc;
+    const struct sweep_policies policies = {v[ARM_STRATEGY].node, v[ARM_ALLOCATE].node,
+                                            v[ARM_STOP].node, v[ARM_SELECT].node};
+    rc = sweep_policies(reader, &policies, &arm);
+    if (rc < 0)
+        return rc;
+    arm.strict = v[ARM_ORDER].given ? v[ARM_ORDER].whole == 1 : defaults->strict;
+    arm.lookahead = v[ARM_LOOKAHEAD].given ? (uint32_t)v[ARM_LOOKAHEAD].whole : defaults->lookahead;
+    return push_arm(reader, node, v, &arm);
+}
+
+int sweep_arms(struct sweep_reader *reader, const struct conf_node *list,
+               const struct sweep_arm_defaults *defaults)
+{
+    if (list == NULL)
+        return conf_error(&reader->conf, reader->conf.root->mark, reader->error, ERR_NOT_FOUND,
+                          "there are no arms; add a list `arms` or `grid`");
+    if (list->kind != CONF_KIND_LIST || list->len == 0)
+        return conf_error(&reader->conf, list->mark, reader->error, ERR_SYNTAX,
+                          "'arms' must be a list of at least one arm");
+    int rc = 0;
+    for (const struct conf_node *node = list->first; rc == 0 && node != NULL; node = node->next)
+        rc = read_arm(reader, node, defaults);
+    return rc;
+}

@@ -1,0 +1,308 @@
+/* sweep_file.c - a sweep file from text to records: its sections, `sweep`, budgets, names; see
+ * sweep_file.h.
+ *
+ * Order: overrides, then grids become arms, then overrides of arms (so `arms.NAME.n=8` also reaches
+ * an arm that a grid made), then every section is read. */
+#include "broker/sweep_file.h"
+#include "broker/sweep_parts.h"
+#include "common/limits.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AMOUNT_MAX 1e12 /* of a budget: its thousandths and millionths fit in 64 bits */
+
+enum { FILE_SWEEP, FILE_MODELS, FILE_VERIFIERS, FILE_ARMS, FILE_GRID, FILE_KEYS };
+
+static const struct conf_key file_keys[] = {
+    {.name = "sweep", .type = CONF_NODE, .help = "name, prompts and budget of the sweep"},
+    {.name = "models", .type = CONF_NODE, .help = "list of models"},
+    {.name = "verifiers", .type = CONF_NODE, .fallback = "", .help = "list of verifiers"},
+    {.name = "arms", .type = CONF_NODE, .fallback = "", .help = "list of arms"},
+    {.name = "grid", .type = CONF_NODE, .fallback = "", .help = "list of patterns of arms"},
+    {0},
+};
+
+enum {
+    SWEEP_NAME,
+    SWEEP_SEED,
+    SWEEP_PROMPTS,
+    SWEEP_TRUTH,
+    SWEEP_GROUP_BY,
+    SWEEP_ORDER,
+    SWEEP_LOOKAHEAD,
+    SWEEP_BUDGET,
+    SWEEP_KEYS
+};
+
+static const struct conf_key sweep_keys[] = {
+    {.name = "name", .type = CONF_TEXT, .help = "identity of the sweep in its state folder"},
+    {.name = "seed",
+     .type = CONF_INT,
+     .max = 18446744073709551615.0,
+     .fallback = "1",
+     .help = "all random numbers follow from it"},
+    {.name = "prompts",
+     .type = CONF_TEXT,
+     .help = "JSONL file, one prompt a line; relative to the sweep file's folder"},
+    {.name = "truth",
+     .type = CONF_TEXT,
+     .fallback = "",
+     .help = "verifier that says what is right; free of charge, and hidden from policies"},
+    {.name = "group_by",
+     .type = CONF_TEXT,
+     .max = 256,
+     .fallback = "",
+     .help = "key of the prompts' meta that reports are split by"},
+    {.name = "order",
+     .type = CONF_CHOICE,
+     .fallback = "arrival",
+     .choices = "arrival|strict",
+     .help = "strict: allocation decides alike on any number of workers; default of the arms"},
+    {.name = "lookahead",
+     .type = CONF_INT,
+     .min = 1,
+     .max = LIMIT_LOOKAHEAD,
+     .fallback = "64",
+     .unit = "rollouts",
+     .help = "how far order: strict runs ahead; default of the arms"},
+    {.name = "budget",
+     .type = CONF_NODE,
+     .fallback = "",
+     .help = "caps: rollouts, tokens, seconds, deadline, cost, count"},
+    {0},
+};
+
+enum {
+    BUDGET_ROLLOUTS,
+    BUDGET_TOKENS,
+    BUDGET_SECONDS,
+    BUDGET_DEADLINE,
+    BUDGET_COST,
+    BUDGET_COUNT,
+    BUDGET_KEYS
+};
+
+/* `count` is last: an arm's budget counts what the arm is charged, so arms take the rows before it.
+ */
+#define BUDGET_ROWS                                                             \
+    {.name = "rollouts",                                                        \
+     .type = CONF_INT,                                                          \
+     .max = 1e15,                                                               \
+     .fallback = "0",                                                           \
+     .unit = "0: no cap",                                                       \
+     .help = "rollouts"},                                                       \
+        {.name = "tokens",                                                      \
+         .type = CONF_INT,                                                      \
+         .max = 1e18,                                                           \
+         .fallback = "0",                                                       \
+         .unit = "0: no cap",                                                   \
+         .help = "tokens, read and generated"},                                 \
+        {.name = "seconds",                                                     \
+         .type = CONF_REAL,                                                     \
+         .max = AMOUNT_MAX,                                                     \
+         .fallback = "0",                                                       \
+         .unit = "0: no cap",                                                   \
+         .help = "seconds of slots, each counted by itself"},                   \
+        {.name = "deadline",                                                    \
+         .type = CONF_INT,                                                      \
+         .max = 1e9,                                                            \
+         .fallback = "0",                                                       \
+         .unit = "seconds, 0: none",                                            \
+         .help = "wall-clock time after the start of the sweep"},               \
+    {                                                                           \
+        .name = "cost", .type = CONF_REAL, .max = AMOUNT_MAX, .fallback = "0",  \
+        .unit = "0: no cap", .help = "money, in the unit of the models' prices" \
+    }
+
+static const struct conf_key sweep_budget_keys[] = {
+    BUDGET_ROWS,
+    {.name = "count",
+     .type = CONF_CHOICE,
+     .fallback = "burned",
+     .choices = "burned|accepted",
+     .help = "what caps count: all that was spent, or what was kept"},
+    {0},
+};
+
+static const struct conf_key arm_budget_keys[] = {BUDGET_ROWS, {0}};
+
+/* ---- names, budgets ---- */
+
+int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what,
+               char name[65])
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t len = strlen(node->text);
+    if (len > LIMIT_NAME)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
+                          "the %s's name has %zu bytes; at most %d are allowed", what, len,
+                          LIMIT_NAME);
+    if (len == 0 || node->text[0] == '.' || strspn(node->text, allowed) != len)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
+                          "the %s's name '%s' must be of letters, digits, '.', '_' and '-', and "
+                          "not start with '.'",
+                          what, node->text);
+    memcpy(name, node->text, len + 1);
+    return 0;
+}
+
+int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool of_arm,
+                 struct budget *budget)
+{
+    struct conf_value v[BUDGET_KEYS] = {{0}};
+    const struct conf_form form = {
+        .what = "budget", .keys = of_arm ? arm_budget_keys : sweep_budget_keys, .values = v};
+    int rc = conf_read(&reader->conf, node, &form, reader->error);
+    if (rc < 0)
+        return rc;
+    *budget = (struct budget){
+        .rollouts = v[BUDGET_ROLLOUTS].whole,
+        .tokens = v[BUDGET_TOKENS].whole,
+        .slot_ms = (uint64_t)llround(v[BUDGET_SECONDS].number * 1e3),
+        .cost_micro = sweep_micro(v[BUDGET_COST].number),
+        .deadline_s = v[BUDGET_DEADLINE].whole,
+        .accepted = v[BUDGET_COUNT].whole == 1,
+    };
+    /* 0 means no cap, so a cap that rounds to 0 would lift what it should limit. */
+    if ((v[BUDGET_SECONDS].number > 0 && budget->slot_ms == 0) ||
+        (v[BUDGET_COST].number > 0 && budget->cost_micro == 0))
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_RANGE,
+                          "a cap below a thousandth of a second or a millionth of the price "
+                          "unit; raise it");
+    return 0;
+}
+
+/* ---- the file ---- */
+
+static char *text_or_null(const struct conf_value *value)
+{
+    return value->text == NULL ? NULL : xstrdup(value->text);
+}
+
+static int read_sweep(struct sweep_reader *reader, const struct conf_node *node,
+                      struct sweep_arm_defaults *defaults)
+{
+    struct conf_value v[SWEEP_KEYS];
+    struct sweep_spec *spec = reader->spec;
+    const struct conf_form form = {.what = "sweep", .keys = sweep_keys, .values = v};
+    int rc = conf_read(&reader->conf, node, &form, reader->error);
+    if (rc == 0)
+        rc = sweep_name(reader, v[SWEEP_NAME].node, "sweep", spec->name);
+    if (rc == 0)
+        rc = sweep_budget(reader, v[SWEEP_BUDGET].node, false, &spec->budget);
+    if (rc == 0 && v[SWEEP_TRUTH].given)
+        rc = sweep_verifier_index(reader, v[SWEEP_TRUTH].node, &spec->truth);
+    if (rc < 0)
+        return rc;
+    if (v[SWEEP_PROMPTS].text[0] == '\0')
+        return conf_error(&reader->conf, v[SWEEP_PROMPTS].node->mark, reader->error, ERR_RANGE,
+                          "'prompts' must name a file");
+    spec->seed = v[SWEEP_SEED].whole;
+    spec->prompts_path = text_or_null(&v[SWEEP_PROMPTS]);
+    spec->group_by = text_or_null(&v[SWEEP_GROUP_BY]);
+    defaults->strict = v[SWEEP_ORDER].whole == 1;
+    defaults->lookahead = (uint32_t)v[SWEEP_LOOKAHEAD].whole;
+    return 0;
+}
+
+static int read_file(struct sweep_reader *reader)
+{
+    struct conf_value v[FILE_KEYS];
+    struct sweep_arm_defaults defaults = {0};
+    const struct conf_form form = {.what = "sweep file", .keys = file_keys, .values = v};
+    int rc = conf_read(&reader->conf, reader->conf.root, &form, reader->error);
+    if (rc == 0)
+        rc = sweep_models(reader, v[FILE_MODELS].node);
+    if (rc == 0)
+        rc = sweep_verifiers(reader, v[FILE_VERIFIERS].node);
+    if (rc == 0)
+        rc = read_sweep(reader, v[FILE_SWEEP].node, &defaults);
+    if (rc == 0)
+        rc = sweep_arms(reader, v[FILE_ARMS].node, &defaults);
+    return rc;
+}
+
+/* "budget.tokens=5" means "sweep.budget.tokens=5": what is no section is a key of `sweep`. */
+static const char *override_section(const char *override)
+{
+    size_t len = strcspn(override, ".=");
+    for (const struct conf_key *key = file_keys; key->name != NULL; key++)
+        if (strlen(key->name) == len && memcmp(key->name, override, len) == 0)
+            return NULL;
+    return "sweep";
+}
+
+/* Applies the overrides that reach into single arms, or all others. */
+static int apply_overrides(struct sweep_reader *reader, const char *const *overrides, size_t len,
+                           bool of_arms)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < len; i++)
+        if ((strncmp(overrides[i], "arms.", 5) == 0) == of_arms)
+            rc = conf_override(&reader->conf, overrides[i], override_section(overrides[i]),
+                               reader->error);
+    return rc;
+}
+
+int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides,
+                     size_t overrides_len, struct sweep_spec *spec, struct error *error)
+{
+    struct sweep_reader reader = {.spec = spec, .error = error};
+    *spec = (struct sweep_spec){.truth = NO_INDEX};
+    int rc = conf_parse(&reader.conf, text, file, error);
+    if (rc == 0)
+        rc = apply_overrides(&reader, overrides, overrides_len, false);
+    if (rc == 0)
+        rc = sweep_grids(&reader);
+    if (rc == 0)
+        rc = apply_overrides(&reader, overrides, overrides_len, true);
+    if (rc == 0)
+        rc = read_file(&reader);
+    conf_clear(&reader.conf);
+    if (rc < 0)
+        sweep_spec_clear(spec);
+    return rc;
+}
+
+void sweep_spec_clear(struct sweep_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->models_len; i++) {
+        free(spec->models[i].backend);
+        free(spec->models[i].spec);
+    }
+    for (uint32_t i = 0; i < spec->verifiers_len; i++) {
+        free(spec->verifiers[i].kind);
+        free(spec->verifiers[i].spec);
+    }
+    for (uint32_t i = 0; i < spec->arms_len; i++)
+        free(spec->arms[i].report_at);
+    free(spec->models);
+    free(spec->verifiers);
+    free(spec->arms);
+    free(spec->prompts_path);
+    free(spec->group_by);
+    *spec = (struct sweep_spec){0};
+}
+
+void sweep_file_help(struct buf *out)
+{
+    static const struct {
+        const char *title;
+        const struct conf_key *keys;
+    } sections[] = {
+        {"sections", file_keys},
+        {"sweep", sweep_keys},
+        {"sweep.budget", sweep_budget_keys},
+        {"models", sweep_model_keys},
+        {"verifiers", sweep_verifier_keys},
+        {"arms", sweep_arm_keys},
+        {"grid", sweep_grid_keys},
+    };
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        buf_printf(out, "%s%s:\n", i == 0 ? "" : "\n", sections[i].title);
+        conf_print_keys(sections[i].keys, out);
+    }
+}

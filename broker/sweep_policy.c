@@ -1,0 +1,197 @@
+/* sweep_policy.c - the policies of an arm: a name, or a map of one name to its options; see
+ * sweep_file.h. */
+#include "broker/sweep_parts.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define POLICIES_MAX 64
+
+/* What the four kinds of policies have in common. */
+struct row {
+    const char *name;
+    const struct option *options;
+    uint32_t needs, min_n;
+    const void *policy;
+};
+
+/* One table of policies as rows, and the key that chooses from it. */
+struct menu {
+    const char *key, *fallback;
+    struct row rows[POLICIES_MAX];
+    size_t len;
+};
+
+static void menu_add(struct menu *menu, struct row row)
+{
+    assert(menu->len < POLICIES_MAX);
+    menu->rows[menu->len++] = row;
+}
+
+static void menu_strategies(struct menu *menu)
+{
+    *menu = (struct menu){.key = "strategy", .fallback = "sample"};
+    for (const struct strategy *const *p = strategies; *p != NULL; p++)
+        menu_add(menu, (struct row){(*p)->name, (*p)->options, (*p)->needs, (*p)->min_n, *p});
+}
+
+static void menu_allocators(struct menu *menu)
+{
+    *menu = (struct menu){.key = "allocate", .fallback = "uniform"};
+    for (const struct allocator *const *p = allocators; *p != NULL; p++)
+        menu_add(menu, (struct row){(*p)->name, (*p)->options, (*p)->needs, (*p)->min_n, *p});
+}
+
+static void menu_stoppers(struct menu *menu)
+{
+    *menu = (struct menu){.key = "stop", .fallback = "none"};
+    for (const struct stopper *const *p = stoppers; *p != NULL; p++)
+        menu_add(menu, (struct row){(*p)->name, (*p)->options, (*p)->needs, (*p)->min_n, *p});
+}
+
+static void menu_selectors(struct menu *menu)
+{
+    *menu = (struct menu){.key = "select", .fallback = "majority"};
+    for (const struct selector *const *p = selectors; *p != NULL; p++)
+        menu_add(menu, (struct row){(*p)->name, (*p)->options, (*p)->needs, (*p)->min_n, *p});
+}
+
+static const struct row *menu_find(const struct menu *menu, const char *name,
+                                   struct conf_near *near)
+{
+    conf_near_init(near, name);
+    for (size_t i = 0; i < menu->len; i++) {
+        if (strcmp(menu->rows[i].name, name) == 0)
+            return &menu->rows[i];
+        conf_near_try(near, menu->rows[i].name);
+    }
+    return NULL;
+}
+
+static int read_options(struct sweep_reader *reader, const struct row *row,
+                        const struct conf_node *map, double values[POLICY_OPTIONS_MAX])
+{
+    struct conf_value read[POLICY_OPTIONS_MAX] = {{0}};
+    struct buf what = {0};
+    buf_printf(&what, "policy '%s'", row->name);
+    const struct conf_form form = {
+        .what = what.data, .options = row->options, .option_values = read};
+    size_t len = 0;
+    while (row->options != NULL && row->options[len].name != NULL)
+        len++;
+    assert(len <= POLICY_OPTIONS_MAX);
+    int rc = conf_read(&reader->conf, map, &form, reader->error);
+    for (size_t i = 0; i < len; i++)
+        values[i] = read[i].number;
+    buf_clear(&what);
+    return rc;
+}
+
+/* node: `beta`, or `{beta: {threshold: 0.9}}`, or NULL. */
+static int choose(struct sweep_reader *reader, const struct menu *menu,
+                  const struct conf_node *node, const void **policy,
+                  double values[POLICY_OPTIONS_MAX])
+{
+    const char *name = menu->fallback;
+    const struct conf_node *options = NULL;
+    struct conf_mark mark = reader->conf.root->mark;
+    if (node != NULL && node->kind == CONF_KIND_SCALAR) {
+        name = node->text;
+        mark = node->mark;
+    } else if (node != NULL && node->kind == CONF_KIND_MAP && node->len == 1) {
+        options = node->first;
+        name = options->key;
+        mark = options->key_mark;
+    } else if (node != NULL) {
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
+                          "'%s' must be a name, or one name with its options like {%s: {...}}",
+                          menu->key, menu->fallback);
+    }
+    struct conf_near near;
+    const struct row *row = menu_find(menu, name, &near);
+    if (row == NULL)
+        return conf_error(&reader->conf, mark, reader->error, ERR_NOT_FOUND,
+                          "'%s' cannot be '%.60s'%s", menu->key, name, conf_near_text(&near));
+    *policy = row->policy;
+    return read_options(reader, row, options, values);
+}
+
+int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *written,
+                   struct sweep_arm *arm)
+{
+    struct menu menu;
+    const void *policy = NULL;
+    menu_strategies(&menu);
+    int rc = choose(reader, &menu, written->strategy, &policy, arm->strategy.options);
+    arm->strategy.policy = policy;
+    if (rc == 0) {
+        menu_allocators(&menu);
+        rc = choose(reader, &menu, written->allocate, &policy, arm->allocate.options);
+        arm->allocate.policy = policy;
+    }
+    if (rc == 0) {
+        menu_stoppers(&menu);
+        rc = choose(reader, &menu, written->stop, &policy, arm->stop.options);
+        arm->stop.policy = policy;
+    }
+    if (rc == 0) {
+        menu_selectors(&menu);
+        rc = choose(reader, &menu, written->select, &policy, arm->select.options);
+        arm->select.policy = policy;
+    }
+    return rc;
+}
+
+/* Backends that can continue a path of steps; the others know whole rollouts only. */
+static bool has_steps(const char *backend)
+{
+    static const char *const backends[] = {"tinylm", "synthetic", "exec"};
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+        if (strcmp(backends[i], backend) == 0)
+            return true;
+    return false;
+}
+
+/* NEED_LOGPROB is not looked at here: every backend may deliver log-probabilities, and whether this
+ * one did is known when its rollouts come. */
+static int check_needs(struct sweep_reader *reader, struct conf_mark mark,
+                       const struct sweep_arm *arm, const struct row *row)
+{
+    const struct sweep_model *model = &reader->spec->models[arm->model];
+    if ((row->needs & NEED_VERIFIER) != 0 && arm->verifier == NO_INDEX)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' needs a verifier; add `verifier: NAME`", arm->name,
+                          row->name);
+    if ((row->needs & NEED_ANSWER) != 0 && !model->has_answer)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' needs answers, but model '%s' says `answer: none`",
+                          arm->name, row->name, model->name);
+    if ((row->needs & NEED_STEPS) != 0 && !has_steps(model->backend))
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
+                          "cannot do; take tinylm, synthetic or exec",
+                          arm->name, row->name, model->backend, model->name);
+    if (arm->n < row->min_n)
+        return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                          "arm '%s': '%s' needs an n of at least %u, not %u", arm->name, row->name,
+                          row->min_n, arm->n);
+    return 0;
+}
+
+int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
+{
+    const struct strategy *s = arm->strategy.policy;
+    const struct allocator *a = arm->allocate.policy;
+    const struct stopper *p = arm->stop.policy;
+    const struct selector *c = arm->select.policy;
+    const struct row rows[] = {
+        {s->name, s->options, s->needs, s->min_n, s},
+        {a->name, a->options, a->needs, a->min_n, a},
+        {p->name, p->options, p->needs, p->min_n, p},
+        {c->name, c->options, c->needs, c->min_n, c},
+    };
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof rows[0]; i++)
+        rc = check_needs(reader, mark, arm, &rows[i]);
+    return rc;
+}

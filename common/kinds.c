@@ -1,0 +1,98 @@
+/* kinds.c - the backends and verifiers that a sweep file may name, with their options.
+ *
+ * Only names and rows: the code that runs them is in worker/ and verifier/, so a client can check a
+ * sweep file without either. `choices` of a row says, for OPTION_TEXT and OPTION_LIST, the default:
+ * NULL when required, "" when there is none. For OPTION_MAP it lists the valid keys: "" when any
+ * key will do, NULL when the map is also required. */
+#include "common/options.h"
+
+#include <stddef.h>
+
+static const struct option replay_options[] = {
+    {"format", OPTION_CHOICE, 0, 0, 0, "auto|csv|jsonl",
+     "format of the recorded rollouts; auto goes by the end of the file's name"},
+    {"columns", OPTION_MAP, 0, 0, 0,
+     "prompt|ordinal|text|answer|correct|reward|tokens_in|tokens_out|latency_ms",
+     "which column or JSON key of the recording holds what, where it has another name"},
+    {0},
+};
+
+static const struct option synthetic_options[] = {
+    {"success", OPTION_REAL, 0, 1, 0.5, NULL, "mean probability that a rollout is right"},
+    {"success_spread", OPTION_REAL, 0, 1, 0, NULL,
+     "how far that probability differs between prompts: 0 not at all, 1 as far as it can"},
+    {"answers", OPTION_INT, 1, 65536, 8, NULL, "number of different wrong answers of a prompt"},
+    {"length_mean", OPTION_REAL, 1, 1e6, 64, NULL, "mean length of a rollout in tokens"},
+    {"length_sigma", OPTION_REAL, 0, 4, 0.5, NULL,
+     "sigma of the lognormal law of lengths; 0 makes all equal"},
+    {"latency_ms", OPTION_REAL, 0, 1e7, 0, NULL, "median time that a rollout takes, in ms"},
+    {"latency_sigma", OPTION_REAL, 0, 4, 0, NULL,
+     "sigma of the lognormal law of times; 0 makes all equal"},
+    {"text_bytes", OPTION_INT, 0, 4194304, 0, NULL,
+     "bytes of a rollout's text; 0: as its tokens say"},
+    {"fail_rate", OPTION_REAL, 0, 1, 0, NULL, "probability that an attempt fails"},
+    {0},
+};
+
+static const struct option exec_options[] = {
+    {"command", OPTION_LIST, 0, 0, 0, NULL,
+     "program and arguments, run without a shell; speaks one JSON object per line"},
+    {0},
+};
+
+static const struct option exact_options[] = {
+    {"case", OPTION_BOOL, 0, 1, 0, NULL, "true: ignore the case of ASCII letters"},
+    {0},
+};
+
+static const struct option numeric_options[] = {
+    {"tolerance", OPTION_REAL, 0, 1, 1e-6, NULL,
+     "largest difference that still counts as equal, as a share of the reference"},
+    {"absolute", OPTION_REAL, 0, 1e300, 0, NULL,
+     "largest difference that still counts as equal, whatever the reference"},
+    {0},
+};
+
+static const struct option oracle_step_options[] = {
+    {"noise", OPTION_REAL, 0, 0.5, 0, NULL,
+     "probability that a verdict is turned around, dead for live or live for dead"},
+    {"low", OPTION_REAL, 0, 1, 0.02, NULL, "score of a prefix that cannot succeed any more"},
+    {"high", OPTION_REAL, 0, 1, 0.98, NULL, "score of a prefix that still can"},
+    {0},
+};
+
+static const struct option noisy_options[] = {
+    {"verifier", OPTION_TEXT, 0, 64, 0, NULL, "name of the verifier whose verdicts get noise"},
+    {"tpr", OPTION_REAL, 0, 1, 0.9, NULL, "probability that a pass stays a pass"},
+    {"fpr", OPTION_REAL, 0, 1, 0.1, NULL, "probability that a fail becomes a pass"},
+    {0},
+};
+
+static const struct option switch_options[] = {
+    {"key", OPTION_TEXT, 0, 256, 0, NULL, "key of a prompt's meta that decides"},
+    {"cases", OPTION_MAP, 0, 0, 0, NULL, "value of that key to the name of a verifier"},
+    {"other", OPTION_TEXT, 0, 64, 0, "",
+     "name of the verifier for all other values; without it their verdict is unknown"},
+    {0},
+};
+
+const struct kind backend_kinds[] = {
+    {"tinylm", "the embedded tiny language model", NULL},
+    {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
+    {"synthetic", "rollouts drawn from known laws, for tests, planning and load",
+     synthetic_options},
+    {"exec", "any program that speaks JSON lines", exec_options},
+    {0},
+};
+
+const struct kind verifier_kinds[] = {
+    {"exact", "the answer equals the prompt's `answer`", exact_options},
+    {"numeric", "the answer is the number that the prompt's `answer` is", numeric_options},
+    {"countdown", "the steps of a countdown problem are legal and reach the target", NULL},
+    {"chain", "the steps of an arithmetic chain are right", NULL},
+    {"oracle-step", "scores a prefix by whether it can still succeed", oracle_step_options},
+    {"noisy", "another verifier with known error rates", noisy_options},
+    {"switch", "one of several verifiers, chosen by a key of the prompt's meta", switch_options},
+    {"exec", "any program that speaks JSON lines", exec_options},
+    {0},
+};
