@@ -41,28 +41,33 @@ deps:                                          ## install what the build needs (
 	@scripts/deps
 
 $(BUILD)/drover: $(BUILD)/obj/cli/main.o $(LIB)
-	$(CC) $(ALL_CFLAGS) $^ -o $@ $(PKG_LD)
+	@echo "  LINK $@"
+	@$(CC) $(ALL_CFLAGS) $(filter %.o %.a,$^) -o $@ $(PKG_LD)
 
 $(LIB): $(OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	@ar rcs $@ $^
 
 $(BUILD)/obj/%.o: %.c | deps
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	@echo "  CC   $<"
+	@$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/tests/%: tests/unit/%.c $(LIB) | deps
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ -lcmocka $(PKG_LD)
+	@echo "  LINK $@"
+	@$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ -lcmocka $(PKG_LD)
 
 $(BUILD)/tests/%: tests/%.c $(LIB) | deps
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ $(PKG_LD)
+	@echo "  LINK $@"
+	@$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ $(PKG_LD)
 
 # A fuzz target linked with a plain main that feeds it the seed corpus: what `make check` runs.
 $(BUILD)/tests/replay_%: tests/fuzz/%.c tests/fuzz/replay.c $(LIB) | deps
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $< tests/fuzz/replay.c $(LIB) -o $@ $(PKG_LD)
+	@echo "  LINK $@"
+	@$(CC) $(ALL_CFLAGS) $< tests/fuzz/replay.c $(LIB) -o $@ $(PKG_LD)
 
 demo: all                                      ## the demo sweep: nine strategies on a tiny language model
 	scripts/demo

@@ -94,7 +94,7 @@ void json_key(struct buf *out, const char *key)
 void json_str(struct buf *out, const char *text)
 {
     if (text == NULL)
-        json_null(out);
+        json_none(out);
     else
         json_text(out, slice_of(text));
 }
@@ -114,7 +114,7 @@ void json_i64(struct buf *out, int64_t value)
 void json_f64(struct buf *out, double value)
 {
     if (!isfinite(value)) {
-        json_null(out);
+        json_none(out);
         return;
     }
     char text[40];
@@ -132,7 +132,7 @@ void json_bool(struct buf *out, bool value)
     json_raw(out, slice_of(value ? "true" : "false"));
 }
 
-void json_null(struct buf *out)
+void json_none(struct buf *out)
 {
     json_raw(out, slice_of("null"));
 }

@@ -19,7 +19,7 @@ void json_u64(struct buf *out, uint64_t value);
 void json_i64(struct buf *out, int64_t value);
 void json_f64(struct buf *out, double value);           /* shortest that reads back equal; null unless finite */
 void json_bool(struct buf *out, bool value);
-void json_null(struct buf *out);
+void json_none(struct buf *out);
 void json_raw(struct buf *out, struct slice json);      /* already JSON */
 
 #endif

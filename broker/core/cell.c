@@ -1,0 +1,540 @@
+/* cell.c - one (arm, prompt) of a sampling arm: opening, ordinal delivery, decisions.
+ *
+ * A decision reads the delivered prefix only: ordinal k counts once all lower ones do and the arm's verdict on it is
+ * there (DESIGN 5.1). order: arrival folds as soon as possible, so its prefix is derived; order: strict folds the oldest
+ * grant of its window, waiting for it, and every fold is a fact (DESIGN 5.2). */
+#include "broker/core/core_int.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+void ring_push(struct ring *ring, uint32_t value)
+{
+    if (ring->len == ring->cap) {
+        uint32_t cap = ring->cap < 16 ? 16 : 2 * ring->cap;
+        uint32_t *at = xalloc(cap * sizeof *at);
+        for (uint32_t i = 0; i < ring->len; i++)
+            at[i] = ring->at[(ring->head + i) % ring->cap];
+        free(ring->at);
+        *ring = (struct ring){at, 0, ring->len, cap};
+    }
+    ring->at[(ring->head + ring->len++) % ring->cap] = value;
+}
+
+uint32_t ring_pop(struct ring *ring)
+{
+    assert(ring->len > 0);
+    uint32_t value = ring->at[ring->head];
+    ring->head = (ring->head + 1) % ring->cap;
+    ring->len--;
+    return value;
+}
+
+static struct stock *stock_of(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    return &core->pools[arm->pool].stocks[prompt];
+}
+
+static const struct score *row_score(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
+{
+    static const struct score none;
+    if (arm->verifier == NO_ID)
+        return &none;
+    const struct key key = {TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier};
+    return key_score(core, &key);
+}
+
+/* -- statistics --------------------------------------------------------------------------------------------------- */
+
+static struct item item_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
+{
+    const struct row *row = &stock_of(core, arm, prompt)->rows[k];
+    const struct score *score = row_score(core, arm, prompt, k);
+    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    return (struct item){
+        .ordinal = k,
+        .class = row->class,
+        .failed = row->state == ROW_FAILED,
+        .scored = scored,
+        .passed = scored && score->outcome == OUTCOME_PASS,
+        .score = scored ? score->score : 0,
+        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
+        .lp_mean = (double)row->lp_mean,
+        .tokens = row->tokens_out,
+    };
+}
+
+/* Statistics of the delivered prefix; built anew after a restart or when a decided prompt was opened again. */
+static struct stats *cell_stats(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    if (cell->stats != NULL)
+        return cell->stats;
+    cell->stats = xalloc(sizeof *cell->stats);
+    stats_init(cell->stats);
+    for (uint32_t k = 0; k < cell->delivered; k++) {
+        struct item item = item_of(core, arm, prompt, k);
+        stats_fold(cell->stats, &item);
+    }
+    return cell->stats;
+}
+
+static struct prompt_view view_of(const struct core *core, const struct arm *arm, uint32_t prompt, int policy)
+{
+    static const struct stats empty = {.top = NO_ORDINAL,
+                                       .second = NO_ORDINAL,
+                                       .top_weight = NO_ORDINAL,
+                                       .first_pass = NO_ORDINAL,
+                                       .best = NO_ORDINAL,
+                                       .best_lp = NO_ORDINAL,
+                                       .first_answer = NO_ORDINAL};
+    const struct cell *cell = &arm->cells[prompt];
+    const struct pool *pool = &core->pools[arm->pool];
+    /* Expected cost must not drift, or the heap's order would: prompt bytes and half of max_tokens. */
+    double tokens = core->sets[pool->set].prompts[prompt].bytes + 0.5 * core->models[pool->model].max_tokens;
+    return (struct prompt_view){
+        .prompt = prompt,
+        .cap = arm->n,
+        .opened = cell->opened,
+        .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
+        .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
+        .options = arm->options[policy],
+    };
+}
+
+/* What this arm reserves for one rollout of this prompt, its verdict included. */
+static struct amounts unit_of(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    struct amounts unit = reserve_generate(core, arm, prompt, true);
+    if (arm->verifier != NO_ID) {
+        struct amounts verdict = reserve_verify(core, arm->verifier);
+        amounts_add(&unit, &verdict);
+    }
+    return unit;
+}
+
+static void times(struct amounts *amounts, uint64_t factor)
+{
+    amounts->rollouts *= factor;
+    amounts->tokens *= factor;
+    amounts->slot_ms *= factor;
+    amounts->cost *= factor;
+}
+
+/* -- facts -------------------------------------------------------------------------------------------------------- */
+
+int open_apply(struct core *core, const struct fact_open *f)
+{
+    if (f->arm >= core->arms_len || f->prompt >= core->arms[f->arm].prompts)
+        return ERR_CORRUPT;
+    struct arm *arm = &core->arms[f->arm];
+    struct cell *cell = &arm->cells[f->prompt];
+    if (cell->decided != DECIDED_NOT || f->count == 0 || f->count > arm->n - cell->opened)
+        return ERR_CORRUPT;
+    cell->opened += f->count;
+    arm->unfolded += f->count;
+    if (arm->trees > 0) {
+        cell->trees = xalloc(arm->trees * sizeof *cell->trees);
+        for (uint32_t t = 0; t < arm->trees; t++)
+            cell->trees[t].record = xalloc(arm->record_size);
+        return 0;
+    }
+    struct amounts unit = unit_of(core, arm, f->prompt);
+    times(&unit, f->count);
+    amounts_add(&arm->reserved, &unit);
+    for (uint32_t i = 0; arm->strict && i < f->count; i++)
+        ring_push(&arm->fifo, f->prompt);
+    return 0;
+}
+
+/* Adds the next delivered rollout to the prefix and settles what the arm reserved for it. */
+static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    const struct row *row = &stock_of(core, arm, prompt)->rows[cell->delivered];
+    struct stats *stats = cell_stats(core, arm, prompt);
+    struct item item = item_of(core, arm, prompt, cell->delivered);
+    stats_fold(stats, &item);
+    struct amounts unit = unit_of(core, arm, prompt);
+    amounts_sub(&arm->reserved, &unit);
+    struct amounts spent = cost_generate(core, core->pools[arm->pool].model, true, row->tokens_in, row->tokens_out,
+                                         row->latency_ms);
+    if (arm->verifier != NO_ID) {
+        struct amounts verdict = cost_verify(core, arm->verifier, 0);
+        amounts_add(&spent, &verdict);
+        arm->verdicts++;
+    }
+    amounts_add(&arm->charged, &spent);
+    cell->delivered++;
+    arm->unfolded--;
+}
+
+static bool next_ready(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct cell *cell = &arm->cells[prompt];
+    const struct stock *stock = stock_of(core, arm, prompt);
+    if (cell->delivered >= cell->opened || cell->delivered >= stock->issued)
+        return false;
+    const struct row *row = &stock->rows[cell->delivered];
+    if (row->state == ROW_FAILED || (row->state == ROW_DONE && row->finish == FINISH_EXHAUSTED))
+        return true;
+    return row->state == ROW_DONE &&
+           (arm->verifier == NO_ID || row_score(core, arm, prompt, cell->delivered)->state == SCORE_DONE);
+}
+
+static bool next_exhausted(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct cell *cell = &arm->cells[prompt];
+    const struct stock *stock = stock_of(core, arm, prompt);
+    return cell->delivered < stock->issued && stock->rows[cell->delivered].state == ROW_DONE &&
+           stock->rows[cell->delivered].finish == FINISH_EXHAUSTED;
+}
+
+int fold_apply(struct core *core, const struct fact_fold *f)
+{
+    if (f->arm >= core->arms_len || core->arms[f->arm].fifo.len == 0)
+        return ERR_CORRUPT;
+    struct arm *arm = &core->arms[f->arm];
+    uint32_t prompt = ring_pop(&arm->fifo);
+    if (arm->cells[prompt].decided != DECIDED_NOT)
+        return 0; /* its stop came first: this grant was voided */
+    if (!next_ready(core, arm, prompt))
+        return ERR_CORRUPT;
+    if (!next_exhausted(core, arm, prompt))
+        fold_one(core, arm, prompt);
+    return 0;
+}
+
+int decide_apply(struct core *core, const struct fact_decide *f)
+{
+    if (f->arm >= core->arms_len || f->prompt >= core->arms[f->arm].prompts)
+        return ERR_CORRUPT;
+    struct arm *arm = &core->arms[f->arm];
+    struct cell *cell = &arm->cells[f->prompt];
+    if (cell->decided != DECIDED_NOT || f->why == DECIDED_NOT || f->stop > cell->opened ||
+        f->stop < (arm->trees > 0 ? 0 : cell->delivered))
+        return ERR_CORRUPT;
+    while (arm->trees == 0 && cell->delivered < f->stop) { /* replay: the prefix is derived */
+        if (!next_ready(core, arm, f->prompt))
+            return ERR_CORRUPT;
+        fold_one(core, arm, f->prompt);
+    }
+    arm->unfolded -= cell->opened - cell->delivered;
+    if (arm->trees == 0) {
+        struct amounts unit = unit_of(core, arm, f->prompt);
+        times(&unit, cell->opened - f->stop);
+        amounts_sub(&arm->reserved, &unit);
+    }
+    cell->opened = cell->delivered = cell->stop = f->stop;
+    cell->winner = f->winner;
+    cell->confidence = (float)f->confidence;
+    cell->decided = f->why;
+    if (cell->stats != NULL)
+        stats_clear(cell->stats);
+    free(cell->stats);
+    cell->stats = NULL;
+    arm->decided++;
+    core->sweeps[arm->sweep].undecided--;
+    return 0;
+}
+
+/* -- heap of prompts by gain per cost; ties to the lower prompt ----------------------------------------------------- */
+
+static bool before(const struct arm *arm, uint32_t a, uint32_t b)
+{
+    return arm->gains[a] != arm->gains[b] ? arm->gains[a] > arm->gains[b] : a < b;
+}
+
+static void heap_set(struct arm *arm, uint32_t at, uint32_t prompt)
+{
+    arm->heap[at] = prompt;
+    arm->cells[prompt].heap_at = at;
+}
+
+static void heap_up(struct arm *arm, uint32_t at, uint32_t prompt)
+{
+    for (; at > 0 && before(arm, prompt, arm->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        heap_set(arm, at, arm->heap[(at - 1) / 2]);
+    heap_set(arm, at, prompt);
+}
+
+static void heap_down(struct arm *arm, uint32_t at, uint32_t prompt)
+{
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= arm->heap_len)
+            break;
+        if (child + 1 < arm->heap_len && before(arm, arm->heap[child + 1], arm->heap[child]))
+            child++;
+        if (!before(arm, arm->heap[child], prompt))
+            break;
+        heap_set(arm, at, arm->heap[child]);
+        at = child;
+    }
+    heap_set(arm, at, prompt);
+}
+
+static void heap_remove(struct arm *arm, uint32_t prompt)
+{
+    uint32_t at = arm->cells[prompt].heap_at;
+    if (at == NO_ID)
+        return;
+    arm->cells[prompt].heap_at = NO_ID;
+    uint32_t last = arm->heap[--arm->heap_len];
+    if (last == prompt)
+        return;
+    if (at > 0 && before(arm, last, arm->heap[(at - 1) / 2]))
+        heap_up(arm, at, last);
+    else
+        heap_down(arm, at, last);
+}
+
+/* Rollouts that may be opened now: never more in flight than the stopper can still use. */
+static uint32_t cell_room(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct cell *cell = &arm->cells[prompt];
+    if (cell->decided != DECIDED_NOT || cell->opened >= arm->n)
+        return 0;
+    if (arm->trees > 0)
+        return arm->n;
+    uint32_t room = arm->n - cell->opened;
+    if (arm->stopper->room != NULL) {
+        struct prompt_view view = view_of(core, arm, prompt, 2);
+        uint32_t usable = arm->stopper->room(&view), flying = cell->opened - cell->delivered;
+        uint32_t left = usable > flying ? usable - flying : 0;
+        room = left < room ? left : room;
+    }
+    return room;
+}
+
+static double cell_gain(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    if (cell_room(core, arm, prompt) == 0)
+        return 0;
+    struct prompt_view view = view_of(core, arm, prompt, 1);
+    return arm->allocator->gain(&view) / view.cost;
+}
+
+void cell_touch(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    double gain = cell_gain(core, arm, prompt);
+    if (!(gain > 0)) {
+        heap_remove(arm, prompt);
+        return;
+    }
+    heap_remove(arm, prompt);
+    arm->gains[prompt] = gain;
+    heap_up(arm, arm->heap_len++, prompt);
+}
+
+void heap_build(struct core *core, struct arm *arm)
+{
+    if (arm->heap == NULL) {
+        arm->heap = xalloc(arm->prompts * sizeof *arm->heap);
+        arm->gains = xalloc(arm->prompts * sizeof *arm->gains);
+    }
+    arm->heap_len = 0;
+    for (uint32_t p = 0; p < arm->prompts; p++)
+        arm->cells[p].heap_at = NO_ID;
+    for (uint32_t p = 0; p < arm->prompts; p++)
+        cell_touch(core, arm, p);
+}
+
+/* -- reactions ---------------------------------------------------------------------------------------------------- */
+
+void cell_settle(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    if (cell->decided == DECIDED_NOT || cell->truths > 0)
+        return;
+    cell->settled = 1;
+    if (!core->options.keep_nodes)
+        trees_free(arm, cell);
+}
+
+void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
+{
+    struct sweep *sweep = &core->sweeps[arm->sweep];
+    if (sweep->truth == NO_ID)
+        return;
+    for (uint32_t k = from; k < to; k++) {
+        struct key key = {TASK_VERIFY, arm->pool, prompt, NO_ID, k, sweep->truth};
+        const struct row *row = key_row(core, &key);
+        struct score *score = key_score(core, &key);
+        if (row->state != ROW_DONE || score->state == SCORE_DONE)
+            continue;
+        arm->cells[prompt].truths++;
+        sweep->truths++;
+        if (score->state == SCORE_NONE) {
+            score->state = SCORE_WANTED;
+            task_want(core, &key, arm->id, true);
+        }
+    }
+}
+
+void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    assert(cell->truths > 0);
+    cell->truths--;
+    core->sweeps[arm->sweep].truths--;
+    cell_settle(core, arm, prompt);
+}
+
+static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why)
+{
+    struct cell *cell = &arm->cells[prompt];
+    struct ranking ranking = {.winner = NO_ORDINAL};
+    if (cell->delivered > 0) {
+        struct prompt_view view = view_of(core, arm, prompt, 3);
+        arm->selector->select(&view, &ranking);
+    }
+    emit(core, &(struct fact){.type = FACT_decide,
+                              .decide = {.arm = arm->id,
+                                         .prompt = prompt,
+                                         .stop = cell->delivered,
+                                         .winner = ranking.winner,
+                                         .confidence = ranking.confidence,
+                                         .why = (uint8_t)why}});
+    heap_remove(arm, prompt);
+    stock_bound(core, arm->pool, prompt);
+    cell_settle(core, arm, prompt);
+}
+
+/* Asked after every fold: is this prompt decided? */
+static bool cell_check(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    const struct cell *cell = &arm->cells[prompt];
+    enum decided why = DECIDED_NOT;
+    struct prompt_view view = view_of(core, arm, prompt, 2);
+    if (cell->delivered > 0 && arm->stopper->stop(&view))
+        why = DECIDED_STOPPER;
+    view.options = arm->options[1];
+    if (cell->delivered > 0 && arm->allocator->solved != NULL && arm->allocator->solved(&view))
+        why = DECIDED_SOLVED;
+    if (cell->delivered == arm->n)
+        why = DECIDED_CAP;
+    if (why != DECIDED_NOT)
+        cell_decide(core, arm, prompt, why);
+    return why != DECIDED_NOT;
+}
+
+void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    if (arm->strict || arm->trees > 0 || cell->decided != DECIDED_NOT)
+        return;
+    uint32_t from = cell->delivered;
+    bool decided = false;
+    while (!decided && next_ready(core, arm, prompt)) {
+        if (next_exhausted(core, arm, prompt)) {
+            cell_decide(core, arm, prompt, DECIDED_EXHAUSTED);
+            decided = true;
+        } else {
+            fold_one(core, arm, prompt);
+            decided = cell_check(core, arm, prompt);
+        }
+    }
+    cell_want_truth(core, arm, prompt, from, cell->delivered);
+    if (!decided && cell->delivered > from)
+        cell_touch(core, arm, prompt);
+    if (decided)
+        cell_settle(core, arm, prompt);
+}
+
+static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t prompt)
+{
+    if (arm->trees > 0)
+        return arm->n;
+    /* One at a time wherever the next decision may depend on it; else all that can be used. */
+    const struct amounts none = {0};
+    bool capped = arm->caps.rollouts != none.rollouts || arm->caps.tokens != 0 || arm->caps.slot_ms != 0 ||
+                  arm->caps.cost != 0;
+    uint32_t room = cell_room(core, arm, prompt);
+    return arm->strict || capped || arm->allocator != &allocate_uniform ? 1 : room;
+}
+
+static bool affords_top(const struct core *core, const struct arm *arm)
+{
+    struct amounts unit = unit_of(core, arm, arm->heap[0]);
+    return arm_affords(arm, &unit);
+}
+
+static bool open_top(struct core *core, struct arm *arm)
+{
+    if (arm->heap_len == 0 || !affords_top(core, arm))
+        return false;
+    uint32_t prompt = arm->heap[0];
+    emit(core, &(struct fact){.type = FACT_open,
+                              .open = {.arm = arm->id,
+                                       .prompt = prompt,
+                                       .count = open_count(core, arm, prompt)}});
+    return true;
+}
+
+/* Nothing of the arm is in flight and its own budget affords nothing more: every prompt is decided with what it has. */
+static void arm_end(struct core *core, struct arm *arm)
+{
+    if (arm->unfolded > 0 || arm->trees > 0 || arm->decided == arm->prompts)
+        return;
+    if (arm->heap_len > 0 && affords_top(core, arm))
+        return;
+    for (uint32_t p = 0; p < arm->prompts; p++)
+        if (arm->cells[p].decided == DECIDED_NOT)
+            cell_decide(core, arm, p, DECIDED_BUDGET);
+}
+
+/* One step of the window: true when something moved. */
+static bool strict_step(struct core *core, struct arm *arm)
+{
+    if (arm->fifo.len < arm->lookahead && open_top(core, arm))
+        return true;
+    if (arm->fifo.len == 0)
+        return false;
+    uint32_t prompt = arm->fifo.at[arm->fifo.head];
+    struct cell *cell = &arm->cells[prompt];
+    bool over = cell->decided != DECIDED_NOT;
+    if (!over && !next_ready(core, arm, prompt))
+        return false;
+    bool exhausted = !over && next_exhausted(core, arm, prompt);
+    uint32_t from = cell->delivered;
+    emit(core, &(struct fact){.type = FACT_fold, .fold = {.arm = arm->id}});
+    if (over)
+        return true;
+    if (exhausted)
+        cell_decide(core, arm, prompt, DECIDED_EXHAUSTED);
+    else if (!cell_check(core, arm, prompt))
+        cell_touch(core, arm, prompt);
+    cell_want_truth(core, arm, prompt, from, cell->delivered);
+    return true;
+}
+
+void arm_advance(struct core *core, struct arm *arm)
+{
+    if (core->sweeps[arm->sweep].state != SWEEP_RUNNING)
+        return;
+    while (arm->strict && arm->trees == 0 && strict_step(core, arm))
+        continue;
+    arm_end(core, arm);
+}
+
+bool arm_open_next(struct core *core, struct arm *arm)
+{
+    return (!arm->strict || arm->trees > 0) && open_top(core, arm);
+}
+
+bool arm_may_open(const struct core *core, const struct arm *arm)
+{
+    return (!arm->strict || arm->trees > 0) && arm->heap_len > 0 && affords_top(core, arm);
+}
+
+/* Snapshot of a strict arm: its prefix is remembered, not derived. */
+int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered)
+{
+    while (arm->cells[prompt].delivered < delivered) {
+        if (!next_ready(core, arm, prompt))
+            return ERR_CORRUPT;
+        fold_one(core, arm, prompt);
+    }
+    return 0;
+}

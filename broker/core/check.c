@@ -1,0 +1,139 @@
+/* check.c - the invariants of the core, by brute force: used by audit, tests and the simulator. */
+#include "broker/core/core_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BROKEN(...) return error_set(error, ERR_CORRUPT, __VA_ARGS__)
+
+static bool equal(const struct amounts *a, const struct amounts *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* I3: nothing is reserved that no lease or promise accounts for, and caps hold. */
+static int check_ledgers(const struct core *core, struct error *error)
+{
+    struct amounts *reserved = xalloc((core->sweeps_len + 1) * sizeof *reserved);
+    uint32_t *leased = xalloc((core->sweeps_len + 1) * sizeof *leased);
+    struct lease *lease, *next;
+    HASH_ITER (hh, core->leases, lease, next) {
+        uint32_t sweep = core->arms[lease->payer].sweep;
+        if (lease->state != LEASE_LIVE)
+            continue;
+        amounts_add(&reserved[sweep], &lease->reserved);
+        leased[sweep]++;
+    }
+    for (uint32_t i = 0; i < core->arms_len; i++) {
+        const struct arm *arm = &core->arms[i];
+        for (uint32_t p = 0; arm->verifier != NO_ID && p < arm->prompts; p++) {
+            struct amounts verdict = reserve_verify(core, arm->verifier);
+            const struct stock *stock = &core->pools[arm->pool].stocks[p];
+            for (uint32_t k = 0; k < stock->issued; k++)
+                if (stock->rows[k].payer == i && stock->rows[k].flags & ROW_PROMISED)
+                    amounts_add(&reserved[arm->sweep], &verdict);
+            for (uint32_t t = 0; arm->cells[p].trees != NULL && t < arm->trees; t++)
+                for (uint32_t n = 0; n < arm->cells[p].trees[t].nodes_len; n++)
+                    if (arm->cells[p].trees[t].nodes[n].flags & ROW_PROMISED)
+                        amounts_add(&reserved[arm->sweep], &verdict);
+        }
+    }
+    int rc = 0;
+    for (uint32_t i = 0; i < core->sweeps_len && rc == 0; i++) {
+        const struct sweep *s = &core->sweeps[i];
+        if (!equal(&s->reserved, &reserved[i]) || s->leased != leased[i])
+            rc = error_set(error, ERR_CORRUPT,
+                           "sweep '%s' reserves %llu tokens in %u leases, but its leases say %llu in %u", s->name,
+                           (unsigned long long)s->reserved.tokens, s->leased,
+                           (unsigned long long)reserved[i].tokens, leased[i]);
+        struct amounts used = s->count_accepted ? s->accepted : s->burned;
+        amounts_add(&used, &s->reserved);
+        bool over = (s->caps.rollouts > 0 && used.rollouts > s->caps.rollouts) ||
+                    (s->caps.tokens > 0 && used.tokens > s->caps.tokens) ||
+                    (s->caps.slot_ms > 0 && used.slot_ms > s->caps.slot_ms) ||
+                    (s->caps.cost > 0 && used.cost > s->caps.cost);
+        if (rc == 0 && over && s->state != SWEEP_FAULT)
+            rc = error_set(error, ERR_CORRUPT, "sweep '%s' has spent and reserved more than its budget", s->name);
+    }
+    free(reserved);
+    free(leased);
+    return rc;
+}
+
+static int check_arm(const struct core *core, const struct arm *arm, struct error *error)
+{
+    uint32_t decided = 0;
+    uint64_t unfolded = 0;
+    for (uint32_t p = 0; p < arm->prompts; p++) {
+        const struct cell *cell = &arm->cells[p];
+        decided += cell->decided != DECIDED_NOT;
+        if (cell->decided == DECIDED_NOT && cell->opened > arm->n)
+            BROKEN("arm '%s' opened %u rollouts of prompt %u, but its n is %u", arm->name, cell->opened, p, arm->n);
+        if (cell->delivered > cell->opened)
+            BROKEN("arm '%s' folded more of prompt %u than it opened", arm->name, p);
+        unfolded += cell->opened - cell->delivered;
+        const struct stock *stock = &core->pools[arm->pool].stocks[p];
+        for (uint32_t k = 0; arm->trees == 0 && k < cell->delivered; k++)
+            if (k >= stock->issued || stock->rows[k].state < ROW_DONE)
+                BROKEN("arm '%s' counts rollout %u of prompt %u, which is not there", arm->name, k, p);
+    }
+    if (decided != arm->decided)
+        BROKEN("arm '%s' counts %u decided prompts, but %u are", arm->name, arm->decided, decided);
+    if (core->live && unfolded != arm->unfolded)
+        BROKEN("arm '%s' counts %llu rollouts in flight, but %llu are", arm->name,
+               (unsigned long long)arm->unfolded, (unsigned long long)unfolded);
+    struct amounts used = arm->charged;
+    amounts_add(&used, &arm->reserved);
+    if ((arm->caps.rollouts > 0 && used.rollouts > arm->caps.rollouts) ||
+        (arm->caps.tokens > 0 && used.tokens > arm->caps.tokens && arm->trees == 0))
+        BROKEN("arm '%s' was charged and has reserved more than its budget", arm->name);
+    return 0;
+}
+
+/* I2 and I4: a key is open or closed, never both; whatever is open is waiting, leased, or a counter. */
+static int check_rows(const struct core *core, uint32_t id, struct error *error)
+{
+    const struct pool *pool = &core->pools[id];
+    for (uint32_t p = 0; p < core->sets[pool->set].len; p++) {
+        for (uint32_t k = 0; k < pool->stocks[p].issued; k++) {
+            const struct row *row = &pool->stocks[p].rows[k];
+            const struct task *task = task_find(core, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID});
+            if ((row->state == ROW_LEASED) != (task != NULL))
+                BROKEN("rollout %u of prompt %u in pool %u is %s", k, p, id,
+                       task != NULL ? "closed, but still a task" : "open, but no task");
+        }
+    }
+    return 0;
+}
+
+static int check_tasks(const struct core *core, struct error *error)
+{
+    struct task *task, *next;
+    HASH_ITER (hh, core->tasks, task, next) {
+        uint32_t live = 0;
+        for (const struct lease *lease = task->leases; lease != NULL; lease = lease->task_next)
+            live += lease->state == LEASE_LIVE;
+        if ((task->state == TASK_LEASED) != (live > 0))
+            BROKEN("task on prompt %u item %u has %u live leases in state %u", task->key.prompt, task->key.item, live,
+                   task->state);
+    }
+    for (uint32_t i = 0; i < core->sweeps_len; i++) {
+        const struct sweep *sweep = &core->sweeps[i];
+        uint32_t undecided = 0;
+        for (uint32_t a = 0; a < sweep->arms_len; a++)
+            undecided += core->arms[sweep->arms[a]].prompts - core->arms[sweep->arms[a]].decided;
+        if (undecided != sweep->undecided)
+            BROKEN("sweep '%s' counts %u undecided prompts, but %u are", sweep->name, sweep->undecided, undecided);
+    }
+    return 0;
+}
+
+int core_check(const struct core *core, struct error *error)
+{
+    int rc = check_ledgers(core, error);
+    for (uint32_t i = 0; rc == 0 && i < core->arms_len; i++)
+        rc = check_arm(core, &core->arms[i], error);
+    for (uint32_t i = 0; rc == 0 && i < core->pools_len; i++)
+        rc = check_rows(core, i, error);
+    return rc != 0 ? rc : check_tasks(core, error);
+}

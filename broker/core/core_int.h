@@ -1,0 +1,361 @@
+/* core_int.h - the core's own records. Only broker/core/ includes this.
+ *
+ * "derived": rebuilt from facts by core_start, no fact of its own. "volatile": of this process only. All else changes in
+ * core_apply alone. Everything is addressed by small ids into arrays, so nothing depends on addresses. */
+#ifndef DROVER_CORE_INT_H
+#define DROVER_CORE_INT_H
+
+#include "broker/core/core.h"
+#include "broker/policy/policy.h"
+
+#include <uthash.h>
+#include <utlist.h>
+
+/* What a budget counts. */
+struct amounts {
+    uint64_t rollouts, tokens, slot_ms, cost;
+};
+
+struct ring { /* queue of prompt ids */
+    uint32_t *at;
+    uint32_t head, len, cap;
+};
+
+enum row_state { ROW_NONE, ROW_LEASED, ROW_DONE, ROW_FAILED };
+enum {
+    ROW_RACED = 1,    /* flags: had two live attempts */
+    ROW_PROMISED = 2, /* its first verdict is reserved in the payer's sweep */
+};
+
+/* One rollout of a pool, or one node of a tree. 56 bytes; texts stay in the journal. */
+struct row {
+    uint64_t class;
+    struct ref ref;
+    uint32_t tokens_in, tokens_out, latency_ms, payer;
+    float lp_mean;
+    uint32_t have; /* features present */
+    uint8_t state, finish, flags;
+};
+
+enum score_state { SCORE_NONE, SCORE_WANTED, SCORE_DONE }; /* WANTED is derived */
+
+struct score {
+    double score;
+    uint8_t state, outcome;
+};
+
+struct prompt_row {
+    struct ref ref;
+    uint32_t bytes, group;
+};
+
+struct set {
+    uint64_t digest;
+    uint32_t len, filled;
+    char *group_by;
+    struct prompt_row *prompts;
+    char **groups;
+    uint32_t groups_len;
+};
+
+struct model {
+    uint64_t fingerprint;
+    char *name, *backend;
+    struct slice spec; /* owned */
+    uint32_t max_tokens, template_tokens, timeout_ms, slots;
+    uint64_t price_in, price_out;
+    int kind; /* volatile: bit in an agent's kinds */
+};
+
+struct verifier {
+    uint64_t fingerprint;
+    char *name, *check;
+    struct slice spec; /* owned */
+    uint32_t timeout_ms;
+    uint64_t price;
+    int kind; /* volatile */
+};
+
+/* One prompt's rollouts in one pool. rows[0..issued) exist; [issued, want) wait for their first lease. */
+struct stock {
+    struct row *rows;
+    struct score *scores; /* rows_cap x pool->planes_len */
+    uint32_t issued, rows_cap;
+    uint32_t want;   /* derived: largest ordinal bound that some arm asked for */
+    bool queued;     /* derived: in an arm's ready ring */
+};
+
+struct pool {
+    uint64_t fingerprint, seed;
+    uint32_t set, model;
+    struct stock *stocks;              /* one per prompt of the set */
+    uint32_t *arms, arms_len;          /* arms that draw from it */
+    uint32_t *planes, planes_len;      /* verifiers whose verdicts its rows keep */
+};
+
+struct tree {
+    struct row *nodes;
+    struct node_view *views; /* same length: what strategies see */
+    struct score *scores;    /* 2 per node: of the arm's verifier, of the truth */
+    uint64_t *homes;         /* volatile: agent that generated the node, and may hold its prefix */
+    uint32_t nodes_len, nodes_cap;
+    uint32_t unsettled;      /* nodes without result or, if needed, verdict */
+    void *record;
+    uint32_t *finals, finals_len;
+    bool finished;
+};
+
+/* One (arm, prompt). Small: there are arms x prompts of them. */
+struct cell {
+    uint32_t opened, delivered; /* delivered is derived, except under order: strict */
+    uint32_t stop, winner;      /* once decided */
+    uint32_t heap_at;           /* derived: place in the arm's heap, NO_ID: not in it */
+    uint8_t decided;            /* enum decided */
+    uint8_t settled;            /* derived: decided, and truth known */
+    float confidence;
+    uint32_t truths;            /* derived: verdicts of the truth still missing */
+    struct stats *stats;        /* derived: NULL before the first delivery and after the decision */
+    struct tree *trees;         /* tree arms, once opened: arm->trees of them, NULL when settled */
+};
+
+struct task;
+
+struct arm {
+    uint32_t id, sweep, pool, verifier, plane, n;
+    char *name;
+    const struct strategy *strategy;
+    const struct allocator *allocator;
+    const struct stopper *stopper;
+    const struct selector *selector;
+    double options[4][POLICY_OPTIONS_MAX]; /* strategy, allocator, stopper, selector */
+    uint32_t trees;        /* 0: samples a pool */
+    size_t record_size;
+    bool strict;
+    uint32_t lookahead;
+    struct amounts caps, charged, reserved; /* 0 in caps: no cap */
+    uint64_t verdicts;     /* paid for */
+    uint32_t *report_at, report_at_len;
+    struct cell *cells;
+    uint32_t prompts;      /* length of cells */
+    uint32_t *heap, heap_len; /* derived: prompts by gain per cost */
+    double *gains;            /* derived: of each prompt */
+    struct ring fifo;      /* order: strict: opened and not folded, oldest first */
+    struct ring ready;     /* derived: prompts whose stock has ordinals to issue, paid by this arm */
+    uint64_t unfolded;     /* derived: opened - delivered over undecided cells */
+    uint32_t decided;      /* cells */
+    struct task *generate, *verify, *truth; /* derived: waiting tasks that this arm pays for */
+    uint32_t verify_len;   /* derived: length of verify */
+    uint64_t seed;         /* of its trees */
+};
+
+struct sweep {
+    uint32_t id;
+    char *name;
+    uint64_t seed;
+    uint32_t set, truth;
+    struct amounts caps, accepted, burned, reserved;
+    uint64_t deadline_s, started_s;
+    bool count_accepted;
+    uint8_t state;
+    char *reason;
+    struct slice source;       /* owned: the sweep file */
+    uint32_t *arms, arms_len;
+    uint32_t undecided;        /* cells */
+    uint64_t truths;           /* derived: verdicts of the truth still missing */
+    uint64_t verdicts;
+    uint32_t leased;           /* live leases paid by it */
+    uint64_t failed;           /* tasks given up */
+    bool broke;                /* derived: the cap refused the last lease */
+    char *refusal;             /* volatile: why an agent refused its work last */
+};
+
+enum lease_state { LEASE_LIVE, LEASE_LOST, LEASE_GHOST };
+
+/* LIVE: reserved. LOST: settled at its full reservation, its result would still count. GHOST: settled likewise, its key
+ * is closed; kept until its agent says what it really used. */
+struct lease {
+    uint64_t id, agent;
+    struct task *task; /* NULL: ghost */
+    uint32_t payer;    /* arm */
+    uint8_t state, kind;
+    bool held;         /* volatile: the agent said in this epoch that it has it, or it was sent in this epoch */
+    struct amounts reserved;
+    struct lease *task_prev, *task_next;   /* of its task */
+    struct lease *agent_prev, *agent_next; /* volatile: of its agent */
+    UT_hash_handle hh;
+};
+
+enum task_state { TASK_WAITING, TASK_LEASED };
+
+/* A piece of work that exists: leased, or waiting in its payer's list. Not-yet-issued rollouts are counters, not tasks. */
+struct task {
+    struct key key;
+    uint32_t payer;
+    uint8_t state;
+    bool truth;       /* asked for by the sweep's truth only: not charged */
+    uint64_t home;    /* volatile: agent that holds its prefix, 0: none */
+    uint32_t attempts, failures, deaths;
+    struct lease *leases;
+    struct task *prev, *next; /* derived: in the payer's list while waiting */
+    UT_hash_handle hh;
+};
+
+struct refusal {
+    bool verify;
+    uint32_t spec;
+};
+
+/* volatile */
+struct agent {
+    uint64_t id;
+    char name[65];
+    bool verifier, draining, alone; /* alone: runs a suspect task, gets nothing else */
+    bool runner;                    /* being offered suspect tasks only */
+    uint64_t kinds;
+    uint32_t credits, leased, failures;
+    int64_t deadline_ms, benched_until_ms, since_ms;
+    uint64_t tokens, done;
+    struct refusal *refusals;
+    uint32_t refusals_len;
+    struct lease *leases;
+    struct agent *prev, *next; /* in order of arrival */
+    UT_hash_handle hh;
+};
+
+struct core {
+    struct core_options options;
+    uint64_t epoch, next_lease;
+    struct set *sets;           uint32_t sets_len;
+    struct model *models;       uint32_t models_len;
+    struct verifier *verifiers; uint32_t verifiers_len;
+    struct pool *pools;         uint32_t pools_len;
+    struct sweep *sweeps;       uint32_t sweeps_len;
+    struct arm *arms;           uint32_t arms_len;
+    struct task *tasks;         /* hash by key */
+    struct lease *leases;       /* hash by id */
+    struct agent *agents;       /* hash by id, volatile */
+    struct agent *fleet;        /* list, volatile */
+    char *kinds[2][64];         /* volatile */
+    int kinds_len[2];
+    bool spared;                /* volatile: a task was left for the agent that holds its prefix */
+    uint32_t turn;              /* volatile: sweep that is served first next */
+    int64_t now_ms, unix_s, started_ms; /* volatile: of the event at hand */
+    bool orphans_done;          /* volatile: every lease of an earlier epoch was adopted or lost */
+    struct update *update;      /* volatile: of the event at hand */
+    bool live;                  /* derived state is kept up to date: core_start was called */
+    uint32_t suspects;          /* derived: waiting tasks that killed two workers */
+    /* audit: the fact that the next decision must equal */
+    bool audit;
+    struct buf expected;        /* decisions made and not yet seen in the journal */
+    size_t expected_at;
+};
+
+/* core.c */
+void emit(struct core *core, const struct fact *fact); /* remember and apply */
+void *grow_array(void *array, uint32_t len, size_t size); /* room for one more, zeroed */
+uint32_t row_budget_bytes(const struct core *core, uint32_t set, uint32_t prompt);
+
+/* ledger.c */
+void amounts_add(struct amounts *to, const struct amounts *by);
+void amounts_sub(struct amounts *from, const struct amounts *by); /* asserts that nothing goes below zero */
+bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more);
+struct amounts reserve_generate(const struct core *core, const struct arm *arm, uint32_t prompt, bool root);
+struct amounts reserve_verify(const struct core *core, uint32_t verifier);
+struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
+                             uint32_t tokens_out, uint32_t latency_ms);
+struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms);
+bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
+bool arm_affords(const struct arm *arm, const struct amounts *more);
+void promise_release(struct core *core, struct row *row); /* of the first verdict on a row */
+
+/* define.c: definitions */
+int define_apply(struct core *core, const struct fact *fact);
+void submit(struct core *core, const struct event *event);
+void arm_free(struct arm *arm);
+
+/* pool.c */
+struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
+struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */
+void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);
+void pool_add_plane(struct pool *pool, uint32_t verifier);
+void pool_widen(struct core *core, uint32_t pool, uint32_t planes_old); /* after planes were added */
+uint32_t pool_plane(const struct pool *pool, uint32_t verifier); /* NO_ID: none */
+int voided_apply(struct core *core, const struct fact_voided *f);
+void stock_bound(struct core *core, uint32_t pool, uint32_t prompt); /* after a decision: lower want, void */
+void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
+
+/* cell.c: delivery and decisions of sampling arms */
+int open_apply(struct core *core, const struct fact_open *f);
+int fold_apply(struct core *core, const struct fact_fold *f);
+int decide_apply(struct core *core, const struct fact_decide *f);
+void cell_advance(struct core *core, struct arm *arm, uint32_t prompt);
+void arm_advance(struct core *core, struct arm *arm);     /* strict window; end of a spent budget */
+void cell_touch(struct core *core, struct arm *arm, uint32_t prompt); /* its gain may have changed */
+void heap_build(struct core *core, struct arm *arm);
+bool arm_open_next(struct core *core, struct arm *arm);   /* order: arrival: true when something was opened */
+bool arm_may_open(const struct core *core, const struct arm *arm);
+int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered);
+void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
+void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt);
+void cell_settle(struct core *core, struct arm *arm, uint32_t prompt);
+void ring_push(struct ring *ring, uint32_t value);
+uint32_t ring_pop(struct ring *ring);
+
+/* tree.c */
+int spawn_apply(struct core *core, const struct fact_spawn *f);
+int note_apply(struct core *core, const struct fact_note *f);
+int finish_apply(struct core *core, const struct fact_finish *f);
+void tree_open(struct core *core, struct arm *arm, uint32_t prompt);
+void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree, uint32_t node);
+void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree);
+void tree_resume(struct core *core, struct arm *arm, uint32_t prompt);
+void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, uint32_t parent);
+void trees_free(const struct arm *arm, struct cell *cell);
+
+/* task.c */
+struct task *task_find(const struct core *core, const struct key *key);
+struct task *task_want(struct core *core, const struct key *key, uint32_t payer, bool truth); /* waiting, if new */
+void task_wait(struct core *core, struct task *task);   /* back into its payer's list */
+void task_unlist(struct core *core, struct task *task); /* out of it */
+void task_close(struct core *core, struct task *task, uint64_t winner); /* leases other than winner become ghosts */
+int lease_apply(struct core *core, const struct fact_lease *f);
+int result_apply(struct core *core, const struct fact_result *f);
+int verdict_apply(struct core *core, const struct fact_verdict *f);
+int fail_apply(struct core *core, const struct fact_fail *f);
+int lost_apply(struct core *core, const struct fact_lost *f);
+int give_up_apply(struct core *core, const struct fact_give_up *f);
+int correct_apply(struct core *core, const struct fact_correct *f);
+int forget_apply(struct core *core, const struct fact_forget *f);
+int epoch_apply(struct core *core, const struct fact_epoch *f);
+void lease_lose(struct core *core, struct lease *lease, enum lost why);
+void lease_drop(struct core *core, struct lease *lease); /* out of all lists, freed */
+void react_generated(struct core *core, const struct key *key);
+void react_verified(struct core *core, const struct key *key);
+void react_trouble(struct core *core, const struct task *task);
+void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
+struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer);
+void event_result(struct core *core, const struct event *event);
+void event_verdict(struct core *core, const struct event *event);
+void event_fail(struct core *core, const struct event *event);
+void event_return(struct core *core, const struct event *event);
+/* dump.c */
+int snapshot_apply(struct core *core, const struct fact *fact);
+
+/* fleet.c */
+struct agent *agent_find(const struct core *core, uint64_t id);
+void event_hello(struct core *core, const struct event *event);
+void event_heartbeat(struct core *core, const struct event *event);
+void event_gone(struct core *core, const struct event *event);
+void event_drain(struct core *core, const struct event *event);
+void event_refuse(struct core *core, const struct event *event);
+void fleet_tick(struct core *core);
+bool agent_refuses(const struct agent *agent, bool verify, uint32_t spec);
+void agents_free(struct core *core);
+
+/* dispatch.c */
+void dispatch(struct core *core);
+void event_control(struct core *core, const struct event *event);
+
+struct send *send_add(struct core *core, enum send_type type, uint64_t agent, uint64_t lease);
+
+#endif

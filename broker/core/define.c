@@ -1,0 +1,563 @@
+/* define.c - definitions: sets, models, verifiers, pools, sweeps, arms; and what a submission may change. */
+#include "broker/core/core_int.h"
+#include "common/limits.h"
+#include "common/rng.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *text_of(struct slice slice)
+{
+    char *text = xalloc(slice.len + 1);
+    if (slice.len > 0)
+        memcpy(text, slice.data, slice.len);
+    return text;
+}
+
+static struct slice own(struct slice slice)
+{
+    return (struct slice){text_of(slice), slice.len};
+}
+
+static bool same(struct slice slice, const char *text)
+{
+    return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
+}
+
+static int set_apply(struct core *core, const struct fact_set *f)
+{
+    if (f->id != core->sets_len || f->len > LIMIT_PROMPTS)
+        return ERR_CORRUPT;
+    core->sets = grow_array(core->sets, core->sets_len, sizeof *core->sets);
+    core->sets[core->sets_len++] = (struct set){
+        .digest = f->digest,
+        .len = f->len,
+        .group_by = text_of(f->group_by),
+        .prompts = xalloc(f->len * sizeof(struct prompt_row)),
+    };
+    return 0;
+}
+
+static uint32_t group_id(struct set *set, struct slice name)
+{
+    for (uint32_t i = set->groups_len; i-- > 0;) /* prompts of a group tend to follow one another */
+        if (same(name, set->groups[i]))
+            return i;
+    set->groups = grow_array(set->groups, set->groups_len, sizeof *set->groups);
+    set->groups[set->groups_len] = text_of(name);
+    return set->groups_len++;
+}
+
+static int prompt_apply(struct core *core, const struct fact_prompt *f)
+{
+    if (f->set >= core->sets_len || core->sets[f->set].filled == core->sets[f->set].len)
+        return ERR_CORRUPT;
+    struct set *set = &core->sets[f->set];
+    set->prompts[set->filled++] = (struct prompt_row){
+        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
+        .bytes = f->bytes,
+        .group = group_id(set, f->group),
+    };
+    return 0;
+}
+
+static int model_apply(struct core *core, const struct fact_model *f)
+{
+    if (f->id != core->models_len)
+        return ERR_CORRUPT;
+    core->models = grow_array(core->models, core->models_len, sizeof *core->models);
+    core->models[core->models_len++] = (struct model){
+        .fingerprint = f->fingerprint,
+        .name = text_of(f->name),
+        .backend = text_of(f->backend),
+        .spec = own(f->spec),
+        .max_tokens = f->max_tokens,
+        .template_tokens = f->template_tokens,
+        .timeout_ms = f->timeout_ms,
+        .slots = f->slots,
+        .price_in = f->price_in,
+        .price_out = f->price_out,
+        .kind = core_kind(core, false, f->backend),
+    };
+    return 0;
+}
+
+static int verifier_apply(struct core *core, const struct fact_verifier *f)
+{
+    if (f->id != core->verifiers_len)
+        return ERR_CORRUPT;
+    core->verifiers = grow_array(core->verifiers, core->verifiers_len, sizeof *core->verifiers);
+    core->verifiers[core->verifiers_len++] = (struct verifier){
+        .fingerprint = f->fingerprint,
+        .name = text_of(f->name),
+        .check = text_of(f->kind),
+        .spec = own(f->spec),
+        .timeout_ms = f->timeout_ms,
+        .price = f->price,
+        .kind = core_kind(core, true, f->kind),
+    };
+    return 0;
+}
+
+static int pool_apply(struct core *core, const struct fact_pool *f)
+{
+    if (f->id != core->pools_len || f->set >= core->sets_len || f->model >= core->models_len ||
+        core->sets[f->set].filled != core->sets[f->set].len)
+        return ERR_CORRUPT;
+    core->pools = grow_array(core->pools, core->pools_len, sizeof *core->pools);
+    core->pools[core->pools_len++] = (struct pool){
+        .fingerprint = f->fingerprint,
+        .seed = f->seed,
+        .set = f->set,
+        .model = f->model,
+        .stocks = xalloc(core->sets[f->set].len * sizeof(struct stock)),
+    };
+    return 0;
+}
+
+static int sweep_apply(struct core *core, const struct fact_sweep *f)
+{
+    if (f->id > core->sweeps_len || f->set >= core->sets_len ||
+        (f->truth != NO_ID && f->truth >= core->verifiers_len))
+        return ERR_CORRUPT;
+    if (f->id == core->sweeps_len) {
+        core->sweeps = grow_array(core->sweeps, core->sweeps_len, sizeof *core->sweeps);
+        core->sweeps[core->sweeps_len++] = (struct sweep){
+            .id = f->id,
+            .name = text_of(f->name),
+            .seed = f->seed,
+            .set = f->set,
+            .truth = f->truth,
+            .started_s = f->started_s,
+        };
+    }
+    struct sweep *sweep = &core->sweeps[f->id];
+    sweep->caps = (struct amounts){f->rollouts, f->tokens, f->slot_ms, f->cost};
+    sweep->deadline_s = f->deadline_s;
+    sweep->count_accepted = f->accepted != 0;
+    free((char *)sweep->source.data);
+    sweep->source = own(f->source);
+    sweep->broke = false;
+    return 0;
+}
+
+static const void *find_policy(const struct fact_arm *f, struct arm *arm)
+{
+    char names[4][65];
+    const struct slice given[4] = {f->strategy, f->allocator, f->stopper, f->selector};
+    for (int i = 0; i < 4; i++) {
+        if (given[i].len > 64)
+            return NULL;
+        snprintf(names[i], sizeof names[i], "%.*s", (int)given[i].len, given[i].data);
+    }
+    arm->strategy = strategy_find(names[0]);
+    arm->allocator = allocator_find(names[1]);
+    arm->stopper = stopper_find(names[2]);
+    arm->selector = selector_find(names[3]);
+    return arm->strategy != NULL && arm->allocator != NULL && arm->stopper != NULL ? arm->selector : NULL;
+}
+
+/* Fills the parts of an arm that are given by its fact alone. */
+static int arm_read(const struct fact_arm *f, struct arm *arm)
+{
+    if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options ||
+        f->n == 0 || f->n > LIMIT_N || f->report_at.len % 4 != 0)
+        return ERR_CORRUPT;
+    memcpy(arm->options, f->options.data, sizeof arm->options);
+    arm->n = f->n;
+    arm->caps = (struct amounts){f->rollouts, f->tokens, f->slot_ms, f->cost};
+    free(arm->report_at);
+    arm->report_at_len = (uint32_t)(f->report_at.len / 4);
+    arm->report_at = xalloc(f->report_at.len);
+    if (f->report_at.len > 0)
+        memcpy(arm->report_at, f->report_at.data, f->report_at.len);
+    return 0;
+}
+
+static uint64_t name_hash(const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *name != '\0'; name++)
+        hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    return hash;
+}
+
+static int arm_new(struct core *core, const struct fact_arm *f)
+{
+    struct arm arm = {.id = f->id, .sweep = f->sweep, .pool = f->pool, .verifier = f->verifier};
+    int rc = arm_read(f, &arm);
+    if (rc != 0) {
+        free(arm.report_at);
+        return rc;
+    }
+    struct pool *pool = &core->pools[f->pool];
+    struct sweep *sweep = &core->sweeps[f->sweep];
+    arm.name = text_of(f->name);
+    arm.strict = f->strict != 0;
+    arm.lookahead = f->lookahead;
+    arm.prompts = core->sets[pool->set].len;
+    arm.cells = xalloc(arm.prompts * sizeof *arm.cells);
+    for (uint32_t i = 0; i < arm.prompts; i++)
+        arm.cells[i].heap_at = NO_ID;
+    arm.seed = rng_u64(pool->seed, RNG_NODE, name_hash(arm.name), arm.n);
+    if (arm.strategy->trees != NULL) {
+        arm.trees = arm.strategy->trees(arm.n, arm.options[0]);
+        arm.record_size = arm.strategy->record_size(arm.n, arm.options[0]);
+    }
+    core->arms = grow_array(core->arms, core->arms_len, sizeof *core->arms);
+    core->arms[core->arms_len++] = arm;
+    pool->arms = grow_array(pool->arms, pool->arms_len, sizeof *pool->arms);
+    pool->arms[pool->arms_len++] = arm.id;
+    sweep->arms = grow_array(sweep->arms, sweep->arms_len, sizeof *sweep->arms);
+    sweep->arms[sweep->arms_len++] = arm.id;
+    sweep->undecided += arm.prompts;
+    uint32_t planes_old = pool->planes_len;
+    if (arm.trees == 0 && arm.verifier != NO_ID)
+        pool_add_plane(pool, arm.verifier);
+    if (arm.trees == 0 && sweep->truth != NO_ID)
+        pool_add_plane(pool, sweep->truth);
+    pool_widen(core, arm.pool, planes_old);
+    return 0;
+}
+
+/* A larger n or budget: prompts that were decided only because the old one ended are open again. */
+static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
+{
+    for (uint32_t i = arm->fifo.len; i > 0; i--) { /* entries of decided prompts would come to life */
+        uint32_t prompt = ring_pop(&arm->fifo);
+        if (arm->cells[prompt].decided == DECIDED_NOT)
+            ring_push(&arm->fifo, prompt);
+    }
+    for (uint32_t p = 0; p < arm->prompts; p++) {
+        struct cell *cell = &arm->cells[p];
+        bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old);
+        if (arm->trees > 0 || !ended)
+            continue;
+        cell->decided = DECIDED_NOT;
+        cell->settled = 0;
+        arm->decided--;
+        core->sweeps[arm->sweep].undecided++;
+    }
+}
+
+static int arm_apply(struct core *core, const struct fact_arm *f)
+{
+    if (f->sweep >= core->sweeps_len || f->pool >= core->pools_len || f->id > core->arms_len ||
+        (f->verifier != NO_ID && f->verifier >= core->verifiers_len))
+        return ERR_CORRUPT;
+    if (f->id == core->arms_len)
+        return arm_new(core, f);
+    struct arm *arm = &core->arms[f->id];
+    uint32_t n_old = arm->n;
+    if (f->n < arm->n || f->sweep != arm->sweep)
+        return ERR_CORRUPT;
+    int rc = arm_read(f, arm);
+    if (rc == 0)
+        arm_extend(core, arm, n_old);
+    return rc;
+}
+
+/* A finished sweep verifies nothing more: verdicts that were promised and never asked for are free again. */
+static void release_promises(struct core *core, const struct sweep *sweep)
+{
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        const struct arm *arm = &core->arms[sweep->arms[i]];
+        struct pool *pool = &core->pools[arm->pool];
+        for (uint32_t p = 0; arm->verifier != NO_ID && arm->trees == 0 && p < arm->prompts; p++)
+            for (uint32_t k = 0; k < pool->stocks[p].issued; k++)
+                if (pool->stocks[p].rows[k].payer == arm->id)
+                    promise_release(core, &pool->stocks[p].rows[k]);
+    }
+}
+
+static int state_apply(struct core *core, const struct fact_state *f)
+{
+    if (f->sweep >= core->sweeps_len || f->state > SWEEP_FAULT)
+        return ERR_CORRUPT;
+    struct sweep *sweep = &core->sweeps[f->sweep];
+    sweep->state = f->state;
+    free(sweep->reason);
+    sweep->reason = text_of(f->reason);
+    if (f->state == SWEEP_DONE)
+        release_promises(core, sweep);
+    return 0;
+}
+
+int define_apply(struct core *core, const struct fact *fact)
+{
+    switch ((int)fact->type) {
+    case FACT_set:
+        return set_apply(core, &fact->set);
+    case FACT_prompt:
+        return prompt_apply(core, &fact->prompt);
+    case FACT_model:
+        return model_apply(core, &fact->model);
+    case FACT_verifier:
+        return verifier_apply(core, &fact->verifier);
+    case FACT_pool:
+        return pool_apply(core, &fact->pool);
+    case FACT_sweep:
+        return sweep_apply(core, &fact->sweep);
+    case FACT_arm:
+        return arm_apply(core, &fact->arm);
+    case FACT_state:
+        return state_apply(core, &fact->state);
+    }
+    return ERR_CORRUPT;
+}
+
+void arm_free(struct arm *arm)
+{
+    for (uint32_t p = 0; p < arm->prompts; p++) {
+        struct cell *cell = &arm->cells[p];
+        trees_free(arm, cell);
+        if (cell->stats != NULL)
+            stats_clear(cell->stats);
+        free(cell->stats);
+    }
+    free(arm->cells);
+    free(arm->heap);
+    free(arm->gains);
+    free(arm->fifo.at);
+    free(arm->ready.at);
+    free(arm->report_at);
+    free(arm->name);
+}
+
+/* -- submission --------------------------------------------------------------------------------------------------- */
+
+/* Ids of a submission, which counts its definitions from 0, as ids of the core. */
+struct mapping {
+    uint32_t set, sweep;
+    uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
+    uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
+    uint32_t arms; /* next new arm */
+};
+
+static uint32_t find_set(const struct core *core, const struct fact_set *f)
+{
+    for (uint32_t i = 0; i < core->sets_len; i++)
+        if (core->sets[i].digest == f->digest && core->sets[i].len == f->len &&
+            same(f->group_by, core->sets[i].group_by))
+            return i;
+    return NO_ID;
+}
+
+static uint32_t find_sweep(const struct core *core, struct slice name)
+{
+    for (uint32_t i = 0; i < core->sweeps_len; i++)
+        if (same(name, core->sweeps[i].name))
+            return i;
+    return NO_ID;
+}
+
+#define FIND_BY_PRINT(what)                                                                        \
+    static uint32_t find_##what(const struct core *core, uint64_t fingerprint)                     \
+    {                                                                                              \
+        for (uint32_t i = 0; i < core->what##s_len; i++)                                           \
+            if (core->what##s[i].fingerprint == fingerprint)                                       \
+                return i;                                                                          \
+        return NO_ID;                                                                              \
+    }
+FIND_BY_PRINT(model)
+FIND_BY_PRINT(verifier)
+FIND_BY_PRINT(pool)
+
+static uint32_t find_arm(const struct core *core, uint32_t sweep, const struct fact_arm *f)
+{
+    if (sweep == NO_ID)
+        return NO_ID;
+    for (uint32_t i = 0; i < core->sweeps[sweep].arms_len; i++) {
+        const struct arm *arm = &core->arms[core->sweeps[sweep].arms[i]];
+        if (same(f->name, arm->name) && (arm->trees == 0 || arm->n == f->n))
+            return arm->id;
+    }
+    return NO_ID;
+}
+
+/* What of an arm may not change under its name; NULL when nothing did. */
+static const char *arm_difference(const struct core *core, const struct arm *arm, const struct fact_arm *f,
+                                  const struct mapping *map)
+{
+    double options[4][POLICY_OPTIONS_MAX];
+    if (f->options.len != sizeof options)
+        return "options";
+    memcpy(options, f->options.data, sizeof options);
+    static const char *const words[4] = {"strategy", "allocate", "stop", "select"};
+    const char *old[4] = {arm->strategy->name, arm->allocator->name, arm->stopper->name, arm->selector->name};
+    const struct slice new[4] = {f->strategy, f->allocator, f->stopper, f->selector};
+    for (int i = 0; i < 4; i++)
+        if (!same(new[i], old[i]) || memcmp(options[i], arm->options[i], sizeof options[i]) != 0)
+            return words[i];
+    if (core->pools[arm->pool].fingerprint != map->pool_prints[f->pool])
+        return "pool (its prompts, model, sampling, template, answer extractor or the seed)";
+    if ((arm->verifier == NO_ID) != (f->verifier == NO_ID) ||
+        (arm->verifier != NO_ID &&
+         core->verifiers[arm->verifier].fingerprint != map->verifier_prints[f->verifier]))
+        return "verifier";
+    if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
+        return "order";
+    if (f->n < arm->n)
+        return "n (it may only grow)";
+    return NULL;
+}
+
+static int check_sweep(const struct core *core, struct update *update, const struct fact_sweep *f,
+                       const struct mapping *map)
+{
+    if (map->sweep == NO_ID)
+        return core->sweeps_len < LIMIT_SWEEPS ? 0
+                                               : error_set(&update->error, ERR_LIMIT, "this state folder holds %u sweeps, the most there may be: use another with --state", core->sweeps_len);
+    const struct sweep *sweep = &core->sweeps[map->sweep];
+    const char *differs = NULL;
+    if (sweep->seed != f->seed)
+        differs = "seed";
+    else if (map->set == NO_ID || sweep->set != map->set)
+        differs = "prompts or group_by";
+    else if ((sweep->truth == NO_ID) != (f->truth == NO_ID) ||
+             (f->truth != NO_ID && core->verifiers[sweep->truth].fingerprint != map->verifier_prints[f->truth]))
+        differs = "truth";
+    if (differs == NULL)
+        return 0;
+    return error_set(&update->error, ERR_CONFLICT,
+                     "sweep '%s' is already here with another %s: give the changed sweep a new name, or use another "
+                     "state folder (arms may be added, and n and budgets may grow, under the same name)",
+                     sweep->name, differs);
+}
+
+static int check_arm(const struct core *core, struct update *update, const struct fact_arm *f,
+                     const struct mapping *map)
+{
+    uint32_t id = find_arm(core, map->sweep, f);
+    if (id == NO_ID)
+        return 0;
+    const char *differs = arm_difference(core, &core->arms[id], f, map);
+    if (differs == NULL)
+        return 0;
+    return error_set(&update->error, ERR_CONFLICT,
+                     "arm '%s' is already here with another %s: give the changed arm a new name",
+                     core->arms[id].name, differs);
+}
+
+/* First pass: find what is known, refuse what may not change. Nothing is emitted yet. */
+static int submit_check(struct core *core, struct slice definitions, struct mapping *map)
+{
+    struct fact fact;
+    int rc = 0;
+    for (size_t at = 0; at < definitions.len && rc == 0;) {
+        rc = fact_get(definitions, &at, &fact);
+        if (rc != 0)
+            return error_set(&core->update->error, rc, "the submission is malformed");
+        switch ((int)fact.type) {
+        case FACT_set:
+            map->set = find_set(core, &fact.set);
+            break;
+        case FACT_model:
+            map->models[fact.model.id] = find_model(core, fact.model.fingerprint);
+            break;
+        case FACT_verifier:
+            map->verifiers[fact.verifier.id] = find_verifier(core, fact.verifier.fingerprint);
+            map->verifier_prints[fact.verifier.id] = fact.verifier.fingerprint;
+            break;
+        case FACT_pool:
+            map->pools[fact.pool.id] = find_pool(core, fact.pool.fingerprint);
+            map->pool_prints[fact.pool.id] = fact.pool.fingerprint;
+            break;
+        case FACT_sweep:
+            map->sweep = find_sweep(core, fact.sweep.name);
+            rc = check_sweep(core, core->update, &fact.sweep, map);
+            break;
+        case FACT_arm:
+            rc = check_arm(core, core->update, &fact.arm, map);
+            break;
+        }
+    }
+    return rc;
+}
+
+/* True when the fact is new and was given its id in the core. */
+static bool submit_number(struct core *core, struct fact *fact, struct mapping *map, bool *new_set)
+{
+    switch ((int)fact->type) {
+    case FACT_set:
+        *new_set = map->set == NO_ID;
+        if (*new_set)
+            map->set = core->sets_len;
+        fact->set.id = map->set;
+        return *new_set;
+    case FACT_prompt:
+        fact->prompt.set = map->set;
+        return *new_set;
+    case FACT_model: {
+        uint32_t *id = &map->models[fact->model.id];
+        bool new = *id == NO_ID;
+        fact->model.id = *id = new ? core->models_len : *id;
+        return new;
+    }
+    case FACT_verifier: {
+        uint32_t *id = &map->verifiers[fact->verifier.id];
+        bool new = *id == NO_ID;
+        fact->verifier.id = *id = new ? core->verifiers_len : *id;
+        return new;
+    }
+    case FACT_pool: {
+        uint32_t *id = &map->pools[fact->pool.id];
+        bool new = *id == NO_ID;
+        fact->pool.id = *id = new ? core->pools_len : *id;
+        fact->pool.set = map->set;
+        fact->pool.model = map->models[fact->pool.model];
+        return new;
+    }
+    }
+    return false;
+}
+
+static void submit_sweep(struct core *core, const struct event *event, struct fact *fact, struct mapping *map)
+{
+    bool new = map->sweep == NO_ID;
+    if (new)
+        map->sweep = core->sweeps_len;
+    fact->sweep.id = map->sweep;
+    fact->sweep.set = map->set;
+    fact->sweep.started_s = new ? (uint64_t)event->unix_s : core->sweeps[map->sweep].started_s;
+    if (fact->sweep.truth != NO_ID)
+        fact->sweep.truth = map->verifiers[fact->sweep.truth];
+    emit(core, fact);
+    if (!new && core->sweeps[map->sweep].state != SWEEP_RUNNING)
+        emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = map->sweep, .state = SWEEP_RUNNING}});
+}
+
+static void submit_arm(struct core *core, struct fact *fact, const struct mapping *map)
+{
+    uint32_t id = find_arm(core, map->sweep, &fact->arm);
+    fact->arm.id = id == NO_ID ? core->arms_len : id;
+    fact->arm.sweep = map->sweep;
+    fact->arm.pool = map->pools[fact->arm.pool];
+    if (fact->arm.verifier != NO_ID)
+        fact->arm.verifier = map->verifiers[fact->arm.verifier];
+    emit(core, fact);
+}
+
+void submit(struct core *core, const struct event *event)
+{
+    struct mapping *map = xalloc(sizeof *map);
+    map->set = map->sweep = NO_ID;
+    bool new_set = false;
+    struct update *update = core->update;
+    update->code = submit_check(core, event->submit.definitions, map);
+    struct fact fact;
+    for (size_t at = 0; update->code == 0 && at < event->submit.definitions.len;) {
+        int rc = fact_get(event->submit.definitions, &at, &fact);
+        assert(rc == 0); /* the first pass read the same bytes */
+        if (fact.type == FACT_sweep)
+            submit_sweep(core, event, &fact, map);
+        else if (fact.type == FACT_arm)
+            submit_arm(core, &fact, map);
+        else if (submit_number(core, &fact, map, &new_set))
+            emit(core, &fact);
+    }
+    update->sweep = map->sweep;
+    free(map);
+}

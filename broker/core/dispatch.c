@@ -1,0 +1,358 @@
+/* dispatch.c - which waiting work goes to which free agent.
+ *
+ * Generation: what was given back and continuations of trees first (they are closest to a decision), then ordinals that an
+ * arm opened, then a new opening by the arm with the smallest decided share, so that arms advance in step and stay
+ * paired when a budget ends. Verification: what an arm waits for, then the truth. Sweeps take turns. */
+#include "broker/core/core_int.h"
+#include "common/rng.h"
+
+#include <assert.h>
+
+enum { LOOK = 16, VERIFY_BACKLOG = 4096 };
+
+static bool row_promised(const struct core *core, const struct key *key)
+{
+    const struct row *row = key_row(core, key);
+    return (row->flags & ROW_PROMISED) != 0 && core->arms[row->payer].verifier == key->verifier;
+}
+
+static bool affordable(const struct core *core, struct sweep *sweep, const struct key *key, uint32_t payer)
+{
+    if (key->kind == TASK_VERIFY && row_promised(core, key))
+        return true;
+    struct amounts needs = lease_needs(core, key, payer);
+    bool affords = sweep_affords(sweep, &needs);
+    if (!affords)
+        sweep->broke = true;
+    return affords;
+}
+
+static void ref_add(struct update *update, struct ref ref)
+{
+    if (update->refs_len == update->refs_cap) {
+        update->refs_cap = update->refs_cap < 64 ? 64 : 2 * update->refs_cap;
+        update->refs = xrealloc(update->refs, update->refs_cap * sizeof *update->refs);
+    }
+    update->refs[update->refs_len++] = ref;
+}
+
+static void path_add(struct update *update, const struct tree *tree, uint32_t node)
+{
+    if (node == NO_ORDINAL)
+        return;
+    path_add(update, tree, tree->views[node].parent);
+    ref_add(update, tree->nodes[node].ref);
+}
+
+/* Identity of what is generated or judged, the same in every run of the sweep. */
+static uint64_t seed_of(const struct core *core, const struct key *key)
+{
+    uint64_t seed = key->tree == NO_ID
+                        ? rng_u64(core->pools[key->owner].seed, RNG_ROLLOUT, key->prompt, key->item)
+                        : rng_u64(core->arms[key->owner].seed, RNG_NODE, key->prompt,
+                                  (uint64_t)key->tree << 32 | key->item);
+    return key->kind == TASK_GENERATE
+               ? seed
+               : rng_u64(core->verifiers[key->verifier].fingerprint, RNG_VERIFIER, seed, 0);
+}
+
+static void send_task(struct core *core, const struct agent *agent, const struct key *key, uint64_t lease)
+{
+    struct update *update = core->update;
+    const struct pool *pool = &core->pools[key->tree == NO_ID ? key->owner : core->arms[key->owner].pool];
+    bool verify = key->kind == TASK_VERIFY;
+    size_t refs = update->refs_len;
+    bool finished = true;
+    if (key->tree != NO_ID) {
+        const struct tree *tree = &core->arms[key->owner].cells[key->prompt].trees[key->tree];
+        path_add(update, tree, verify ? key->item : tree->views[key->item].parent);
+        finished = verify && tree->nodes[key->item].finish != FINISH_STEP;
+    } else if (verify) {
+        ref_add(update, key_row(core, key)->ref);
+    }
+    struct send *send = send_add(core, SEND_TASK, agent->id, lease);
+    send->key = *key;
+    send->spec = verify ? key->verifier : pool->model;
+    send->set = pool->set;
+    send->prompt_ref = core->sets[pool->set].prompts[key->prompt].ref;
+    send->refs = refs;
+    send->refs_len = update->refs_len - refs;
+    send->seed = seed_of(core, key);
+    send->tokens_max = core->models[pool->model].max_tokens;
+    send->timeout_ms = verify ? core->verifiers[key->verifier].timeout_ms : core->models[pool->model].timeout_ms;
+    send->step = !verify && key->tree != NO_ID;
+    send->finished = finished;
+}
+
+static void grant(struct core *core, struct agent *agent, const struct key *key, uint32_t payer, bool suspect)
+{
+    uint64_t id = core->next_lease;
+    emit(core, &(struct fact){.type = FACT_lease,
+                              .lease = {.lease = id, .kind = key->kind, .owner = key->owner,
+                                        .prompt = key->prompt, .tree = key->tree, .item = key->item,
+                                        .verifier = key->verifier, .payer = payer, .agent = agent->id}});
+    struct lease *lease;
+    HASH_FIND(hh, core->leases, &id, sizeof id, lease);
+    lease->held = true;
+    DL_APPEND2(agent->leases, lease, agent_prev, agent_next);
+    agent->leased++;
+    agent->alone = suspect;
+    send_task(core, agent, key, id);
+}
+
+/* A waiting task that suits this agent: one whose prefix it holds, else the first that is not better off elsewhere. */
+static struct task *suited(struct core *core, struct sweep *sweep, struct task *list, const struct agent *agent)
+{
+    struct task *first = NULL;
+    int looked = 0;
+    for (struct task *task = list; task != NULL && looked < LOOK; task = task->next) {
+        if (!affordable(core, sweep, &task->key, task->payer))
+            continue; /* one behind it may be paid for already */
+        looked++;
+        bool suspect = task->deaths > 1;
+        if (suspect ? agent->leased > 0 : agent->runner)
+            continue;
+        if (task->home == agent->id || suspect)
+            return task;
+        const struct agent *home = task->home != 0 ? agent_find(core, task->home) : NULL;
+        bool waits_well = home != NULL && home->leased < home->credits && !home->draining;
+        if (first == NULL && !waits_well)
+            first = task;
+        core->spared = core->spared || waits_well;
+    }
+    return first;
+}
+
+static bool grant_task(struct core *core, struct agent *agent, struct task *task)
+{
+    if (task == NULL)
+        return false;
+    struct key key = task->key;
+    grant(core, agent, &key, task->payer, task->deaths > 1);
+    return true;
+}
+
+/* Next ordinal that an arm opened and nobody has. */
+static bool next_issue(struct core *core, struct arm *arm, struct key *key)
+{
+    struct pool *pool = &core->pools[arm->pool];
+    while (arm->ready.len > 0) {
+        uint32_t prompt = arm->ready.at[arm->ready.head];
+        struct stock *stock = &pool->stocks[prompt];
+        if (stock->issued < stock->want) {
+            *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, stock->issued, NO_ID};
+            return true;
+        }
+        stock->queued = false;
+        ring_pop(&arm->ready);
+    }
+    return false;
+}
+
+static bool serves(const struct core *core, const struct agent *agent, bool verify, uint32_t spec)
+{
+    int kind = verify ? core->verifiers[spec].kind : core->models[spec].kind;
+    return kind >= 0 && (agent->kinds >> kind & 1) != 0 && !agent_refuses(agent, verify, spec);
+}
+
+static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent)
+{
+    if (!serves(core, agent, false, core->pools[arm->pool].model))
+        return false;
+    if (grant_task(core, agent, suited(core, sweep, arm->generate, agent)))
+        return true;
+    struct key key;
+    if (agent->runner || sweep->broke || !next_issue(core, arm, &key) || !affordable(core, sweep, &key, arm->id))
+        return false;
+    grant(core, agent, &key, arm->id, false);
+    return true;
+}
+
+static bool more_behind(const struct arm *a, const struct arm *b)
+{
+    uint64_t left = (uint64_t)a->decided * b->prompts, right = (uint64_t)b->decided * a->prompts;
+    return left != right ? left < right : a->unfolded < b->unfolded;
+}
+
+static bool open_something(struct core *core, struct sweep *sweep, const struct agent *agent)
+{
+    struct arm *behind = NULL;
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *arm = &core->arms[sweep->arms[i]];
+        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG ||
+            !serves(core, agent, false, core->pools[arm->pool].model))
+            continue;
+        if (behind == NULL || more_behind(arm, behind))
+            behind = arm;
+    }
+    return behind != NULL && arm_open_next(core, behind);
+}
+
+static bool sweep_generate(struct core *core, struct sweep *sweep, struct agent *agent)
+{
+    do {
+        for (uint32_t i = 0; i < sweep->arms_len; i++)
+            if (arm_generate(core, sweep, &core->arms[sweep->arms[i]], agent))
+                return true;
+    } while (!agent->runner && !sweep->broke && open_something(core, sweep, agent));
+    return false;
+}
+
+static bool sweep_verify(struct core *core, struct sweep *sweep, struct agent *agent)
+{
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *arm = &core->arms[sweep->arms[i]];
+        if (arm->verify != NULL && serves(core, agent, true, arm->verifier) &&
+            grant_task(core, agent, suited(core, sweep, arm->verify, agent)))
+            return true;
+    }
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *arm = &core->arms[sweep->arms[i]];
+        if (arm->truth != NULL && serves(core, agent, true, sweep->truth) &&
+            grant_task(core, agent, suited(core, sweep, arm->truth, agent)))
+            return true;
+    }
+    return false;
+}
+
+static bool past_deadline(const struct core *core, const struct sweep *sweep)
+{
+    return sweep->deadline_s > 0 && (uint64_t)core->unix_s >= sweep->started_s + sweep->deadline_s;
+}
+
+/* One task for this agent. */
+static bool serve(struct core *core, struct agent *agent)
+{
+    for (uint32_t i = 0; i < core->sweeps_len; i++) {
+        struct sweep *sweep = &core->sweeps[(core->turn + i) % core->sweeps_len];
+        if (sweep->state != SWEEP_RUNNING || (past_deadline(core, sweep) && !agent->verifier))
+            continue;
+        if (agent->verifier ? sweep_verify(core, sweep, agent) : sweep_generate(core, sweep, agent)) {
+            core->turn = (sweep->id + 1) % core->sweeps_len;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What an arm wants and the pool has already needs no agent. */
+static void open_existing(struct core *core, struct sweep *sweep)
+{
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *arm = &core->arms[sweep->arms[i]];
+        while (arm->trees == 0 && arm->verify_len <= VERIFY_BACKLOG && arm_may_open(core, arm) &&
+               core->pools[arm->pool].stocks[arm->heap[0]].issued > arm->cells[arm->heap[0]].opened)
+            arm_open_next(core, arm);
+    }
+}
+
+/* A verdict that waits for a verifier and can be paid. */
+static bool verdict_due(const struct core *core, struct sweep *sweep)
+{
+    for (uint32_t i = 0; i < sweep->arms_len; i++)
+        for (const struct task *task = core->arms[sweep->arms[i]].verify; task != NULL; task = task->next)
+            if (affordable(core, sweep, &task->key, task->payer))
+                return true;
+    return false;
+}
+
+static void sweep_finish(struct core *core, struct sweep *sweep)
+{
+    const char *reason = NULL;
+    if (sweep->truths > 0)
+        return;
+    if (sweep->undecided == 0)
+        reason = "";
+    else if (sweep->leased == 0 && past_deadline(core, sweep))
+        reason = "deadline";
+    else if (sweep->leased == 0 && sweep->broke && !verdict_due(core, sweep))
+        reason = "budget";
+    if (reason == NULL)
+        return;
+    emit(core, &(struct fact){.type = FACT_state,
+                              .state = {.sweep = sweep->id, .state = SWEEP_DONE, .reason = slice_of(reason)}});
+}
+
+/* Agents that may take a task of this role now. A suspect task needs one that runs nothing else: the first of the fleet
+ * is left to run empty for it. */
+static bool takes(const struct core *core, const struct agent *agent, const struct agent *reserved)
+{
+    return agent->leased < agent->credits && !agent->draining && !agent->alone &&
+           agent->benched_until_ms <= core->now_ms && (agent != reserved || agent->leased == 0);
+}
+
+static struct agent *suspect_runner(const struct core *core, bool verifier)
+{
+    for (struct agent *agent = core->fleet; core->suspects > 0 && agent != NULL; agent = agent->next)
+        if (agent->verifier == verifier && !agent->draining && agent->benched_until_ms <= core->now_ms)
+            return agent;
+    return NULL;
+}
+
+static void serve_role(struct core *core, bool verifier)
+{
+    struct agent *reserved = suspect_runner(core, verifier);
+    bool any = true;
+    while (any) {
+        any = false;
+        uint64_t idle_kinds = 0; /* an agent of these kinds and without refusals found nothing */
+        bool idle = false;
+        for (struct agent *agent = core->fleet; agent != NULL; agent = agent->next) {
+            if (agent->verifier != verifier || !takes(core, agent, reserved))
+                continue;
+            bool plain = agent->refusals_len == 0 && agent != reserved;
+            if (plain && idle && agent->kinds == idle_kinds)
+                continue;
+            agent->runner = agent == reserved;
+            core->spared = false;
+            bool served = serve(core, agent);
+            agent->runner = false;
+            if (served || (agent == reserved && serve(core, agent))) {
+                any = true;
+            } else if (plain && !core->spared) {
+                idle = true;
+                idle_kinds = agent->kinds;
+            }
+        }
+    }
+}
+
+void dispatch(struct core *core)
+{
+    for (uint32_t i = 0; i < core->sweeps_len; i++)
+        if (core->sweeps[i].state == SWEEP_RUNNING)
+            open_existing(core, &core->sweeps[i]);
+    serve_role(core, false);
+    serve_role(core, true);
+    for (uint32_t i = 0; i < core->sweeps_len; i++)
+        if (core->sweeps[i].state == SWEEP_RUNNING)
+            sweep_finish(core, &core->sweeps[i]);
+}
+
+static void cancel_leases(struct core *core, uint32_t sweep)
+{
+    struct lease *lease, *next;
+    HASH_ITER (hh, core->leases, lease, next)
+        if (lease->held && lease->state == LEASE_LIVE && core->arms[lease->payer].sweep == sweep)
+            send_add(core, SEND_CANCEL, lease->agent, lease->id);
+}
+
+void event_control(struct core *core, const struct event *event)
+{
+    static const char *const words[] = {"running", "paused", "cancelled", "done", "faulty"};
+    struct update *update = core->update;
+    struct sweep *sweep = &core->sweeps[event->control.sweep];
+    enum sweep_state to = event->control.state;
+    if (sweep->state == SWEEP_DONE && sweep->undecided == 0) {
+        update->code = error_set(&update->error, ERR_CONFLICT, "sweep '%s' is finished", sweep->name);
+        return;
+    }
+    if (sweep->state == to) {
+        update->code = error_set(&update->error, ERR_CONFLICT, "sweep '%s' is already %s", sweep->name, words[to]);
+        return;
+    }
+    sweep->broke = false;
+    emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = sweep->id, .state = (uint8_t)to}});
+    if (to == SWEEP_CANCELLED)
+        cancel_leases(core, sweep->id);
+}

@@ -1,0 +1,211 @@
+/* pool.c - pools: the ordered, independent rollouts of each prompt, shared by arms.
+ *
+ * An arm holds the ordinals below what it may still use: its n while undecided, its stop once decided. What no arm of
+ * the pool holds is voided, arrived or not (DESIGN 5.3): keeping only what finished early would favour short answers. */
+#include "broker/core/core_int.h"
+#include "common/limits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows)
+{
+    if (rows <= stock->rows_cap)
+        return;
+    uint32_t cap = stock->rows_cap < 4 ? 4 : stock->rows_cap;
+    while (cap < rows)
+        cap *= 2;
+    stock->rows = xrealloc(stock->rows, cap * sizeof *stock->rows);
+    memset(stock->rows + stock->rows_cap, 0, (cap - stock->rows_cap) * sizeof *stock->rows);
+    if (pool->planes_len > 0) {
+        size_t old = (size_t)stock->rows_cap * pool->planes_len, new = (size_t)cap * pool->planes_len;
+        stock->scores = xrealloc(stock->scores, new * sizeof *stock->scores);
+        memset(stock->scores + old, 0, (new - old) * sizeof *stock->scores);
+    }
+    stock->rows_cap = cap;
+}
+
+uint32_t pool_plane(const struct pool *pool, uint32_t verifier)
+{
+    for (uint32_t i = 0; i < pool->planes_len; i++)
+        if (pool->planes[i] == verifier)
+            return i;
+    return NO_ID;
+}
+
+/* Verdicts are kept row by row, one per plane: a new plane moves them. Rare: only when a sweep is defined. */
+void pool_add_plane(struct pool *pool, uint32_t verifier)
+{
+    if (pool_plane(pool, verifier) != NO_ID)
+        return;
+    pool->planes = grow_array(pool->planes, pool->planes_len, sizeof *pool->planes);
+    pool->planes[pool->planes_len++] = verifier;
+}
+
+/* Called with the number of planes that the stocks still have. */
+static void stock_widen(struct stock *stock, uint32_t old, uint32_t new)
+{
+    if (stock->rows_cap == 0)
+        return;
+    struct score *scores = xalloc((size_t)stock->rows_cap * new * sizeof *scores);
+    for (uint32_t i = 0; i < stock->rows_cap && old > 0; i++)
+        memcpy(scores + (size_t)i * new, stock->scores + (size_t)i * old, old * sizeof *scores);
+    free(stock->scores);
+    stock->scores = scores;
+}
+
+void pool_widen(struct core *core, uint32_t id, uint32_t planes_old)
+{
+    struct pool *pool = &core->pools[id];
+    if (planes_old == pool->planes_len)
+        return;
+    for (uint32_t p = 0; p < core->sets[pool->set].len; p++)
+        stock_widen(&pool->stocks[p], planes_old, pool->planes_len);
+}
+
+static struct tree *key_tree(const struct core *core, const struct key *key)
+{
+    if (key->owner >= core->arms_len)
+        return NULL;
+    const struct arm *arm = &core->arms[key->owner];
+    if (key->prompt >= arm->prompts || key->tree >= arm->trees || arm->cells[key->prompt].trees == NULL)
+        return NULL;
+    struct tree *tree = &arm->cells[key->prompt].trees[key->tree];
+    return key->item < tree->nodes_len ? tree : NULL;
+}
+
+struct row *key_row(const struct core *core, const struct key *key)
+{
+    if (key->tree != NO_ID) {
+        struct tree *tree = key_tree(core, key);
+        return tree == NULL ? NULL : &tree->nodes[key->item];
+    }
+    if (key->owner >= core->pools_len || key->prompt >= core->sets[core->pools[key->owner].set].len)
+        return NULL;
+    struct stock *stock = &core->pools[key->owner].stocks[key->prompt];
+    return key->item < stock->issued ? &stock->rows[key->item] : NULL;
+}
+
+struct score *key_score(const struct core *core, const struct key *key)
+{
+    if (key_row(core, key) == NULL)
+        return NULL;
+    if (key->tree != NO_ID) {
+        bool truth = core->arms[key->owner].verifier != key->verifier;
+        return &key_tree(core, key)->scores[2 * key->item + truth];
+    }
+    const struct pool *pool = &core->pools[key->owner];
+    uint32_t plane = pool_plane(pool, key->verifier);
+    return plane == NO_ID ? NULL
+                          : &pool->stocks[key->prompt].scores[key->item * pool->planes_len + plane];
+}
+
+/* Ordinals of one prompt that its arms asked for (want), and that they may still use (keep). */
+static void stock_holds(const struct core *core, const struct pool *pool, uint32_t prompt, uint32_t *want,
+                        uint32_t *keep)
+{
+    *want = *keep = 0;
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees > 0)
+            continue;
+        const struct cell *cell = &arm->cells[prompt];
+        bool over = cell->decided != DECIDED_NOT;
+        uint32_t wants = over ? cell->stop : cell->opened, keeps = over ? cell->stop : arm->n;
+        *want = wants > *want ? wants : *want;
+        *keep = keeps > *keep ? keeps : *keep;
+    }
+}
+
+static bool verdict_needed(const struct core *core, const struct pool *pool, const struct key *key)
+{
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees > 0)
+            continue;
+        const struct cell *cell = &arm->cells[key->prompt];
+        bool own = arm->verifier == key->verifier && cell->decided == DECIDED_NOT && cell->opened > key->item;
+        bool truth = core->sweeps[arm->sweep].truth == key->verifier && cell->delivered > key->item;
+        if (own || truth)
+            return true;
+    }
+    return false;
+}
+
+/* Verdicts that wait for a verifier and that nobody needs any more. */
+static void drop_verdicts(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t from)
+{
+    struct pool *pool = &core->pools[pool_id];
+    struct stock *stock = &pool->stocks[prompt];
+    for (uint32_t k = from; k < stock->issued; k++) {
+        for (uint32_t i = 0; i < pool->planes_len; i++) {
+            struct key key = {TASK_VERIFY, pool_id, prompt, NO_ID, k, pool->planes[i]};
+            struct score *score = &stock->scores[k * pool->planes_len + i];
+            struct task *task = score->state == SCORE_WANTED ? task_find(core, &key) : NULL;
+            if (task == NULL || task->state != TASK_WAITING || task->leases != NULL || task->attempts > 0 ||
+                verdict_needed(core, pool, &key))
+                continue;
+            score->state = SCORE_NONE;
+            task_close(core, task, 0);
+        }
+    }
+}
+
+void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt)
+{
+    struct pool *pool = &core->pools[pool_id];
+    struct stock *stock = &pool->stocks[prompt];
+    uint32_t want, keep;
+    stock_holds(core, pool, prompt, &want, &keep);
+    stock->want = want;
+    if (stock->issued > keep)
+        emit(core, &(struct fact){.type = FACT_voided,
+                                  .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
+    drop_verdicts(core, pool_id, prompt, want);
+}
+
+static void close_key(struct core *core, const struct key *key)
+{
+    struct task *task = task_find(core, key);
+    if (task != NULL)
+        task_close(core, task, 0);
+}
+
+int voided_apply(struct core *core, const struct fact_voided *f)
+{
+    if (f->pool >= core->pools_len || f->prompt >= core->sets[core->pools[f->pool].set].len)
+        return ERR_CORRUPT;
+    struct pool *pool = &core->pools[f->pool];
+    struct stock *stock = &pool->stocks[f->prompt];
+    if (f->from >= stock->issued)
+        return ERR_CORRUPT;
+    for (uint32_t k = f->from; k < stock->issued; k++) {
+        struct row *row = &stock->rows[k];
+        close_key(core, &(struct key){TASK_GENERATE, f->pool, f->prompt, NO_ID, k, NO_ID});
+        for (uint32_t i = 0; i < pool->planes_len; i++)
+            close_key(core, &(struct key){TASK_VERIFY, f->pool, f->prompt, NO_ID, k, pool->planes[i]});
+        if (row->state == ROW_DONE) {
+            struct amounts spent = cost_generate(core, pool->model, true, row->tokens_in, row->tokens_out,
+                                                 row->latency_ms);
+            amounts_sub(&core->sweeps[core->arms[row->payer].sweep].accepted, &spent);
+        }
+        promise_release(core, row);
+        memset(row, 0, sizeof *row);
+        if (pool->planes_len > 0)
+            memset(stock->scores + (size_t)k * pool->planes_len, 0, pool->planes_len * sizeof *stock->scores);
+    }
+    stock->issued = f->from;
+    return 0;
+}
+
+/* Ordinals that this arm newly asks for: issue what nobody has, have verified what is there. */
+void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want)
+{
+    struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    if (want > stock->want)
+        stock->want = want;
+    if (stock->want > stock->issued && !stock->queued) {
+        stock->queued = true;
+        ring_push(&arm->ready, prompt);
+    }
+}

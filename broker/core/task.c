@@ -1,0 +1,699 @@
+/* task.c - tasks, leases, and what their ends mean for rows, verdicts and ledgers.
+ *
+ * A lease id names (key, attempt) for ever: ids are never reused, and the grant is committed before it is sent. So a
+ * result is judged by its lease alone, in whatever epoch: it counts if the lease is known and its key is open. */
+#include "broker/core/core_int.h"
+#include "common/limits.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct task *task_find(const struct core *core, const struct key *key)
+{
+    struct key clean; /* padding takes part in the hash */
+    memset(&clean, 0, sizeof clean);
+    clean.kind = key->kind;
+    clean.owner = key->owner;
+    clean.prompt = key->prompt;
+    clean.tree = key->tree;
+    clean.item = key->item;
+    clean.verifier = key->verifier;
+    struct task *task;
+    HASH_FIND(hh, core->tasks, &clean, sizeof clean, task);
+    return task;
+}
+
+static struct task *task_new(struct core *core, const struct key *key, uint32_t payer)
+{
+    struct task *task = xalloc(sizeof *task);
+    task->key.kind = key->kind;
+    task->key.owner = key->owner;
+    task->key.prompt = key->prompt;
+    task->key.tree = key->tree;
+    task->key.item = key->item;
+    task->key.verifier = key->verifier;
+    task->payer = payer;
+    task->state = TASK_LEASED; /* not listed yet */
+    HASH_ADD(hh, core->tasks, key, sizeof task->key, task);
+    return task;
+}
+
+static bool is_truth(const struct core *core, const struct key *key, uint32_t payer)
+{
+    return key->kind == TASK_VERIFY && core->arms[payer].verifier != key->verifier;
+}
+
+static struct task **list_of(struct core *core, const struct task *task)
+{
+    struct arm *arm = &core->arms[task->payer];
+    if (task->key.kind == TASK_GENERATE)
+        return &arm->generate;
+    return task->truth ? &arm->truth : &arm->verify;
+}
+
+void task_wait(struct core *core, struct task *task)
+{
+    task->state = TASK_WAITING;
+    if (!core->live)
+        return; /* core_start lists it */
+    struct task **list = list_of(core, task);
+    if (task->deaths > 1)
+        DL_PREPEND(*list, task); /* suspect: whoever may run it meets it first */
+    else
+        DL_APPEND(*list, task);
+    if (task->key.kind == TASK_VERIFY && !task->truth)
+        core->arms[task->payer].verify_len++;
+    if (task->deaths > 1)
+        core->suspects++;
+}
+
+void task_unlist(struct core *core, struct task *task)
+{
+    if (!core->live || task->state != TASK_WAITING)
+        return;
+    struct task **list = list_of(core, task);
+    DL_DELETE(*list, task);
+    if (task->key.kind == TASK_VERIFY && !task->truth)
+        core->arms[task->payer].verify_len--;
+    if (task->deaths > 1)
+        core->suspects--;
+}
+
+struct task *task_want(struct core *core, const struct key *key, uint32_t payer, bool truth)
+{
+    struct task *task = task_find(core, key);
+    if (task != NULL) {
+        if (task->truth && !truth && task->state == TASK_WAITING) { /* an arm waits for it now: it goes first */
+            task_unlist(core, task);
+            task->truth = false;
+            task->payer = payer;
+            task_wait(core, task);
+        }
+        return task;
+    }
+    task = task_new(core, key, payer);
+    task->truth = truth;
+    task_wait(core, task);
+    return task;
+}
+
+static struct sweep *payer_sweep(const struct core *core, uint32_t payer)
+{
+    return &core->sweeps[core->arms[payer].sweep];
+}
+
+/* A live lease ends: what it reserved is settled at `spent`. */
+static void settle(struct core *core, const struct lease *lease, const struct amounts *spent)
+{
+    struct sweep *sweep = payer_sweep(core, lease->payer);
+    assert(lease->state == LEASE_LIVE);
+    amounts_sub(&sweep->reserved, &lease->reserved);
+    amounts_add(&sweep->burned, spent);
+    sweep->leased--;
+    sweep->broke = false;
+}
+
+/* A lease that was settled in full turns out to have used less. */
+static void settle_again(struct core *core, const struct lease *lease, const struct amounts *spent)
+{
+    struct sweep *sweep = payer_sweep(core, lease->payer);
+    amounts_sub(&sweep->burned, &lease->reserved);
+    amounts_add(&sweep->burned, spent);
+    sweep->broke = false;
+}
+
+void lease_drop(struct core *core, struct lease *lease)
+{
+    if (lease->task != NULL)
+        DL_DELETE2(lease->task->leases, lease, task_prev, task_next);
+    struct agent *agent = lease->held ? agent_find(core, lease->agent) : NULL;
+    if (agent != NULL) {
+        DL_DELETE2(agent->leases, lease, agent_prev, agent_next);
+        agent->leased--;
+        if (agent->leased == 0)
+            agent->alone = false;
+    }
+    HASH_DEL(core->leases, lease);
+    free(lease);
+}
+
+static struct lease *lease_find(const struct core *core, uint64_t id)
+{
+    struct lease *lease;
+    HASH_FIND(hh, core->leases, &id, sizeof id, lease);
+    return lease;
+}
+
+void task_close(struct core *core, struct task *task, uint64_t winner)
+{
+    struct lease *lease, *next;
+    for (lease = task->leases; lease != NULL; lease = next) {
+        next = lease->task_next;
+        if (lease->id == winner || lease->state == LEASE_LOST) {
+            lease_drop(core, lease);
+            continue;
+        }
+        settle(core, lease, &lease->reserved);
+        lease->state = LEASE_GHOST;
+        DL_DELETE2(task->leases, lease, task_prev, task_next);
+        lease->task = NULL;
+        if (core->update != NULL && lease->held)
+            send_add(core, SEND_CANCEL, lease->agent, lease->id);
+    }
+    task_unlist(core, task);
+    HASH_DEL(core->tasks, task);
+    free(task);
+}
+
+/* -- applying ----------------------------------------------------------------------------------------------------- */
+
+static bool key_is_root(const struct core *core, const struct key *key)
+{
+    return key->tree == NO_ID ||
+           core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].parent == NO_ORDINAL;
+}
+
+/* Can a first lease on this key follow? Issues the next ordinal of a pool if that is what it names. */
+static bool key_open(struct core *core, const struct key *key, uint32_t payer)
+{
+    if (payer >= core->arms_len)
+        return false;
+    if (key->kind == TASK_VERIFY) {
+        const struct row *row = key_row(core, key);
+        const struct score *score = key_score(core, key);
+        return row != NULL && score != NULL && row->state == ROW_DONE && score->state != SCORE_DONE;
+    }
+    if (key->tree == NO_ID) {
+        if (key->owner >= core->pools_len || key->prompt >= core->sets[core->pools[key->owner].set].len)
+            return false;
+        struct pool *pool = &core->pools[key->owner];
+        struct stock *stock = &pool->stocks[key->prompt];
+        if (key->item == stock->issued && key->item < LIMIT_N) {
+            stock_reserve(pool, stock, stock->issued + 1);
+            stock->issued++;
+        }
+    }
+    const struct row *row = key_row(core, key);
+    return row != NULL && row->state <= ROW_LEASED;
+}
+
+static void take_promise(struct core *core, const struct key *key, uint32_t payer)
+{
+    struct row *row = key_row(core, key);
+    if (!is_truth(core, key, payer) && core->arms[row->payer].verifier == key->verifier)
+        promise_release(core, row);
+}
+
+static bool promises(const struct core *core, uint32_t payer)
+{
+    return core->arms[payer].verifier != NO_ID;
+}
+
+static struct amounts lease_reservation(const struct core *core, const struct key *key, uint32_t payer)
+{
+    const struct arm *arm = &core->arms[payer];
+    if (key->kind == TASK_VERIFY)
+        return is_truth(core, key, payer) ? (struct amounts){0} : reserve_verify(core, key->verifier);
+    return reserve_generate(core, arm, key->prompt, key_is_root(core, key));
+}
+
+/* What granting this key must find room for: a generation for a verifying arm counts its first verdict too. */
+struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer)
+{
+    struct amounts needs = lease_reservation(core, key, payer);
+    if (key->kind == TASK_GENERATE && promises(core, payer)) {
+        struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
+        amounts_add(&needs, &verdict);
+    }
+    return needs;
+}
+
+int lease_apply(struct core *core, const struct fact_lease *f)
+{
+    struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
+    if (f->lease != core->next_lease || f->kind > TASK_VERIFY || !key_open(core, &key, f->payer))
+        return ERR_CORRUPT;
+    core->next_lease++;
+    struct task *task = task_find(core, &key);
+    if (task == NULL)
+        task = task_new(core, &key, f->payer);
+    task_unlist(core, task);
+    task->state = TASK_LEASED;
+    task->payer = f->payer;
+    task->truth = is_truth(core, &key, f->payer);
+    task->attempts++;
+    struct row *row = key_row(core, &key);
+    if (key.kind == TASK_GENERATE) {
+        row->state = ROW_LEASED;
+        row->payer = f->payer;
+        if (task->leases != NULL)
+            row->flags |= ROW_RACED;
+    } else {
+        take_promise(core, &key, f->payer);
+    }
+    struct lease *lease = xalloc(sizeof *lease);
+    lease->id = f->lease;
+    lease->agent = f->agent;
+    lease->task = task;
+    lease->payer = f->payer;
+    lease->kind = f->kind;
+    lease->state = LEASE_LIVE;
+    lease->reserved = lease_reservation(core, &key, f->payer);
+    /* The promise of the verdict is part of the generation's reservation until its result is there. */
+    if (key.kind == TASK_GENERATE)
+        lease->reserved = lease_needs(core, &key, f->payer);
+    DL_APPEND2(task->leases, lease, task_prev, task_next);
+    HASH_ADD(hh, core->leases, id, sizeof lease->id, lease);
+    struct sweep *sweep = payer_sweep(core, f->payer);
+    amounts_add(&sweep->reserved, &lease->reserved);
+    sweep->leased++;
+    return 0;
+}
+
+static uint32_t bounded(uint32_t latency_ms, uint32_t timeout_ms)
+{
+    return latency_ms < timeout_ms ? latency_ms : timeout_ms;
+}
+
+static uint32_t model_of(const struct core *core, const struct key *key)
+{
+    return key->tree == NO_ID ? core->pools[key->owner].model : core->pools[core->arms[key->owner].pool].model;
+}
+
+/* A result or verdict was accepted: its lease becomes `spent`, twice if it had been settled as lost. */
+static void settle_winner(struct core *core, const struct lease *lease, const struct amounts *spent)
+{
+    if (lease->state == LEASE_LIVE)
+        settle(core, lease, spent);
+    else
+        settle_again(core, lease, spent);
+    amounts_add(&payer_sweep(core, lease->payer)->accepted, spent);
+}
+
+int result_apply(struct core *core, const struct fact_result *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || f->finish > FINISH_EXHAUSTED)
+        return ERR_CORRUPT;
+    struct key key = lease->task->key;
+    struct row *row = key_row(core, &key);
+    const struct model *model = &core->models[model_of(core, &key)];
+    uint64_t features[FEATURES] = {0};
+    double lp_mean = 0;
+    size_t present = f->features.len / 8 < FEATURES ? f->features.len / 8 : FEATURES;
+    if (present > 0)
+        memcpy(features, f->features.data, present * 8);
+    size_t at = (size_t)__builtin_popcount(f->have & ((1u << FEATURE_LP_MEAN) - 1));
+    if ((f->have & 1u << FEATURE_LP_MEAN) != 0 && at < present)
+        memcpy(&lp_mean, &features[at], 8);
+    uint8_t flags = row->flags;
+    *row = (struct row){
+        .class = f->class,
+        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
+        .tokens_in = f->tokens_in,
+        .tokens_out = f->tokens_out,
+        .latency_ms = bounded(f->latency_ms, model->timeout_ms),
+        .payer = lease->payer,
+        .lp_mean = (float)lp_mean,
+        .have = f->have,
+        .state = ROW_DONE,
+        .finish = f->finish,
+        .flags = flags,
+    };
+    struct amounts spent = cost_generate(core, model_of(core, &key), key_is_root(core, &key), row->tokens_in,
+                                         row->tokens_out, row->latency_ms);
+    uint32_t payer = lease->payer;
+    settle_winner(core, lease, &spent);
+    if (promises(core, payer) && f->finish != FINISH_EXHAUSTED) {
+        struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
+        amounts_add(&payer_sweep(core, payer)->reserved, &verdict);
+        row->flags |= ROW_PROMISED;
+    }
+    /* The winner is no longer live, so closing must not settle it again. */
+    task_close(core, lease->task, f->lease);
+    if (key.tree != NO_ID && core->arms[key.owner].verifier == NO_ID)
+        tree_settle(core, &core->arms[key.owner], key.prompt, key.tree, key.item);
+    return 0;
+}
+
+int verdict_apply(struct core *core, const struct fact_verdict *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || f->outcome > OUTCOME_UNKNOWN)
+        return ERR_CORRUPT;
+    struct key key = lease->task->key;
+    struct score *score = key_score(core, &key);
+    *score = (struct score){f->score, SCORE_DONE, f->outcome};
+    struct amounts spent = {0};
+    if (!lease->task->truth) {
+        spent = cost_verify(core, key.verifier,
+                            bounded(f->latency_ms, core->verifiers[key.verifier].timeout_ms));
+        payer_sweep(core, lease->payer)->verdicts++;
+    }
+    settle_winner(core, lease, &spent);
+    task_close(core, lease->task, f->lease);
+    if (key.tree != NO_ID && core->arms[key.owner].verifier == key.verifier)
+        tree_settle(core, &core->arms[key.owner], key.prompt, key.tree, key.item);
+    return 0;
+}
+
+static bool has_live(const struct task *task)
+{
+    for (const struct lease *lease = task->leases; lease != NULL; lease = lease->task_next)
+        if (lease->state == LEASE_LIVE)
+            return true;
+    return false;
+}
+
+int fail_apply(struct core *core, const struct fact_fail *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->task == NULL)
+        return ERR_CORRUPT;
+    struct task *task = lease->task;
+    struct amounts spent = lease->reserved; /* nobody knows what a failed attempt used, unless it says so */
+    if (f->tokens != UINT32_MAX && f->tokens <= spent.tokens)
+        spent.tokens = f->tokens;
+    if (lease->state == LEASE_LIVE)
+        settle(core, lease, &spent);
+    else
+        settle_again(core, lease, &spent);
+    lease_drop(core, lease);
+    task->failures++;
+    if (!has_live(task) && task->state == TASK_LEASED)
+        task_wait(core, task);
+    return 0;
+}
+
+int lost_apply(struct core *core, const struct fact_lost *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->state != LEASE_LIVE)
+        return ERR_CORRUPT;
+    struct task *task = lease->task;
+    const struct amounts nothing = {0};
+    settle(core, lease, f->why == LOST_REFUSED ? &nothing : &lease->reserved);
+    lease->state = LEASE_LOST;
+    if (f->why != LOST_SILENT && f->why != LOST_GRACE && f->why != LOST_RETURNED)
+        lease_drop(core, lease);
+    if (f->why == LOST_SILENT)
+        task->deaths++;
+    if (!has_live(task) && task->state == TASK_LEASED)
+        task_wait(core, task);
+    return 0;
+}
+
+int correct_apply(struct core *core, const struct fact_correct *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->state == LEASE_LIVE)
+        return ERR_CORRUPT;
+    struct amounts spent = lease->reserved;
+    if (f->tokens_out != UINT32_MAX) { /* known usage */
+        uint64_t tokens = (uint64_t)f->tokens_in + f->tokens_out;
+        spent.tokens = tokens < spent.tokens ? tokens : spent.tokens;
+        spent.slot_ms = f->latency_ms < spent.slot_ms ? f->latency_ms : spent.slot_ms;
+        if (tokens == 0 && f->latency_ms == 0)
+            spent = (struct amounts){0};
+    }
+    settle_again(core, lease, &spent);
+    lease_drop(core, lease);
+    return 0;
+}
+
+int forget_apply(struct core *core, const struct fact_forget *f)
+{
+    struct lease *lease = lease_find(core, f->lease);
+    if (lease == NULL || lease->state == LEASE_LIVE)
+        return ERR_CORRUPT;
+    lease_drop(core, lease);
+    return 0;
+}
+
+/* Failed for good: it keeps its place among the ordinals, as an answer without a vote; a verdict stays unknown. */
+int give_up_apply(struct core *core, const struct fact_give_up *f)
+{
+    struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
+    struct task *task = task_find(core, &key);
+    if (task == NULL)
+        return ERR_CORRUPT;
+    payer_sweep(core, task->payer)->failed++;
+    task_close(core, task, 0);
+    if (key.kind == TASK_GENERATE) {
+        struct row *row = key_row(core, &key);
+        row->state = ROW_FAILED;
+        row->finish = FINISH_FAILED;
+    } else {
+        *key_score(core, &key) = (struct score){0, SCORE_DONE, OUTCOME_UNKNOWN};
+    }
+    if (key.tree == NO_ID)
+        return 0;
+    struct arm *arm = &core->arms[key.owner];
+    if (key.kind == TASK_GENERATE || arm->verifier == key.verifier) /* the verdict of the truth settles no node */
+        tree_settle(core, arm, key.prompt, key.tree, key.item);
+    return 0;
+}
+
+int epoch_apply(struct core *core, const struct fact_epoch *f)
+{
+    if (f->number != core->epoch + 1)
+        return ERR_CORRUPT;
+    core->epoch = f->number;
+    if (!f->fleet_died)
+        return 0;
+    struct lease *lease, *next; /* nobody is left who could report on ghosts and lost leases */
+    HASH_ITER (hh, core->leases, lease, next)
+        if (lease->state != LEASE_LIVE)
+            lease_drop(core, lease);
+    return 0;
+}
+
+/* -- reactions ---------------------------------------------------------------------------------------------------- */
+
+static void verify_for(struct core *core, struct arm *arm, const struct key *generated)
+{
+    struct key key = *generated;
+    key.kind = TASK_VERIFY;
+    key.verifier = arm->verifier;
+    struct score *score = key_score(core, &key);
+    if (score->state == SCORE_DONE)
+        return;
+    score->state = SCORE_WANTED;
+    task_want(core, &key, arm->id, false);
+}
+
+void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
+{
+    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    for (uint32_t k = from; arm->verifier != NO_ID && k < to && k < stock->issued; k++)
+        if (stock->rows[k].state == ROW_DONE && stock->rows[k].finish != FINISH_EXHAUSTED)
+            verify_for(core, arm, &(struct key){TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier});
+}
+
+static void advance_pool_arms(struct core *core, const struct key *key)
+{
+    /* By index: an advance may not add arms, but it may move nothing of this list either. */
+    for (uint32_t i = 0; i < core->pools[key->owner].arms_len; i++) {
+        struct arm *arm = &core->arms[core->pools[key->owner].arms[i]];
+        if (arm->trees > 0)
+            continue;
+        cell_advance(core, arm, key->prompt);
+        arm_advance(core, arm);
+    }
+}
+
+void react_generated(struct core *core, const struct key *key)
+{
+    if (key->tree != NO_ID) {
+        struct arm *arm = &core->arms[key->owner];
+        struct tree *tree = &arm->cells[key->prompt].trees[key->tree];
+        if (tree->nodes[key->item].state == ROW_DONE && arm->verifier != NO_ID)
+            verify_for(core, arm, key);
+        else if (tree->unsettled == 0)
+            tree_plan(core, arm, key->prompt, key->tree);
+        return;
+    }
+    const struct pool *pool = &core->pools[key->owner];
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees > 0 || arm->cells[key->prompt].decided != DECIDED_NOT ||
+            arm->cells[key->prompt].opened <= key->item)
+            continue;
+        stock_verify(core, arm, key->prompt, key->item, key->item + 1);
+    }
+    advance_pool_arms(core, key);
+}
+
+void react_verified(struct core *core, const struct key *key)
+{
+    if (key->tree != NO_ID) {
+        struct arm *arm = &core->arms[key->owner];
+        struct cell *cell = &arm->cells[key->prompt];
+        if (arm->verifier != key->verifier)
+            cell_truth_done(core, arm, key->prompt);
+        else if (cell->trees[key->tree].unsettled == 0)
+            tree_plan(core, arm, key->prompt, key->tree);
+        return;
+    }
+    const struct pool *pool = &core->pools[key->owner];
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees == 0 && core->sweeps[arm->sweep].truth == key->verifier &&
+            arm->cells[key->prompt].delivered > key->item)
+            cell_truth_done(core, arm, key->prompt);
+    }
+    advance_pool_arms(core, key);
+}
+
+static void give_up(struct core *core, const struct task *task, const char *reason)
+{
+    const struct key *key = &task->key;
+    emit(core, &(struct fact){.type = FACT_give_up,
+                              .give_up = {.kind = key->kind, .owner = key->owner, .prompt = key->prompt,
+                                          .tree = key->tree, .item = key->item, .verifier = key->verifier,
+                                          .reason = slice_of(reason)}});
+}
+
+/* After a failure or a loss: enough of it? */
+void react_trouble(struct core *core, const struct task *task)
+{
+    if (task->failures >= LIMIT_ATTEMPTS)
+        give_up(core, task, "failed too often");
+    else if (task->deaths >= LIMIT_DEATHS)
+        give_up(core, task, "quarantined: every worker that ran it died");
+}
+
+/* -- events ------------------------------------------------------------------------------------------------------- */
+
+void lease_lose(struct core *core, struct lease *lease, enum lost why)
+{
+    emit(core, &(struct fact){.type = FACT_lost, .lost = {.lease = lease->id, .why = (uint8_t)why}});
+}
+
+static void acknowledge(struct core *core, const struct event *event, bool duplicate)
+{
+    send_add(core, SEND_ACK, event->agent, event->lease)->duplicate = duplicate;
+}
+
+/* Under `count: accepted` a lost lease reserves nothing, and its room may be taken: then its late result comes too late,
+ * or the budget would be overspent. (Under `count: burned` it was settled in full, so there is room.) */
+static bool too_late(const struct core *core, const struct lease *lease)
+{
+    const struct sweep *sweep = payer_sweep(core, lease->payer);
+    return lease->state == LEASE_LOST && sweep->count_accepted && !sweep_affords(sweep, &lease->reserved);
+}
+
+/* A ghost, or a lease that nobody knows: say so, and book what it used. */
+static void duplicate(struct core *core, const struct event *event, struct lease *lease, uint32_t tokens_in,
+                      uint32_t tokens_out, uint32_t latency_ms)
+{
+    acknowledge(core, event, true);
+    if (lease != NULL && lease->state != LEASE_LIVE)
+        emit(core, &(struct fact){.type = FACT_correct,
+                                  .correct = {.lease = lease->id, .tokens_in = tokens_in,
+                                              .tokens_out = tokens_out, .latency_ms = latency_ms}});
+}
+
+static void overrun(struct core *core, const struct lease *lease, const struct result *result)
+{
+    struct sweep *sweep = payer_sweep(core, lease->payer);
+    char reason[200];
+    snprintf(reason, sizeof reason,
+             "a rollout used %llu tokens of %llu reserved: raise max_tokens or template_tokens, then resume",
+             (unsigned long long)result->tokens_in + result->tokens_out,
+             (unsigned long long)lease->reserved.tokens);
+    emit(core, &(struct fact){.type = FACT_state,
+                              .state = {.sweep = sweep->id, .state = SWEEP_FAULT, .reason = slice_of(reason)}});
+}
+
+void event_result(struct core *core, const struct event *event)
+{
+    const struct result *result = &event->result.result;
+    struct lease *lease = lease_find(core, event->lease);
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || too_late(core, lease)) {
+        duplicate(core, event, lease, result->tokens_in, result->tokens_out, result->latency_ms);
+        return;
+    }
+    uint64_t used = (key_is_root(core, &lease->task->key) ? result->tokens_in : 0) + (uint64_t)result->tokens_out;
+    if (used > lease->reserved.tokens)
+        overrun(core, lease, result);
+    double features[FEATURES];
+    size_t len = 0;
+    for (int i = 0; i < FEATURES; i++)
+        if (result->features.have & 1u << i)
+            features[len++] = result->features.v[i];
+    struct agent *agent = agent_find(core, event->agent);
+    if (agent != NULL) {
+        agent->failures = 0;
+        agent->done++;
+        agent->tokens += result->tokens_out;
+    }
+    if (lease->task->key.tree != NO_ID) {
+        const struct key *key = &lease->task->key;
+        core->arms[key->owner].cells[key->prompt].trees[key->tree].homes[key->item] = event->agent;
+    }
+    core->update->used = event->result.ref.commit != 0;
+    acknowledge(core, event, false);
+    emit(core, &(struct fact){.type = FACT_result,
+                              .result = {.lease = event->lease, .finish = (uint8_t)result->finish,
+                                         .tokens_in = result->tokens_in, .tokens_out = result->tokens_out,
+                                         .tokens_reread = result->tokens_reread,
+                                         .latency_ms = result->latency_ms, .class = event->result.class,
+                                         .ref_commit = event->result.ref.commit,
+                                         .ref_offset = event->result.ref.offset,
+                                         .ref_len = event->result.ref.len, .have = result->features.have,
+                                         .features = {(const char *)features, len * 8}}});
+}
+
+void event_verdict(struct core *core, const struct event *event)
+{
+    struct lease *lease = lease_find(core, event->lease);
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || too_late(core, lease)) {
+        duplicate(core, event, lease, 0, 0, event->verdict.latency_ms);
+        return;
+    }
+    struct agent *agent = agent_find(core, event->agent);
+    if (agent != NULL) {
+        agent->failures = 0;
+        agent->done++;
+    }
+    acknowledge(core, event, false);
+    emit(core, &(struct fact){.type = FACT_verdict,
+                              .verdict = {.lease = event->lease,
+                                          .outcome = (uint8_t)event->verdict.verdict.outcome,
+                                          .score = event->verdict.verdict.score,
+                                          .latency_ms = event->verdict.latency_ms}});
+}
+
+void event_fail(struct core *core, const struct event *event)
+{
+    struct lease *lease = lease_find(core, event->lease);
+    if (lease == NULL || lease->task == NULL) {
+        duplicate(core, event, lease, event->fail.tokens_in, event->fail.tokens_out, event->fail.latency_ms);
+        return;
+    }
+    struct agent *agent = agent_find(core, event->agent);
+    if (agent != NULL && ++agent->failures >= 5) { /* five in a row: it is the agent, not the tasks */
+        agent->benched_until_ms = core->now_ms + 30000;
+        agent->failures = 4;
+    }
+    acknowledge(core, event, false);
+    emit(core, &(struct fact){.type = FACT_fail,
+                              .fail = {.lease = event->lease, .tokens = event->fail.tokens_out,
+                                       .reason = event->fail.reason}});
+}
+
+void event_return(struct core *core, const struct event *event)
+{
+    struct lease *lease = lease_find(core, event->lease);
+    if (lease != NULL && lease->state == LEASE_LIVE)
+        lease_lose(core, lease, LOST_RETURNED);
+    if (lease != NULL) /* ghost, or just returned: it is settled in full, and now its use is known */
+        emit(core, &(struct fact){.type = FACT_correct,
+                                  .correct = {.lease = event->lease, .tokens_in = event->fail.tokens_in,
+                                              .tokens_out = event->fail.tokens_out,
+                                              .latency_ms = event->fail.latency_ms}});
+    acknowledge(core, event, true);
+}

@@ -1,0 +1,299 @@
+/* tree.c - search arms: trees of nodes, planned by a strategy whenever all nodes of one tree are settled.
+ *
+ * Barriers are per tree, never global, and a plan sees its tree only when nothing of it is open, so node numbers, seeds
+ * and decisions do not depend on the order in which siblings arrive. */
+#include "broker/core/core_int.h"
+#include "common/limits.h"
+#include "common/rng.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void trees_free(const struct arm *arm, struct cell *cell)
+{
+    if (cell->trees == NULL)
+        return;
+    for (uint32_t t = 0; t < arm->trees; t++) {
+        struct tree *tree = &cell->trees[t];
+        free(tree->nodes);
+        free(tree->views);
+        free(tree->scores);
+        free(tree->homes);
+        free(tree->record);
+        free(tree->finals);
+    }
+    free(cell->trees);
+    cell->trees = NULL;
+}
+
+static struct tree *tree_of(const struct core *core, uint32_t arm_id, uint32_t prompt, uint32_t tree)
+{
+    if (arm_id >= core->arms_len)
+        return NULL;
+    const struct arm *arm = &core->arms[arm_id];
+    if (prompt >= arm->prompts || tree >= arm->trees || arm->cells[prompt].trees == NULL ||
+        arm->cells[prompt].decided != DECIDED_NOT)
+        return NULL;
+    return &arm->cells[prompt].trees[tree];
+}
+
+static void tree_grow(struct tree *tree, uint32_t len)
+{
+    if (len <= tree->nodes_cap)
+        return;
+    uint32_t cap = tree->nodes_cap < 8 ? 8 : tree->nodes_cap;
+    while (cap < len)
+        cap *= 2;
+    tree->nodes = xrealloc(tree->nodes, cap * sizeof *tree->nodes);
+    tree->views = xrealloc(tree->views, cap * sizeof *tree->views);
+    tree->scores = xrealloc(tree->scores, 2 * cap * sizeof *tree->scores);
+    tree->homes = xrealloc(tree->homes, cap * sizeof *tree->homes);
+    tree->nodes_cap = cap;
+}
+
+/* What the arm reserves for one node: its generation and its verdict. */
+static struct amounts node_unit(const struct core *core, const struct arm *arm, uint32_t prompt, bool root)
+{
+    struct amounts unit = reserve_generate(core, arm, prompt, root);
+    if (arm->verifier != NO_ID) {
+        struct amounts verdict = reserve_verify(core, arm->verifier);
+        amounts_add(&unit, &verdict);
+    }
+    return unit;
+}
+
+void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, uint32_t parent)
+{
+    uint32_t node = tree->nodes_len++;
+    tree_grow(tree, tree->nodes_len);
+    memset(&tree->nodes[node], 0, sizeof tree->nodes[node]);
+    memset(&tree->scores[2 * node], 0, 2 * sizeof tree->scores[0]);
+    tree->views[node] = (struct node_view){
+        .parent = parent, .depth = parent == NO_ORDINAL ? 1 : tree->views[parent].depth + 1};
+    tree->homes[node] = 0;
+    tree->unsettled++;
+    struct amounts unit = node_unit(core, arm, prompt, parent == NO_ORDINAL);
+    amounts_add(&arm->reserved, &unit);
+}
+
+int spawn_apply(struct core *core, const struct fact_spawn *f)
+{
+    struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
+    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->parents.len % 4 != 0)
+        return ERR_CORRUPT;
+    uint32_t before = tree->nodes_len;
+    for (size_t at = 0; at < f->parents.len; at += 4) {
+        uint32_t parent;
+        memcpy(&parent, f->parents.data + at, 4);
+        if (parent != NO_ORDINAL && parent >= before)
+            return ERR_CORRUPT;
+        tree_add(core, &core->arms[f->arm], f->prompt, tree, parent);
+    }
+    return 0;
+}
+
+int note_apply(struct core *core, const struct fact_note *f)
+{
+    struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
+    if (tree == NULL || f->record.len != core->arms[f->arm].record_size)
+        return ERR_CORRUPT;
+    memcpy(tree->record, f->record.data, f->record.len);
+    return 0;
+}
+
+int finish_apply(struct core *core, const struct fact_finish *f)
+{
+    struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
+    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->finals.len % 4 != 0)
+        return ERR_CORRUPT;
+    uint32_t *finals = xalloc(f->finals.len);
+    if (f->finals.len > 0)
+        memcpy(finals, f->finals.data, f->finals.len);
+    for (uint32_t i = 0; i < f->finals.len / 4; i++) {
+        if (finals[i] >= tree->nodes_len) {
+            free(finals);
+            return ERR_CORRUPT;
+        }
+    }
+    tree->finals = finals;
+    tree->finals_len = (uint32_t)(f->finals.len / 4);
+    tree->finished = true;
+    return 0;
+}
+
+/* In apply: a node has its result and, if the arm wants one, its verdict. The arm is charged for it. */
+void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree_id, uint32_t node)
+{
+    struct tree *tree = &arm->cells[prompt].trees[tree_id];
+    const struct row *row = &tree->nodes[node];
+    struct node_view *view = &tree->views[node];
+    const struct score *score = &tree->scores[2 * node];
+    bool root = view->parent == NO_ORDINAL;
+    view->finish = (enum finish)row->finish;
+    view->scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    view->score = score->score;
+    struct amounts unit = node_unit(core, arm, prompt, root);
+    amounts_sub(&arm->reserved, &unit);
+    struct amounts spent = cost_generate(core, core->pools[arm->pool].model, root, row->tokens_in, row->tokens_out,
+                                         row->latency_ms);
+    if (score->state == SCORE_DONE) {
+        struct amounts verdict = cost_verify(core, arm->verifier, 0);
+        amounts_add(&spent, &verdict);
+        arm->verdicts++;
+    }
+    amounts_add(&arm->charged, &spent);
+    assert(tree->unsettled > 0);
+    tree->unsettled--;
+}
+
+/* -- reactions ---------------------------------------------------------------------------------------------------- */
+
+static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree_id)
+{
+    struct tree *tree = &arm->cells[prompt].trees[tree_id];
+    for (uint32_t n = 0; n < tree->nodes_len; n++) {
+        struct key key = {TASK_GENERATE, arm->id, prompt, tree_id, n, NO_ID};
+        if (tree->nodes[n].state == ROW_NONE) {
+            struct task *task = task_want(core, &key, arm->id, false);
+            uint32_t parent = tree->views[n].parent;
+            task->home = parent == NO_ORDINAL ? 0 : tree->homes[parent];
+        } else if (tree->nodes[n].state == ROW_DONE && arm->verifier != NO_ID &&
+                   tree->scores[2 * n].state != SCORE_DONE) {
+            key.kind = TASK_VERIFY;
+            key.verifier = arm->verifier;
+            tree->scores[2 * n].state = SCORE_WANTED;
+            task_want(core, &key, arm->id, false);
+        }
+    }
+}
+
+static struct item final_item(const struct tree *tree, uint32_t node, uint32_t ordinal)
+{
+    const struct row *row = &tree->nodes[node];
+    const struct score *score = &tree->scores[2 * node];
+    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    return (struct item){
+        .ordinal = ordinal,
+        .class = row->class,
+        .failed = row->state == ROW_FAILED,
+        .scored = scored,
+        .passed = scored && score->outcome == OUTCOME_PASS,
+        .score = scored ? score->score : 0,
+        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
+        .lp_mean = (double)row->lp_mean,
+        .tokens = row->tokens_out,
+    };
+}
+
+static void want_final_truth(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct sweep *sweep = &core->sweeps[arm->sweep];
+    struct cell *cell = &arm->cells[prompt];
+    if (sweep->truth == NO_ID)
+        return;
+    for (uint32_t t = 0; t < arm->trees; t++) {
+        const struct tree *tree = &cell->trees[t];
+        for (uint32_t i = 0; i < tree->finals_len; i++) {
+            struct key key = {TASK_VERIFY, arm->id, prompt, t, tree->finals[i], sweep->truth};
+            struct score *score = key_score(core, &key);
+            if (tree->nodes[key.item].state != ROW_DONE || score->state != SCORE_NONE)
+                continue; /* failed, known, or wanted by an earlier repeat */
+            score->state = SCORE_WANTED;
+            cell->truths++;
+            sweep->truths++;
+            task_want(core, &key, arm->id, true);
+        }
+    }
+}
+
+static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    struct stats stats;
+    stats_init(&stats);
+    for (uint32_t t = 0; t < arm->trees; t++) {
+        for (uint32_t i = 0; i < cell->trees[t].finals_len; i++) {
+            struct item item = final_item(&cell->trees[t], cell->trees[t].finals[i], stats.delivered);
+            stats_fold(&stats, &item);
+        }
+    }
+    struct prompt_view view = {.prompt = prompt, .cap = arm->n, .opened = arm->n, .stats = &stats,
+                               .cost = 1, .options = arm->options[3]};
+    struct ranking ranking = {.winner = NO_ORDINAL};
+    if (stats.delivered > 0)
+        arm->selector->select(&view, &ranking);
+    emit(core, &(struct fact){.type = FACT_decide,
+                              .decide = {.arm = arm->id,
+                                         .prompt = prompt,
+                                         .stop = arm->n,
+                                         .winner = ranking.winner,
+                                         .confidence = ranking.confidence,
+                                         .why = DECIDED_CAP}});
+    stats_clear(&stats);
+    want_final_truth(core, arm, prompt);
+    cell_settle(core, arm, prompt);
+}
+
+static struct slice words(const uint32_t *at, uint32_t len)
+{
+    return (struct slice){(const char *)at, len * sizeof *at};
+}
+
+/* Asks the strategy what should exist next, and makes it so. */
+void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree_id)
+{
+    struct tree *tree = &arm->cells[prompt].trees[tree_id];
+    struct tree_view view = {
+        .prompt = prompt, .tree = tree_id, .trees = arm->trees, .n = arm->n,
+        .nodes_len = tree->nodes_len, .nodes = tree->views, .record = tree->record,
+        .seed = rng_u64(arm->seed, RNG_NODE, prompt, tree_id), .options = arm->options[0],
+    };
+    uint32_t parents[LIMIT_TREE_N], finals[LIMIT_TREE_N];
+    struct plan plan = {.parents = parents, .finals = finals, .cap = LIMIT_TREE_N,
+                        .record = xalloc(arm->record_size)};
+    arm->strategy->plan(&view, &plan);
+    if (arm->record_size > 0 && memcmp(plan.record, tree->record, arm->record_size) != 0)
+        emit(core, &(struct fact){.type = FACT_note,
+                                  .note = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                           .record = {plan.record, arm->record_size}}});
+    if (plan.parents_len > 0)
+        emit(core, &(struct fact){.type = FACT_spawn,
+                                  .spawn = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                            .parents = words(parents, plan.parents_len)}});
+    else
+        emit(core, &(struct fact){.type = FACT_finish,
+                                  .finish = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                             .finals = words(finals, plan.finals_len)}});
+    free(plan.record);
+    tree_tasks(core, arm, prompt, tree_id);
+    for (uint32_t t = 0; t < arm->trees; t++)
+        if (!arm->cells[prompt].trees[t].finished)
+            return;
+    trees_decide(core, arm, prompt);
+}
+
+/* After a start: what waits, what is to be planned, which truths are missing. */
+void tree_resume(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    struct cell *cell = &arm->cells[prompt];
+    if (cell->trees == NULL)
+        return;
+    if (cell->decided != DECIDED_NOT) {
+        want_final_truth(core, arm, prompt);
+        cell_settle(core, arm, prompt);
+        return;
+    }
+    for (uint32_t t = 0; t < arm->trees; t++) {
+        if (!cell->trees[t].finished && cell->trees[t].unsettled == 0)
+            tree_plan(core, arm, prompt, t);
+        else if (!cell->trees[t].finished)
+            tree_tasks(core, arm, prompt, t);
+    }
+}
+
+void tree_open(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    for (uint32_t t = 0; t < arm->trees; t++)
+        tree_plan(core, arm, prompt, t);
+}
