@@ -354,6 +354,7 @@ void agents_free(struct core *core);
 
 /* dispatch.c */
 void dispatch(struct core *core);
+uint64_t key_seed(const struct core *core, const struct key *key);
 void event_control(struct core *core, const struct event *event);
 
 struct send *send_add(struct core *core, enum send_type type, uint64_t agent, uint64_t lease);

@@ -45,7 +45,7 @@ static void path_add(struct update *update, const struct tree *tree, uint32_t no
 }
 
 /* Identity of what is generated or judged, the same in every run of the sweep. */
-static uint64_t seed_of(const struct core *core, const struct key *key)
+uint64_t key_seed(const struct core *core, const struct key *key)
 {
     uint64_t seed = key->tree == NO_ID
                         ? rng_u64(core->pools[key->owner].seed, RNG_ROLLOUT, key->prompt, key->item)
@@ -77,7 +77,7 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->prompt_ref = core->sets[pool->set].prompts[key->prompt].ref;
     send->refs = refs;
     send->refs_len = update->refs_len - refs;
-    send->seed = seed_of(core, key);
+    send->seed = key_seed(core, key);
     send->tokens_max = core->models[pool->model].max_tokens;
     send->timeout_ms = verify ? core->verifiers[key->verifier].timeout_ms : core->models[pool->model].timeout_ms;
     send->step = !verify && key->tree != NO_ID;
