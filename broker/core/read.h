@@ -202,7 +202,4 @@ void workers_text(const struct core *core, struct buf *out);
 /* Appends the sentence alone. */
 void core_waits_for(const struct core *core, uint32_t sweep, struct buf *out);
 
-/* Appends text with every control character, and every byte of malformed UTF-8, replaced by '?'. */
-void text_plain(struct slice text, struct buf *out);
-
 #endif
