@@ -1,0 +1,444 @@
+/* results.c - see results.h. */
+#include "broker/results.h"
+
+#include "broker/core/fact.h"
+#include "broker/prompt_id.h"
+#include "common/hash.h"
+#include "common/json.h"
+#include "common/limits.h"
+#include "common/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* -- features: the core keeps one of them, the journal all ------------------------------------------- */
+
+/* Of one result; found by where its text stands, which no two results share. */
+struct recorded {
+    uint64_t commit;
+    uint32_t offset, have, reread;
+    size_t at; /* of its first feature in `values` */
+};
+
+struct recordings {
+    struct recorded *items;
+    size_t len, cap;
+    struct buf values; /* doubles */
+};
+
+static void record(struct recordings *all, const struct fact_result *f)
+{
+    if (f->ref_commit == 0)
+        return;
+    if (all->len == all->cap) {
+        all->cap = all->cap == 0 ? 256 : 2 * all->cap;
+        all->items = xrealloc(all->items, all->cap * sizeof *all->items);
+    }
+    size_t present = (size_t)__builtin_popcount(f->have & ((1u << FEATURES) - 1));
+    all->items[all->len++] = (struct recorded){
+        .commit = f->ref_commit,
+        .offset = f->ref_offset,
+        .have = f->features.len >= present * sizeof(double) ? f->have : 0,
+        .reread = f->tokens_reread,
+        .at = all->values.len / sizeof(double),
+    };
+    buf_put(&all->values, f->features.data, f->features.len / sizeof(double) * sizeof(double));
+}
+
+static int record_commit(void *arg, uint64_t commit, struct slice facts)
+{
+    struct fact fact;
+    (void)commit;
+    for (size_t at = 0; at < facts.len;) {
+        int rc = fact_get(facts, &at, &fact);
+        if (rc != 0)
+            return ERR_CORRUPT;
+        if (fact.type == FACT_result)
+            record(arg, &fact.result);
+    }
+    return 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct recorded *x = a, *y = b;
+    return x->commit != y->commit ? (x->commit > y->commit) - (x->commit < y->commit)
+                                  : (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static const struct recorded *recorded_at(const struct recordings *all, struct ref ref)
+{
+    const struct recorded wanted = {.commit = ref.commit, .offset = ref.offset};
+    return ref.commit == 0 || all->len == 0
+               ? NULL
+               : bsearch(&wanted, all->items, all->len, sizeof wanted, by_place);
+}
+
+/* -- lines -------------------------------------------------------------------------------------------- */
+
+struct writer {
+    const struct core *core;
+    struct journal *journal;
+    uint32_t sweep;
+    bool features;
+    struct recordings recordings;
+    uint8_t *checked;       /* by commit: its texts passed their checksum */
+    uint64_t commits;
+    int (*put)(void *arg, struct slice line);
+    void *arg;
+    uint64_t *digest;       /* instead of put */
+    struct buf id, blob, text, line;
+    struct error *error;
+};
+
+/* A commit's texts share one checksum, so the first read of each commit verifies it. */
+static int fetch(struct writer *writer, struct ref ref, struct buf *out)
+{
+    bool known = ref.commit < writer->commits;
+    bool verify = known && !writer->checked[ref.commit];
+    int rc = journal_text(writer->journal, (struct text_ref){ref.commit, ref.offset, ref.len}, verify,
+                          out, writer->error);
+    if (rc == 0 && known)
+        writer->checked[ref.commit] = 1;
+    return rc;
+}
+
+static int bad_text(const struct writer *writer, struct ref ref)
+{
+    return error_set(writer->error, ERR_CORRUPT, "the text at commit %llu, offset %u is damaged",
+                     (unsigned long long)ref.commit, ref.offset);
+}
+
+/* Reads what stands behind a rollout's ref: answer and text. */
+static int fetch_text(struct writer *writer, struct ref ref, struct slice *answer)
+{
+    buf_reset(&writer->blob);
+    buf_reset(&writer->text);
+    *answer = (struct slice){NULL, 0};
+    if (ref.commit == 0)
+        return 0;
+    int rc = fetch(writer, ref, &writer->blob);
+    if (rc != 0)
+        return rc;
+    const unsigned char *p = (const unsigned char *)writer->blob.data;
+    size_t len = writer->blob.len;
+    if (len < 4)
+        return bad_text(writer, ref);
+    size_t answer_len = p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
+    if (answer_len > len - 4)
+        return bad_text(writer, ref);
+    *answer = (struct slice){writer->blob.data + 4, answer_len};
+    struct slice frame = {writer->blob.data + 4 + answer_len, len - 4 - answer_len};
+    return text_unpack(frame, LIMIT_TEXT, &writer->text) == 0 ? 0 : bad_text(writer, ref);
+}
+
+static void put_str(struct buf *line, const char *key, const char *value)
+{
+    json_key(line, key);
+    json_str(line, value);
+}
+
+static void put_u64(struct buf *line, const char *key, uint64_t value)
+{
+    json_key(line, key);
+    json_u64(line, value);
+}
+
+/* An empty text is no text: null. */
+static void put_text(struct buf *line, const char *key, struct slice value, bool present)
+{
+    json_key(line, key);
+    if (present)
+        json_text(line, value);
+    else
+        json_none(line);
+}
+
+static const char *finish_text(enum finish finish)
+{
+    switch (finish) {
+#define X(name, value, text)                                                                       \
+    case name:                                                                                     \
+        return text;
+        FINISH_TABLE(X)
+#undef X
+    }
+    return "unknown";
+}
+
+static const char *outcome_text(enum outcome outcome)
+{
+    switch (outcome) {
+#define X(name, value, text)                                                                       \
+    case name:                                                                                     \
+        return text;
+        OUTCOME_TABLE(X)
+#undef X
+    }
+    return "unknown";
+}
+
+static const char *const feature_names[FEATURES] = {
+#define X(name, value, text, help) [name] = text,
+    FEATURE_TABLE(X)
+#undef X
+};
+
+static void put_features(const struct writer *writer, const struct recorded *recorded, struct buf *line)
+{
+    json_key(line, "features");
+    json_begin(line, '{');
+    size_t at = recorded == NULL ? 0 : recorded->at;
+    for (int i = 0; recorded != NULL && i < FEATURES; i++) {
+        if ((recorded->have & 1u << i) == 0)
+            continue;
+        double value;
+        memcpy(&value, writer->recordings.values.data + at++ * sizeof value, sizeof value);
+        json_key(line, feature_names[i]);
+        json_f64(line, value);
+    }
+    json_end(line, '}');
+}
+
+static void put_verdict(const struct writer *writer, const struct key *key, uint32_t verifier,
+                        struct buf *line)
+{
+    struct verdict verdict;
+    if (!core_verdict(writer->core, key, verifier, &verdict))
+        return;
+    json_key(line, core_verifier(writer->core, verifier).name);
+    json_begin(line, '{');
+    put_str(line, "outcome", outcome_text(verdict.outcome));
+    json_key(line, "score");
+    if (verdict.outcome == OUTCOME_UNKNOWN)
+        json_none(line);
+    else
+        json_f64(line, verdict.score);
+    json_end(line, '}');
+}
+
+/* A verdict belongs to the line if an arm of the sweep used it, or it is the truth. Others are there by
+ * chance: of another sweep, or of a rollout that a stop cut off in time. */
+static void put_verdicts(const struct writer *writer, const struct key *key, struct buf *line)
+{
+    const struct core *core = writer->core;
+    struct sweep_info sweep = core_sweep(core, writer->sweep);
+    json_key(line, "verdicts");
+    json_begin(line, '{');
+    for (uint32_t v = 0; v < core_verifiers(core); v++) {
+        bool wanted = v == sweep.truth;
+        for (uint32_t i = 0; i < sweep.arms && !wanted; i++) {
+            struct arm_info arm = core_arm(core, core_sweep_arm(core, writer->sweep, i));
+            if (arm.verifier != v)
+                continue;
+            wanted = key->tree != NO_ID ? arm.id == key->owner
+                                        : arm.trees == 0 && arm.pool == key->owner &&
+                                              core_cell(core, arm.id, key->prompt).delivered > key->item;
+        }
+        if (wanted)
+            put_verdict(writer, key, v, line);
+    }
+    json_end(line, '}');
+}
+
+static void put_place(const struct key *key, const struct rollout_info *rollout,
+                      const struct arm_info *arm, struct buf *line)
+{
+    if (arm == NULL) {
+        put_u64(line, "ordinal", key->item);
+        return;
+    }
+    put_u64(line, "tree", key->tree);
+    put_u64(line, "node", key->item);
+    json_key(line, "parent");
+    if (rollout->parent == NO_ORDINAL)
+        json_none(line);
+    else
+        json_u64(line, rollout->parent);
+}
+
+/* Below the prompt, what a task read depends on which prefixes were warm. */
+static bool reads_prompt(const struct rollout_info *rollout)
+{
+    return rollout->parent == NO_ORDINAL;
+}
+
+static void put_timing(const struct rollout_info *rollout, const struct recorded *recorded,
+                       struct buf *line)
+{
+    json_key(line, "timing");
+    json_begin(line, '{');
+    put_u64(line, "latency_ms", rollout->latency_ms);
+    json_key(line, "raced");
+    json_bool(line, rollout->raced);
+    if (!reads_prompt(rollout))
+        put_u64(line, "tokens_in", rollout->tokens_in);
+    if (recorded != NULL)
+        put_u64(line, "tokens_reread", recorded->reread);
+    json_end(line, '}');
+}
+
+/* One line; arm: of a node, NULL for a rollout of a pool. */
+static int write_line(struct writer *writer, const struct key *key, const struct arm_info *arm,
+                      const char *model)
+{
+    struct rollout_info rollout;
+    if (!core_rollout(writer->core, key, &rollout) || rollout.state == ROLLOUT_OPEN)
+        return 0;
+    struct slice answer;
+    int rc = fetch_text(writer, rollout.ref, &answer);
+    if (rc != 0)
+        return rc;
+    struct buf *line = &writer->line;
+    const struct recorded *recorded = recorded_at(&writer->recordings, rollout.ref);
+    buf_reset(line);
+    json_begin(line, '{');
+    put_str(line, "sweep", core_sweep(writer->core, writer->sweep).name);
+    put_str(line, "model", model);
+    if (arm != NULL) {
+        put_str(line, "arm", arm->name);
+        put_u64(line, "n", arm->n);
+    }
+    put_text(line, "prompt", buf_slice(&writer->id), true);
+    put_place(key, &rollout, arm, line);
+    put_text(line, "text", buf_slice(&writer->text), rollout.ref.commit != 0);
+    put_text(line, "answer", answer, answer.len > 0);
+    put_str(line, "finish", finish_text(rollout.finish));
+    if (reads_prompt(&rollout))
+        put_u64(line, "tokens_in", rollout.tokens_in);
+    put_u64(line, "tokens_out", rollout.tokens_out);
+    put_u64(line, "seed", core_seed(writer->core, key));
+    if (writer->features)
+        put_features(writer, recorded, line);
+    put_verdicts(writer, key, line);
+    if (writer->digest != NULL) {
+        *writer->digest = hash_more(*writer->digest, line->data, line->len);
+        return 0;
+    }
+    put_timing(&rollout, recorded, line);
+    json_end(line, '}');
+    buf_puts(line, "\n");
+    return writer->put(writer->arg, buf_slice(line));
+}
+
+/* -- order ---------------------------------------------------------------------------------------------- */
+
+static int load_id(struct writer *writer, uint32_t set, uint32_t prompt)
+{
+    struct ref ref = core_prompt(writer->core, set, prompt).ref;
+    buf_reset(&writer->id);
+    buf_reset(&writer->blob);
+    int rc = ref.commit == 0 ? 0 : fetch(writer, ref, &writer->blob);
+    if (rc == 0)
+        prompt_id(buf_slice(&writer->blob), prompt, &writer->id);
+    return rc;
+}
+
+/* Longest prefix of this prompt that an arm of the sweep was delivered. */
+static uint32_t delivered_to(const struct writer *writer, uint32_t pool, uint32_t prompt)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < core_sweep(writer->core, writer->sweep).arms; i++) {
+        struct arm_info arm = core_arm(writer->core, core_sweep_arm(writer->core, writer->sweep, i));
+        if (arm.trees > 0 || arm.pool != pool)
+            continue;
+        uint32_t delivered = core_cell(writer->core, arm.id, prompt).delivered;
+        most = delivered > most ? delivered : most;
+    }
+    return most;
+}
+
+static int write_pool(struct writer *writer, uint32_t id)
+{
+    struct pool_info pool = core_pool(writer->core, id);
+    const char *model = core_model(writer->core, pool.model).name;
+    for (uint32_t p = 0; p < pool.prompts; p++) {
+        uint32_t len = delivered_to(writer, id, p);
+        int rc = len > 0 ? load_id(writer, pool.set, p) : 0;
+        for (uint32_t k = 0; k < len && rc == 0; k++)
+            rc = write_line(writer, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID}, NULL, model);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int write_trees(struct writer *writer, const struct arm_info *arm)
+{
+    uint32_t set = core_pool(writer->core, arm->pool).set;
+    const char *model = core_model(writer->core, arm->model).name;
+    for (uint32_t p = 0; p < arm->prompts; p++) {
+        int rc = core_cell(writer->core, arm->id, p).trees ? load_id(writer, set, p) : 0;
+        for (uint32_t t = 0; t < arm->trees && rc == 0; t++) {
+            uint32_t len = core_tree_nodes(writer->core, arm->id, p, t);
+            for (uint32_t n = 0; n < len && rc == 0; n++)
+                rc = write_line(writer, &(struct key){TASK_GENERATE, arm->id, p, t, n, NO_ID}, arm, model);
+        }
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int write_all(struct writer *writer)
+{
+    int rc = 0;
+    if (writer->features) {
+        rc = journal_scan(writer->journal, 1, record_commit, &writer->recordings, writer->error);
+        if (writer->recordings.len > 0)
+            qsort(writer->recordings.items, writer->recordings.len, sizeof(struct recorded), by_place);
+    }
+    for (uint32_t i = 0; i < core_pools(writer->core) && rc == 0; i++)
+        rc = write_pool(writer, i);
+    for (uint32_t i = 0; i < core_sweep(writer->core, writer->sweep).arms && rc == 0; i++) {
+        struct arm_info arm = core_arm(writer->core, core_sweep_arm(writer->core, writer->sweep, i));
+        if (arm.trees > 0)
+            rc = write_trees(writer, &arm);
+    }
+    return rc;
+}
+
+static int run(struct writer *writer)
+{
+    writer->commits = journal_next(writer->journal);
+    writer->checked = xalloc(writer->commits);
+    int rc = write_all(writer);
+    free(writer->checked);
+    free(writer->recordings.items);
+    buf_clear(&writer->recordings.values);
+    buf_clear(&writer->id);
+    buf_clear(&writer->blob);
+    buf_clear(&writer->text);
+    buf_clear(&writer->line);
+    return rc;
+}
+
+int results_write(const struct core *core, struct journal *journal, uint32_t sweep, bool features,
+                  int (*put)(void *arg, struct slice line), void *arg, struct error *error)
+{
+    struct writer writer = {
+        .core = core,
+        .journal = journal,
+        .sweep = sweep,
+        .features = features,
+        .put = put,
+        .arg = arg,
+        .error = error,
+    };
+    return run(&writer);
+}
+
+int results_digest(const struct core *core, struct journal *journal, uint32_t sweep,
+                   uint64_t *digest, struct error *error)
+{
+    *digest = 0;
+    struct writer writer = {
+        .core = core,
+        .journal = journal,
+        .sweep = sweep,
+        .features = true,
+        .digest = digest,
+        .error = error,
+    };
+    return run(&writer);
+}
