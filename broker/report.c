@@ -1,0 +1,226 @@
+/* report.c - the curves of every group; report_curve.c computes what one prompt gives at one N. */
+#include "broker/report.h"
+
+#include "broker/report_curve.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Prompts ordered by group: those of group g are order[from[g]] .. order[from[g + 1] - 1]. */
+struct sorted {
+    uint32_t *order, *from;
+};
+
+static struct sorted sort_prompts(const struct core *core, uint32_t set)
+{
+    uint32_t prompts = core_set_prompts(core, set), groups = core_groups(core, set);
+    struct sorted sorted = {xalloc(prompts * sizeof(uint32_t)), xalloc((groups + 1) * sizeof(uint32_t))};
+    uint32_t *next = xalloc((groups + 1) * sizeof *next);
+    for (uint32_t p = 0; p < prompts; p++)
+        sorted.from[core_prompt(core, set, p).group + 1]++;
+    for (uint32_t g = 0; g < groups; g++)
+        sorted.from[g + 1] += sorted.from[g];
+    memcpy(next, sorted.from, groups * sizeof *next);
+    for (uint32_t p = 0; p < prompts; p++)
+        sorted.order[next[core_prompt(core, set, p).group]++] = p;
+    free(next);
+    return sorted;
+}
+
+static void sorted_clear(struct sorted *sorted)
+{
+    free(sorted->order);
+    free(sorted->from);
+}
+
+/* -- which points --------------------------------------------------------------------------------------- */
+
+/* An arm and an N of it. Tree arms of one name differ in N. */
+struct spot {
+    uint32_t arm, n;
+};
+
+struct spots {
+    struct spot *at;
+    uint32_t len, cap;
+};
+
+static void spot_add(struct spots *spots, uint32_t arm, uint32_t n)
+{
+    if (spots->len == spots->cap) {
+        spots->cap = spots->cap == 0 ? 16 : 2 * spots->cap;
+        spots->at = xrealloc(spots->at, spots->cap * sizeof *spots->at);
+    }
+    spots->at[spots->len++] = (struct spot){arm, n};
+}
+
+static void spots_of_arm(struct spots *spots, const struct arm_info *arm)
+{
+    if (arm->trees > 0) {
+        spot_add(spots, arm->id, arm->n);
+        return;
+    }
+    for (uint32_t i = 0; i < arm->report_at_len; i++)
+        if (arm->report_at[i] > 0 && arm->report_at[i] <= arm->n)
+            spot_add(spots, arm->id, arm->report_at[i]);
+    for (uint32_t n = 1; arm->report_at_len == 0 && n < arm->n; n *= 2)
+        spot_add(spots, arm->id, n);
+    if (arm->report_at_len == 0)
+        spot_add(spots, arm->id, arm->n);
+}
+
+static int by_n(const void *a, const void *b)
+{
+    const struct spot *x = a, *y = b;
+    return (x->n > y->n) - (x->n < y->n);
+}
+
+/* All spots of the arms that share the name of the i-th; none when an earlier arm has that name. */
+static struct spots spots_of(const struct core *core, uint32_t sweep, uint32_t i)
+{
+    struct spots spots = {0};
+    const char *name = core_arm(core, core_sweep_arm(core, sweep, i)).name;
+    for (uint32_t j = 0; j < core_sweep(core, sweep).arms; j++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, j));
+        if (strcmp(arm.name, name) != 0)
+            continue;
+        if (j < i)
+            return spots;
+        spots_of_arm(&spots, &arm);
+    }
+    if (spots.len > 0)
+        qsort(spots.at, spots.len, sizeof *spots.at, by_n);
+    return spots;
+}
+
+/* -- points ----------------------------------------------------------------------------------------------- */
+
+static void point_add(struct report_point *point, const struct sample *sample, double *values)
+{
+    point->prompts += sample->judgement != JUDGED_UNDECIDED;
+    point->undecided += sample->judgement == JUDGED_UNDECIDED;
+    point->unknown += sample->judgement == JUDGED_UNKNOWN;
+    point->pending += sample->judgement == JUDGED_PENDING;
+    if (sample->judgement == JUDGED)
+        values[point->judged++] = sample->right;
+    point->rollouts += sample->rollouts;
+    point->tokens += sample->tokens;
+    point->slot_ms += sample->slot_ms;
+    point->truncated += sample->truncated;
+    point->raced += sample->raced;
+}
+
+/* Values: room for one per prompt of the group. */
+static void point_fill(struct report_point *point, const struct sample *samples, const uint32_t *prompts,
+                       uint32_t len, uint64_t seed, double *values)
+{
+    for (uint32_t i = 0; i < len; i++)
+        point_add(point, &samples[prompts[i]], values);
+    struct interval interval = interval_of(values, point->judged, seed);
+    point->accuracy = interval.mean;
+    point->low = interval.low;
+    point->high = interval.high;
+}
+
+struct work {
+    const struct core *core;
+    struct report *report;
+    struct sorted sorted;
+    struct sample *samples; /* one per prompt */
+    double *values;
+};
+
+static void spot_points(struct work *work, const struct spot *spot, uint32_t curve, uint32_t i)
+{
+    struct arm_info arm = core_arm(work->core, spot->arm);
+    struct report *report = work->report;
+    for (uint32_t p = 0; p < arm.prompts; p++)
+        work->samples[p] = sample_at(work->core, &arm, p, spot->n);
+    for (uint32_t g = 0; g < report->groups_len; g++) {
+        struct report_group *group = &report->groups[g];
+        struct report_point *point = &group->curves[curve].points[i];
+        const uint32_t *prompts = work->sorted.order + (g == 0 ? 0 : work->sorted.from[g - 1]);
+        point->n = spot->n;
+        point->unbiased = sample_unbiased(&arm);
+        point_fill(point, work->samples, prompts, group->prompts, report->sweep.seed, work->values);
+    }
+}
+
+static void curve_add(struct work *work, const struct spots *spots)
+{
+    struct report *report = work->report;
+    uint32_t curve = report->curves_len++;
+    struct arm_info arm = core_arm(work->core, spots->at[spots->len - 1].arm);
+    for (uint32_t g = 0; g < report->groups_len; g++) {
+        struct report_group *group = &report->groups[g];
+        group->curves = xrealloc(group->curves, report->curves_len * sizeof *group->curves);
+        group->curves[curve] = (struct report_curve){
+            .arm = arm,
+            .model = core_model(work->core, arm.model).name,
+            .points = xalloc(spots->len * sizeof(struct report_point)),
+            .points_len = spots->len,
+        };
+    }
+    for (uint32_t i = 0; i < spots->len; i++)
+        spot_points(work, &spots->at[i], curve, i);
+}
+
+/* One group that holds every prompt says nothing that "all" does not. */
+static void groups_new(struct work *work, uint32_t set)
+{
+    struct report *report = work->report;
+    uint32_t groups = core_groups(work->core, set);
+    report->groups_len = groups > 1 ? groups + 1 : 1;
+    report->groups = xalloc(report->groups_len * sizeof *report->groups);
+    report->groups[0] = (struct report_group){.name = "all", .prompts = core_set_prompts(work->core, set)};
+    for (uint32_t g = 1; g < report->groups_len; g++)
+        report->groups[g] = (struct report_group){
+            .name = core_group(work->core, set, g - 1),
+            .prompts = work->sorted.from[g] - work->sorted.from[g - 1],
+        };
+}
+
+struct report *report_new(const struct core *core, uint32_t sweep, double wall_s)
+{
+    struct report *report = xalloc(sizeof *report);
+    report->sweep = core_sweep(core, sweep);
+    report->wall_s = wall_s;
+    report->bought = report->sweep.accepted.rollouts;
+    if (report->sweep.truth != NO_ID)
+        report->truth = core_verifier(core, report->sweep.truth).name;
+    struct work work = {
+        .core = core,
+        .report = report,
+        .sorted = sort_prompts(core, report->sweep.set),
+        .samples = xalloc(report->sweep.prompts * sizeof(struct sample)),
+        .values = xalloc(report->sweep.prompts * sizeof(double)),
+    };
+    groups_new(&work, report->sweep.set);
+    for (uint32_t i = 0; i < report->sweep.arms; i++) {
+        report->charged += core_arm(core, core_sweep_arm(core, sweep, i)).charged.rollouts;
+        struct spots spots = spots_of(core, sweep, i);
+        if (spots.len > 0)
+            curve_add(&work, &spots);
+        free(spots.at);
+    }
+    sorted_clear(&work.sorted);
+    free(work.samples);
+    free(work.values);
+    return report;
+}
+
+void report_free(struct report **report_ptr)
+{
+    struct report *report = *report_ptr;
+    if (report == NULL)
+        return;
+    for (uint32_t g = 0; g < report->groups_len; g++) {
+        for (uint32_t c = 0; c < report->curves_len; c++)
+            free(report->groups[g].curves[c].points);
+        free(report->groups[g].curves);
+    }
+    free(report->groups);
+    free(report);
+    *report_ptr = NULL;
+}

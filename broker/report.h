@@ -1,0 +1,66 @@
+/* report.h - accuracy against compute, for every arm and group of prompts, with what it cost.
+ *
+ * Built from a core that keeps nodes (core_options.keep_nodes) and is settled; names are borrowed from
+ * it, so it must outlive the report.
+ *
+ * An arm that samples is decided again on its recorded prefix for each N of its curve: fold N rollouts,
+ * stop where stopper or allocator would, select. (An allocator that moves a common budget between
+ * prompts would have moved it differently under a smaller cap; the last point of a curve is what
+ * really happened.) Tree arms of one name are the points of one curve. Only decided prompts count;
+ * those whose winner has no known truth are left out of the accuracy and counted apart. */
+#ifndef DROVER_REPORT_H
+#define DROVER_REPORT_H
+
+#include "broker/core/read.h"
+
+struct report_point {
+    uint32_t n;
+    uint32_t prompts;          /* decided */
+    uint32_t undecided;
+    uint32_t judged;           /* of the decided: their winner's truth is known, or nothing was selected */
+    uint32_t unknown, pending; /* truth is UNKNOWN; not there yet */
+    double accuracy, low, high; /* share of the judged, 95% interval; NaN when nothing was judged */
+    bool unbiased;             /* pass@k over all delivered rollouts, not the first N alone */
+    uint64_t rollouts;         /* used, all prompts together */
+    uint64_t tokens, slot_ms;  /* charged for them, as if the arm ran alone */
+    uint64_t truncated, raced; /* rollouts among them */
+};
+
+struct report_curve {
+    struct arm_info arm;       /* the one of the largest n */
+    const char *model;
+    struct report_point *points; /* by n */
+    uint32_t points_len;
+};
+
+struct report_group {
+    const char *name; /* of the prompts; "all" for the first */
+    uint32_t prompts;
+    struct report_curve *curves; /* report->curves_len of them, in the order of the arms */
+};
+
+struct report {
+    struct sweep_info sweep;
+    const char *truth;    /* name of its verifier, NULL: none */
+    double wall_s;        /* negative: unknown */
+    uint64_t charged;     /* rollouts that the arms used, each arm as if it ran alone */
+    uint64_t bought;      /* rollouts that the sweep paid for and kept */
+    struct report_group *groups;
+    uint32_t groups_len, curves_len;
+};
+
+struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);
+void report_free(struct report **report);
+
+/* Tables and a plot for a terminal of 80 columns; utf8: may use more than ASCII. */
+void report_text(const struct report *report, bool utf8, struct buf *out);
+void report_json(const struct report *report, struct buf *out);
+/* One row per group, arm and N. Text that a spreadsheet would take for a formula is made text. */
+void report_csv(const struct report *report, struct buf *out);
+
+/* report_plot.c: accuracy against N of one group, one letter per arm. Nothing when no point has any. */
+void report_plot(const struct report *report, const struct report_group *group, bool utf8,
+                 struct buf *out);
+char report_letter(uint32_t curve);
+
+#endif

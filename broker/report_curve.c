@@ -1,0 +1,235 @@
+/* report_curve.c - see report_curve.h. */
+#include "broker/report_curve.h"
+
+#include "broker/policy/kernel.h"
+#include "common/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { RESAMPLES = 1000, BOOTSTRAP_MAX = 2000 };
+
+/* -- what an arm would have done ------------------------------------------------------------------------ */
+
+static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, uint32_t cap,
+                                  const struct stats *stats, int policy)
+{
+    return (struct prompt_view){
+        .prompt = prompt,
+        .cap = cap,
+        .opened = stats->delivered,
+        .stats = stats,
+        .cost = 1,
+        .options = arm->options[policy],
+    };
+}
+
+static bool stops(const struct arm_info *arm, uint32_t prompt, uint32_t cap, const struct stats *stats)
+{
+    struct prompt_view view = view_of(arm, prompt, cap, stats, 2);
+    if (arm->stopper->stop(&view))
+        return true;
+    view.options = arm->options[1];
+    return arm->allocator->solved != NULL && arm->allocator->solved(&view);
+}
+
+/* Folds the recorded prefix until the arm stops or the cap is reached; the winner, or NO_ORDINAL. */
+static uint32_t decide_again(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                             uint32_t cap, uint32_t *used)
+{
+    struct stats stats;
+    struct key key;
+    struct item item;
+    struct ranking ranking = {.winner = NO_ORDINAL};
+    stats_init(&stats);
+    for (uint32_t k = 0; k < cap && core_delivered(core, arm->id, prompt, k, &key); k++) {
+        if (!core_item(core, arm->id, &key, k, &item))
+            break;
+        stats_fold(&stats, &item);
+        if (stops(arm, prompt, cap, &stats))
+            break;
+    }
+    if (stats.delivered > 0) {
+        struct prompt_view view = view_of(arm, prompt, cap, &stats, 3);
+        arm->selector->select(&view, &ranking);
+    }
+    *used = stats.delivered;
+    stats_clear(&stats);
+    return ranking.winner;
+}
+
+/* -- right or wrong --------------------------------------------------------------------------------------- */
+
+struct tally {
+    uint32_t right, wrong, unknown, pending;
+};
+
+/* A rollout that failed for good has no truth, and is certainly not right. */
+static void tally_add(const struct core *core, uint32_t truth, const struct key *key, struct tally *tally)
+{
+    struct rollout_info rollout;
+    struct verdict verdict;
+    if (core_rollout(core, key, &rollout) && rollout.state == ROLLOUT_FAILED)
+        tally->wrong++;
+    else if (!core_verdict(core, key, truth, &verdict))
+        tally->pending++;
+    else if (verdict.outcome == OUTCOME_UNKNOWN)
+        tally->unknown++;
+    else if (verdict.outcome == OUTCOME_PASS)
+        tally->right++;
+    else
+        tally->wrong++;
+}
+
+static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t truth,
+                         uint32_t prompt, uint32_t winner, struct sample *sample)
+{
+    struct tally tally = {0};
+    struct key key;
+    if (winner != NO_ORDINAL && core_delivered(core, arm->id, prompt, winner, &key))
+        tally_add(core, truth, &key, &tally);
+    sample->judgement = tally.pending > 0   ? JUDGED_PENDING
+                        : tally.unknown > 0 ? JUDGED_UNKNOWN
+                                            : JUDGED;
+    sample->right = tally.right;
+}
+
+static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t truth,
+                                 uint32_t prompt, uint32_t len)
+{
+    struct tally tally = {0};
+    struct key key;
+    for (uint32_t k = 0; k < len && core_delivered(core, arm->id, prompt, k, &key); k++)
+        tally_add(core, truth, &key, &tally);
+    return tally;
+}
+
+/* Is one of the first `used` right? If rollouts are exchangeable, the first N are one draw of N among all
+ * that were delivered, and the mean over all such draws has less variance. */
+static void judge_coverage(const struct core *core, const struct arm_info *arm, uint32_t truth,
+                           uint32_t prompt, uint32_t used, struct sample *sample)
+{
+    sample->judgement = JUDGED;
+    if (sample_unbiased(arm) && used > 0) {
+        struct tally all = tally_prefix(core, arm, truth, prompt, UINT32_MAX);
+        if (used <= all.right + all.wrong) {
+            sample->right = pass_at_k(all.right + all.wrong, all.right, used);
+            return;
+        }
+    }
+    struct tally tally = tally_prefix(core, arm, truth, prompt, used);
+    if (tally.right > 0)
+        sample->right = 1;
+    else if (tally.pending > 0)
+        sample->judgement = JUDGED_PENDING;
+    else if (tally.unknown > 0)
+        sample->judgement = JUDGED_UNKNOWN;
+}
+
+/* -- cost --------------------------------------------------------------------------------------------------- */
+
+static void charge(const struct core *core, const struct key *key, struct sample *sample)
+{
+    struct rollout_info rollout;
+    if (!core_rollout(core, key, &rollout) || rollout.state == ROLLOUT_OPEN)
+        return;
+    bool root = rollout.parent == NO_ORDINAL; /* what lies below was charged with its ancestors */
+    sample->tokens += (root ? rollout.tokens_in : 0) + (uint64_t)rollout.tokens_out;
+    sample->slot_ms += rollout.latency_ms;
+}
+
+static void count(const struct core *core, const struct key *key, struct sample *sample)
+{
+    struct rollout_info rollout;
+    if (!core_rollout(core, key, &rollout))
+        return;
+    sample->rollouts++;
+    sample->truncated += rollout.finish == FINISH_LENGTH;
+    sample->raced += rollout.raced;
+}
+
+static void charge_trees(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                         struct sample *sample)
+{
+    for (uint32_t t = 0; t < arm->trees; t++) {
+        uint32_t nodes = core_tree_nodes(core, arm->id, prompt, t);
+        for (uint32_t n = 0; n < nodes; n++)
+            charge(core, &(struct key){TASK_GENERATE, arm->id, prompt, t, n, NO_ID}, sample);
+    }
+}
+
+struct sample sample_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n)
+{
+    struct sample sample = {.judgement = JUDGED_UNDECIDED};
+    struct cell_info cell = core_cell(core, arm->id, prompt);
+    if (cell.decided == DECIDED_NOT)
+        return sample;
+    bool recorded = arm->trees > 0 || n == arm->n; /* what was decided then is a fact */
+    uint32_t used = cell.stop, winner = cell.winner;
+    if (!recorded)
+        winner = decide_again(core, arm, prompt, n, &used);
+    struct key key;
+    for (uint32_t k = 0; k < used && core_delivered(core, arm->id, prompt, k, &key); k++) {
+        count(core, &key, &sample);
+        if (arm->trees == 0)
+            charge(core, &key, &sample);
+    }
+    charge_trees(core, arm, prompt, &sample);
+    uint32_t truth = core_sweep(core, arm->sweep).truth;
+    if (truth == NO_ID)
+        sample.judgement = JUDGED_PENDING;
+    else if (arm->selector->covers)
+        judge_coverage(core, arm, truth, prompt, used, &sample);
+    else
+        judge_winner(core, arm, truth, prompt, winner, &sample);
+    return sample;
+}
+
+bool sample_unbiased(const struct arm_info *arm)
+{
+    return arm->selector->covers && arm->trees == 0 && arm->allocator == &allocate_uniform &&
+           arm->stopper == &stop_none;
+}
+
+/* -- intervals ------------------------------------------------------------------------------------------------ */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double mean_of(const double *values, uint32_t len)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < len; i++)
+        sum += values[i];
+    return sum / len;
+}
+
+static struct interval normal_interval(const double *values, uint32_t len)
+{
+    double mean = mean_of(values, len), squares = 0;
+    for (uint32_t i = 0; i < len; i++)
+        squares += (values[i] - mean) * (values[i] - mean);
+    double half = 1.959964 * sqrt(squares / len / len);
+    return (struct interval){mean, fmax(0, mean - half), fmin(1, mean + half)};
+}
+
+struct interval interval_of(const double *values, uint32_t len, uint64_t seed)
+{
+    if (len == 0)
+        return (struct interval){NAN, NAN, NAN};
+    if (len > BOOTSTRAP_MAX)
+        return normal_interval(values, len);
+    double means[RESAMPLES];
+    for (uint32_t r = 0; r < RESAMPLES; r++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < len; i++)
+            sum += values[rng_u64(seed, RNG_BOOTSTRAP, r, i) % len];
+        means[r] = sum / len;
+    }
+    qsort(means, RESAMPLES, sizeof means[0], by_value);
+    return (struct interval){mean_of(values, len), means[RESAMPLES * 25 / 1000],
+                             means[RESAMPLES * 975 / 1000 - 1]};
+}

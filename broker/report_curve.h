@@ -1,0 +1,32 @@
+/* report_curve.h - one point of a curve: one arm, one N, some prompts. Used by report.c and tests. */
+#ifndef DROVER_REPORT_CURVE_H
+#define DROVER_REPORT_CURVE_H
+
+#include "broker/report.h"
+
+enum judgement { JUDGED, JUDGED_UNKNOWN, JUDGED_PENDING, JUDGED_UNDECIDED };
+
+/* One prompt at one N. */
+struct sample {
+    enum judgement judgement; /* of a sweep without truth: PENDING */
+    double right;             /* 0..1, if JUDGED */
+    uint32_t rollouts, truncated, raced;
+    uint64_t tokens, slot_ms;
+};
+
+/* What the arm would have done with prompt under a cap of n <= arm->n (a tree arm: n = arm->n). */
+struct sample sample_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n);
+
+/* True when N < n is estimated from all delivered rollouts: pass@k of Chen et al. 2021. */
+bool sample_unbiased(const struct arm_info *arm);
+
+struct interval {
+    double mean, low, high;
+};
+
+/* Mean and its 95% interval: bootstrap over these values (1,000 resamples, percentiles), a pure function
+ * of them and the seed; above 2,000 values the normal interval, which it has become by then. NaN when
+ * there are none. */
+struct interval interval_of(const double *values, uint32_t len, uint64_t seed);
+
+#endif

@@ -1,0 +1,352 @@
+/* report_print.c - a report as text, JSON and CSV. */
+#include "broker/core/text_table.h"
+#include "broker/report.h"
+#include "common/json.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static double share(uint64_t part, uint64_t of)
+{
+    return of > 0 ? (double)part / (double)of : NAN;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* What was paid for and not kept. */
+static struct spending waste_of(const struct sweep_info *sweep)
+{
+    return (struct spending){
+        .rollouts = less(sweep->burned.rollouts, sweep->accepted.rollouts),
+        .tokens = less(sweep->burned.tokens, sweep->accepted.tokens),
+        .slot_ms = less(sweep->burned.slot_ms, sweep->accepted.slot_ms),
+        .cost = less(sweep->burned.cost, sweep->accepted.cost),
+    };
+}
+
+/* Share of the arms' rollouts that another arm, or an earlier sweep, had bought already. */
+static double reused(const struct report *report)
+{
+    return share(less(report->charged, report->bought), report->charged);
+}
+
+static const char *estimator(const struct report_curve *curve, const struct report_point *point)
+{
+    return point->unbiased                  ? "pass@k, unbiased"
+           : curve->arm.selector->covers ? "coverage of the prefix"
+                                            : "winner of the prefix";
+}
+
+/* -- text ------------------------------------------------------------------------------------------- */
+
+static void print_spending(const char *word, const struct spending *spent, struct buf *out)
+{
+    buf_printf(out, "  %-7s %llu rollout%s, %llu tokens, %.1f slot seconds, cost %.6g\n", word,
+               (unsigned long long)spent->rollouts, plural(spent->rollouts),
+               (unsigned long long)spent->tokens, (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
+}
+
+static void print_head(const struct report *report, struct buf *out)
+{
+    const struct sweep_info *sweep = &report->sweep;
+    struct spending waste = waste_of(sweep);
+    buf_puts(out, "sweep ");
+    text_plain(slice_of(sweep->name), out);
+    buf_printf(out, ": %s", sweep_state_text(sweep->state));
+    if (sweep->reason[0] != '\0') {
+        buf_puts(out, ", ");
+        text_plain(slice_of(sweep->reason), out);
+    }
+    buf_printf(out, "; %u prompt%s, %u arm%s", sweep->prompts, plural(sweep->prompts), report->curves_len,
+               plural(report->curves_len));
+    if (report->wall_s >= 0)
+        buf_printf(out, "; %.1f s of wall clock", report->wall_s);
+    buf_puts(out, "\n");
+    print_spending("kept", &sweep->accepted, out);
+    print_spending("waste", &waste, out);
+    buf_puts(out, "          (attempts that failed, were lost, or were cut off by a stop)\n");
+    if (sweep->failed > 0)
+        buf_printf(out, "  %llu task%s given up for good: %s no answer and no vote\n",
+                   (unsigned long long)sweep->failed, plural(sweep->failed),
+                   sweep->failed == 1 ? "it has" : "they have");
+    if (report->charged > 0)
+        buf_printf(out, "  arms used %llu rollouts, %llu were bought: each was bought once, %.0f%% reused\n",
+                   (unsigned long long)report->charged, (unsigned long long)report->bought,
+                   100 * reused(report));
+    if (report->truth == NULL)
+        buf_puts(out, "  no accuracy: it needs 'truth: VERIFIER' in the sweep file; nothing is generated "
+                      "again for it\n");
+}
+
+static void cell_share(struct text_table *table, double value)
+{
+    if (isnan(value))
+        text_cell(table, "-");
+    else
+        text_cellf(table, "%.1f%%", 100 * value);
+}
+
+static void print_point(const struct report_curve *curve, uint32_t i, char letter, struct text_table *table)
+{
+    const struct report_point *point = &curve->points[i];
+    text_cellf(table, "%c", letter);
+    text_cell(table, i == 0 ? curve->arm.name : "");
+    text_cell(table, i == 0 ? curve->model : "");
+    text_cellf(table, "%u", point->n);
+    if (isnan(point->accuracy)) {
+        text_cell(table, "-");
+        text_cell(table, "-");
+    } else {
+        text_cellf(table, "%.3f", point->accuracy);
+        text_cellf(table, "%.3f-%.3f", point->low, point->high);
+    }
+    double used = share(point->rollouts, point->prompts);
+    text_cellf(table, isnan(used) ? "-" : "%.2f", used);
+    text_cellf(table, "%llu", (unsigned long long)point->tokens);
+    text_cellf(table, "%.1f", (double)point->slot_ms / 1000);
+    cell_share(table, share(point->truncated, point->rollouts));
+    cell_share(table, share(point->raced, point->rollouts));
+}
+
+/* What a reader must know before comparing this arm with another. */
+static void print_notes(const struct report_curve *curve, char letter, bool truth, struct buf *out)
+{
+    uint32_t undecided = 0, total = 0, unknown = 0, pending = 0;
+    for (uint32_t i = 0; i < curve->points_len; i++) {
+        const struct report_point *point = &curve->points[i];
+        if (point->undecided >= undecided) {
+            undecided = point->undecided;
+            total = point->undecided + point->prompts;
+        }
+        unknown = point->unknown > unknown ? point->unknown : unknown;
+        pending = point->pending > pending ? point->pending : pending;
+    }
+    if (undecided > 0)
+        buf_printf(out, "  %c: partial: %u of %u prompt%s undecided, the rest is shown\n", letter, undecided,
+                   total, plural(total));
+    if (truth && unknown > 0)
+        buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is unknown\n", letter, unknown,
+                   plural(unknown));
+    if (truth && pending > 0)
+        buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is not there yet\n", letter,
+                   pending, plural(pending));
+    if (curve->arm.oracle)
+        buf_printf(out, "  %c: oracle: it selects with the truth itself\n", letter);
+    if (truth && curve->points_len > 0 && curve->points[0].unbiased)
+        buf_printf(out, "  %c: pass@k, unbiased: from all delivered rollouts\n", letter);
+    else if (truth && curve->arm.selector->covers)
+        buf_printf(out, "  %c: coverage: right when any rollout that it used is\n", letter);
+}
+
+static void print_group(const struct report *report, const struct report_group *group, bool utf8,
+                        struct buf *out)
+{
+    static const char *const heads[] = {"", "arm", "model", "N", "accuracy", "95%", "used", "tokens",
+                                        "slot s", "cut", "raced"};
+    struct text_table table;
+    buf_puts(out, "\n");
+    text_plain(slice_of(group->name), out);
+    buf_printf(out, " (%u prompt%s)\n", group->prompts, plural(group->prompts));
+    text_table_init(&table, "lllrrrrrrrr");
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        text_cell(&table, heads[i]);
+    for (uint32_t c = 0; c < report->curves_len; c++)
+        for (uint32_t i = 0; i < group->curves[c].points_len; i++)
+            print_point(&group->curves[c], i, report_letter(c), &table);
+    text_table_print(&table, 2, out);
+    text_table_clear(&table);
+    for (uint32_t c = 0; c < report->curves_len; c++)
+        print_notes(&group->curves[c], report_letter(c), report->truth != NULL, out);
+    report_plot(report, group, utf8, out);
+}
+
+void report_text(const struct report *report, bool utf8, struct buf *out)
+{
+    print_head(report, out);
+    if (report->curves_len == 0) {
+        buf_puts(out, "  no arms\n");
+        return;
+    }
+    for (uint32_t g = 0; g < report->groups_len; g++)
+        print_group(report, &report->groups[g], utf8, out);
+    buf_puts(out, "\nused: rollouts per prompt; tokens and slot seconds: as if the arm ran alone;\n"
+                  "cut: ended by the token cap; raced: had two live attempts\n");
+}
+
+/* -- JSON ------------------------------------------------------------------------------------------- */
+
+static void put_u64(struct buf *json, const char *key, uint64_t value)
+{
+    json_key(json, key);
+    json_u64(json, value);
+}
+
+static void put_f64(struct buf *json, const char *key, double value)
+{
+    json_key(json, key);
+    json_f64(json, value);
+}
+
+static void put_str(struct buf *json, const char *key, const char *value)
+{
+    json_key(json, key);
+    json_str(json, value);
+}
+
+static void put_spending(struct buf *json, const char *key, const struct spending *spent)
+{
+    json_key(json, key);
+    json_begin(json, '{');
+    put_u64(json, "rollouts", spent->rollouts);
+    put_u64(json, "tokens", spent->tokens);
+    put_f64(json, "seconds", (double)spent->slot_ms / 1000);
+    put_f64(json, "cost", (double)spent->cost / 1e6);
+    json_end(json, '}');
+}
+
+static void put_point(struct buf *json, const struct report_curve *curve, const struct report_point *point)
+{
+    json_begin(json, '{');
+    put_u64(json, "n", point->n);
+    put_u64(json, "prompts", point->prompts);
+    put_u64(json, "undecided", point->undecided);
+    put_u64(json, "judged", point->judged);
+    put_u64(json, "unknown", point->unknown);
+    put_u64(json, "pending", point->pending);
+    put_f64(json, "accuracy", point->accuracy);
+    put_f64(json, "low", point->low);
+    put_f64(json, "high", point->high);
+    put_str(json, "estimator", estimator(curve, point));
+    put_f64(json, "rollouts_per_prompt", share(point->rollouts, point->prompts));
+    put_u64(json, "rollouts", point->rollouts);
+    put_u64(json, "tokens", point->tokens);
+    put_f64(json, "seconds", (double)point->slot_ms / 1000);
+    put_f64(json, "truncated", share(point->truncated, point->rollouts));
+    put_f64(json, "raced", share(point->raced, point->rollouts));
+    json_end(json, '}');
+}
+
+static void put_curve(struct buf *json, const struct report_curve *curve)
+{
+    json_begin(json, '{');
+    put_str(json, "arm", curve->arm.name);
+    put_str(json, "model", curve->model);
+    put_str(json, "strategy", curve->arm.strategy->name);
+    put_str(json, "allocate", curve->arm.allocator->name);
+    put_str(json, "stop", curve->arm.stopper->name);
+    put_str(json, "select", curve->arm.selector->name);
+    json_key(json, "oracle");
+    json_bool(json, curve->arm.oracle);
+    json_key(json, "points");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < curve->points_len; i++)
+        put_point(json, curve, &curve->points[i]);
+    json_end(json, ']');
+    json_end(json, '}');
+}
+
+static void put_group(struct buf *json, const struct report *report, const struct report_group *group)
+{
+    json_begin(json, '{');
+    put_str(json, "group", group->name);
+    put_u64(json, "prompts", group->prompts);
+    json_key(json, "curves");
+    json_begin(json, '[');
+    for (uint32_t c = 0; c < report->curves_len; c++)
+        put_curve(json, &group->curves[c]);
+    json_end(json, ']');
+    json_end(json, '}');
+}
+
+void report_json(const struct report *report, struct buf *json)
+{
+    const struct sweep_info *sweep = &report->sweep;
+    struct spending waste = waste_of(sweep);
+    json_begin(json, '{');
+    put_str(json, "sweep", sweep->name);
+    put_str(json, "state", sweep_state_text(sweep->state));
+    put_str(json, "reason", sweep->reason);
+    put_u64(json, "seed", sweep->seed);
+    put_str(json, "truth", report->truth);
+    put_u64(json, "prompts", sweep->prompts);
+    put_u64(json, "decided", sweep->decided);
+    put_u64(json, "cells", sweep->cells);
+    put_u64(json, "failed", sweep->failed);
+    put_f64(json, "wall_s", report->wall_s >= 0 ? report->wall_s : NAN);
+    put_spending(json, "kept", &sweep->accepted);
+    put_spending(json, "burned", &sweep->burned);
+    put_spending(json, "waste", &waste);
+    put_u64(json, "rollouts_used", report->charged);
+    put_u64(json, "rollouts_bought", report->bought);
+    put_f64(json, "reused", reused(report));
+    json_key(json, "groups");
+    json_begin(json, '[');
+    for (uint32_t g = 0; g < report->groups_len; g++)
+        put_group(json, report, &report->groups[g]);
+    json_end(json, ']');
+    json_end(json, '}');
+}
+
+/* -- CSV -------------------------------------------------------------------------------------------- */
+
+/* Always quoted; a leading apostrophe keeps spreadsheets from running what looks like a formula. */
+static void csv_text(struct buf *out, const char *text)
+{
+    buf_puts(out, text[0] != '\0' && strchr("=+-@\t\r", text[0]) != NULL ? "\"'" : "\"");
+    for (; *text != '\0'; text++) {
+        if (*text == '"')
+            buf_puts(out, "\"\"");
+        else
+            buf_put(out, text, 1);
+    }
+    buf_puts(out, "\"");
+}
+
+static void csv_number(struct buf *out, double value)
+{
+    buf_puts(out, ",");
+    if (!isnan(value))
+        buf_printf(out, "%.6f", value);
+}
+
+static void csv_row(const struct report *report, const struct report_group *group,
+                    const struct report_curve *curve, const struct report_point *point, struct buf *out)
+{
+    const char *const texts[] = {report->sweep.name, group->name, curve->arm.name, curve->model,
+                                 estimator(curve, point)};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        csv_text(out, texts[i]);
+        buf_puts(out, ",");
+    }
+    buf_printf(out, "%d,%u,%u,%u,%u,%u,%u", curve->arm.oracle, point->n, point->prompts, point->undecided,
+               point->judged, point->unknown, point->pending);
+    csv_number(out, point->accuracy);
+    csv_number(out, point->low);
+    csv_number(out, point->high);
+    csv_number(out, share(point->rollouts, point->prompts));
+    buf_printf(out, ",%llu,%llu", (unsigned long long)point->rollouts, (unsigned long long)point->tokens);
+    csv_number(out, (double)point->slot_ms / 1000);
+    csv_number(out, share(point->truncated, point->rollouts));
+    csv_number(out, share(point->raced, point->rollouts));
+    buf_puts(out, "\n");
+}
+
+void report_csv(const struct report *report, struct buf *out)
+{
+    buf_puts(out, "sweep,group,arm,model,estimator,oracle,n,prompts,undecided,judged,unknown,pending,accuracy,"
+                  "low,high,rollouts_per_prompt,rollouts,tokens,seconds,truncated,raced\n");
+    for (uint32_t g = 0; g < report->groups_len; g++) {
+        const struct report_group *group = &report->groups[g];
+        for (uint32_t c = 0; c < report->curves_len; c++)
+            for (uint32_t i = 0; i < group->curves[c].points_len; i++)
+                csv_row(report, group, &group->curves[c], &group->curves[c].points[i], out);
+    }
+}
