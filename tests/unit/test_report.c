@@ -1,0 +1,531 @@
+/* test_report.c - curves against brute force over known answers, intervals, and what hostile or empty
+ * sweeps print. */
+#include "broker/report_curve.h"
+#include "common/rng.h"
+#include "tests/unit/play.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+enum { PROMPTS = 24, N = 8 };
+
+/* -- a world whose answers are known --------------------------------------------------------------------- */
+
+static uint64_t bits_of(uint32_t prompt, uint32_t ordinal)
+{
+    return rng_u64(99, RNG_TEST, prompt, ordinal);
+}
+
+/* Class 1 is right; prompts differ in how often it is drawn. */
+static uint64_t class_of(uint32_t prompt, uint32_t ordinal)
+{
+    uint64_t bits = bits_of(prompt, ordinal);
+    return bits % 12 < prompt % 9 ? 1 : 2 + bits % 3;
+}
+
+static bool right(uint32_t prompt, uint32_t ordinal)
+{
+    return class_of(prompt, ordinal) == 1;
+}
+
+static uint32_t tokens_of(uint32_t prompt, uint32_t ordinal)
+{
+    return 1 + (uint32_t)(bits_of(prompt, ordinal) >> 20) % 50;
+}
+
+static uint32_t ordinal_of(const struct key *key)
+{
+    return key->tree == NO_ID ? key->item : 1000 * (key->tree + 1) + key->item;
+}
+
+static bool answer(const struct send *task, struct event *event, struct buf *text)
+{
+    uint32_t prompt = task->key.prompt, k = ordinal_of(&task->key);
+    (void)text;
+    if (task->key.kind == TASK_VERIFY) {
+        bool pass = right(prompt, k);
+        event->verdict.verdict = (struct verdict){pass ? OUTCOME_PASS : OUTCOME_FAIL, pass};
+        event->verdict.latency_ms = 3;
+        return true;
+    }
+    event->result.class = class_of(prompt, k);
+    event->result.result = (struct result){
+        .finish = task->step && k % 1000 < 8 ? FINISH_STEP : k % 4 == 3 ? FINISH_LENGTH : FINISH_STOP,
+        .tokens_in = 7,
+        .tokens_out = tokens_of(prompt, k),
+        .latency_ms = 10,
+    };
+    return true;
+}
+
+static bool answer_unknown(const struct send *task, struct event *event, struct buf *text)
+{
+    answer(task, event, text);
+    if (task->key.kind == TASK_VERIFY)
+        event->verdict.verdict = (struct verdict){OUTCOME_UNKNOWN, 0};
+    return true;
+}
+
+static void play_fleet(struct play *play)
+{
+    play_hello(play, PLAY_WORKER, "w", false, "sim", 8);
+    play_hello(play, PLAY_VERIFIER, "v", true, "check", 8);
+}
+
+/* Runs what was defined; the core to report on. */
+static struct core *play_all(struct play *play)
+{
+    if (play->answer == NULL)
+        play->answer = answer;
+    play_submit(play);
+    play_fleet(play);
+    play_tasks(play);
+    return play_replay(play);
+}
+
+static const struct report_curve *curve_of(const struct report *report, uint32_t group, const char *name)
+{
+    for (uint32_t c = 0; c < report->curves_len; c++)
+        if (strcmp(report->groups[group].curves[c].arm.name, name) == 0)
+            return &report->groups[group].curves[c];
+    fail_msg("no curve '%s'", name);
+    return NULL;
+}
+
+static const struct report_point *point_of(const struct report *report, uint32_t group, const char *name,
+                                           uint32_t n)
+{
+    const struct report_curve *curve = curve_of(report, group, name);
+    for (uint32_t i = 0; i < curve->points_len; i++)
+        if (curve->points[i].n == n)
+            return &curve->points[i];
+    fail_msg("curve '%s' has no point %u", name, n);
+    return NULL;
+}
+
+/* -- brute force ------------------------------------------------------------------------------------------ */
+
+/* Class that most of the first n have; ties to the one seen first. */
+static bool majority_right(uint32_t prompt, uint32_t n)
+{
+    uint32_t best = 0, best_count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t count = 0;
+        bool first = true;
+        for (uint32_t j = 0; j < n; j++) {
+            count += class_of(prompt, j) == class_of(prompt, i);
+            first = first && (j >= i || class_of(prompt, j) != class_of(prompt, i));
+        }
+        if (first && count > best_count) {
+            best = i;
+            best_count = count;
+        }
+    }
+    return right(prompt, best);
+}
+
+/* Share of the k-subsets of the first N that hold a right one, by counting subsets. */
+static double pass_brute(uint32_t prompt, uint32_t k)
+{
+    uint32_t good = 0, all = 0;
+    for (uint32_t set = 0; set < 1u << N; set++) {
+        if ((uint32_t)__builtin_popcount(set) != k)
+            continue;
+        bool any = false;
+        for (uint32_t i = 0; i < N; i++)
+            any = any || ((set >> i & 1) != 0 && right(prompt, i));
+        good += any;
+        all++;
+    }
+    return (double)good / all;
+}
+
+static uint32_t stop_at_first_right(uint32_t prompt, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++)
+        if (right(prompt, k))
+            return k + 1;
+    return n;
+}
+
+static void put_four(struct play *play)
+{
+    put_arm(play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
+    put_arm(play, 1, (struct arm_text){"any", "sample", "uniform", "none", "first-pass", N, 0, NULL, 0});
+    put_arm(play, 2, (struct arm_text){"beta", "sample", "uniform", "beta", "majority", N, NO_ID, NULL, 0});
+    put_arm(play, 3, (struct arm_text){"drop", "sample", "elimination", "none", "first-pass", N, 0, NULL, 0});
+}
+
+/* -- tests -------------------------------------------------------------------------------------------------- */
+
+static void curves_equal_brute_force(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, 12.5);
+    assert_int_equal(report->sweep.state, SWEEP_DONE);
+    assert_int_equal(report->curves_len, 4);
+    assert_int_equal(report->groups_len, 1);
+    for (uint32_t n = 1; n <= N; n *= 2) {
+        double vote = 0, any = 0, drop = 0;
+        uint64_t tokens = 0, used = 0;
+        for (uint32_t p = 0; p < PROMPTS; p++) {
+            uint32_t stop = stop_at_first_right(p, n);
+            vote += majority_right(p, n);
+            any += pass_brute(p, n);
+            drop += right(p, stop - 1);
+            used += stop;
+            for (uint32_t k = 0; k < n; k++)
+                tokens += 7 + tokens_of(p, k);
+        }
+        const struct report_point *point = point_of(report, 0, "vote", n);
+        assert_int_equal(point->judged, PROMPTS);
+        assert_true(fabs(point->accuracy - vote / PROMPTS) < 1e-12);
+        assert_int_equal(point->tokens, tokens);
+        assert_int_equal(point->rollouts, (uint64_t)n * PROMPTS);
+        assert_int_equal(point->slot_ms, 10ull * n * PROMPTS);
+        assert_int_equal(point->truncated, (uint64_t)(n / 4) * PROMPTS);
+        assert_false(point->unbiased);
+        assert_true(point->low <= point->accuracy && point->accuracy <= point->high);
+        point = point_of(report, 0, "any", n);
+        assert_true(point->unbiased);
+        assert_true(fabs(point->accuracy - any / PROMPTS) < 1e-12);
+        point = point_of(report, 0, "drop", n);
+        assert_true(fabs(point->accuracy - drop / PROMPTS) < 1e-12);
+        assert_int_equal(point->rollouts, used);
+        assert_true(point_of(report, 0, "beta", n)->rollouts <= (uint64_t)n * PROMPTS);
+    }
+    assert_true(curve_of(report, 0, "any")->arm.oracle);
+    assert_false(curve_of(report, 0, "vote")->arm.oracle);
+    assert_int_equal(report->bought, PROMPTS * N);
+    assert_true(report->charged > report->bought);
+    report_free(&report);
+    core_free(&core);
+    play_clear(&play);
+}
+
+/* Deciding again at the arm's own n gives what the core had decided. */
+static void redecision_equals_decision(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    for (uint32_t a = 0; a < 4; a++) {
+        struct arm_info arm = core_arm(core, a), again = arm;
+        again.n = arm.n + 1; /* so that it is no recorded decision */
+        for (uint32_t p = 0; p < PROMPTS; p++) {
+            struct sample x = sample_at(core, &arm, p, arm.n), y = sample_at(core, &again, p, arm.n);
+            assert_int_equal(x.rollouts, y.rollouts);
+            assert_int_equal(x.tokens, y.tokens);
+            assert_true(x.right == y.right);
+        }
+    }
+    core_free(&core);
+    play_clear(&play);
+}
+
+static void groups_add_up(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    const uint32_t at[] = {3, 6};
+    put_prompts(&play, PROMPTS, 3);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, at, 2});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(report->groups_len, 4);
+    assert_string_equal(report->groups[1].name, "g0");
+    assert_int_equal(curve_of(report, 0, "vote")->points_len, 2);
+    double sum = 0;
+    uint64_t tokens = 0;
+    for (uint32_t g = 1; g < 4; g++) {
+        const struct report_point *point = point_of(report, g, "vote", 6);
+        double expected = 0;
+        for (uint32_t p = g - 1; p < PROMPTS; p += 3)
+            expected += majority_right(p, 6);
+        assert_int_equal(report->groups[g].prompts, PROMPTS / 3);
+        assert_true(fabs(point->accuracy - expected / (PROMPTS / 3)) < 1e-12);
+        sum += point->accuracy * point->judged;
+        tokens += point->tokens;
+    }
+    assert_true(fabs(sum / PROMPTS - point_of(report, 0, "vote", 6)->accuracy) < 1e-12);
+    assert_int_equal(tokens, point_of(report, 0, "vote", 6)->tokens);
+    report_free(&report);
+    core_free(&core);
+    play_clear(&play);
+}
+
+static void trees_of_one_name_are_one_curve(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    put_prompts(&play, 6, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"search", "particles", "uniform", "none", "best", 8, 1, NULL, 0});
+    put_arm(&play, 1, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
+    put_arm(&play, 2, (struct arm_text){"search", "particles", "uniform", "none", "best", 4, 1, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(report->sweep.state, SWEEP_DONE);
+    assert_int_equal(report->curves_len, 2);
+    const struct report_curve *curve = curve_of(report, 0, "search");
+    assert_int_equal(curve->points_len, 2);
+    assert_int_equal(curve->points[0].n, 4);
+    assert_int_equal(curve->points[1].n, 8);
+    assert_int_equal(curve->points[0].judged, 6);
+    /* Whole ledgers: every settled node is charged to its arm. */
+    assert_int_equal(curve->points[1].tokens, core_arm(core, 0).charged.tokens);
+    assert_int_equal(curve->points[0].tokens, core_arm(core, 2).charged.tokens);
+    assert_int_equal(point_of(report, 0, "vote", 4)->tokens, core_arm(core, 1).charged.tokens);
+    double expected = 0;
+    for (uint32_t p = 0; p < 6; p++) {
+        struct key key;
+        struct verdict verdict;
+        assert_true(core_delivered(core, 0, p, core_cell(core, 0, p).winner, &key));
+        assert_true(core_verdict(core, &key, 0, &verdict));
+        expected += verdict.outcome == OUTCOME_PASS;
+    }
+    assert_true(fabs(curve->points[1].accuracy - expected / 6) < 1e-12);
+    report_free(&report);
+    core_free(&core);
+    play_clear(&play);
+}
+
+static void text_of(const struct core *core, bool utf8, struct buf *out)
+{
+    struct report *report = report_new(core, 0, -1);
+    buf_reset(out);
+    report_text(report, utf8, out);
+    report_free(&report);
+}
+
+static void partial_sweeps_say_so(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    struct buf text = {0};
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
+    play.left = 150;
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    const struct report_point *point = point_of(report, 0, "vote", N);
+    uint32_t undecided = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++)
+        undecided += core_cell(core, 0, p).decided == DECIDED_NOT;
+    assert_true(undecided > 0);
+    assert_true(undecided < PROMPTS);
+    assert_int_equal(point->undecided, undecided);
+    assert_int_equal(point->prompts, PROMPTS - undecided);
+    report_free(&report);
+    text_of(core, false, &text);
+    char expected[80];
+    snprintf(expected, sizeof expected, "partial: %u of %u prompts undecided", undecided, (unsigned)PROMPTS);
+    assert_non_null(strstr(text.data, expected));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+static void unknown_is_never_wrong(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    struct buf text = {0};
+    play.answer = answer_unknown;
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    const struct report_point *point = point_of(report, 0, "vote", N);
+    assert_int_equal(point->judged, 0);
+    assert_int_equal(point->unknown, PROMPTS);
+    assert_true(isnan(point->accuracy));
+    assert_int_equal(point_of(report, 0, "any", 2)->unknown, PROMPTS);
+    report_free(&report);
+    text_of(core, false, &text);
+    assert_non_null(strstr(text.data, "24 prompts left out: the truth of the winner is unknown"));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+static void without_truth_there_are_costs(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    struct buf text = {0};
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", NO_ID, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(point_of(report, 0, "vote", 4)->rollouts, 4 * PROMPTS);
+    assert_true(isnan(point_of(report, 0, "vote", 4)->accuracy));
+    report_free(&report);
+    text_of(core, true, &text);
+    assert_non_null(strstr(text.data, "it needs 'truth: VERIFIER'"));
+    assert_null(strstr(text.data, "left out"));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+static void empty_sweeps_print(void **state)
+{
+    (void)state;
+    for (int arms = 0; arms < 2; arms++) {
+        struct play play = play_new();
+        struct buf text = {0};
+        put_prompts(&play, 0, 0);
+        put_model(&play, "m");
+        put_sweep(&play, "s", 0, 0);
+        if (arms > 0)
+            put_four(&play);
+        struct core *core = play_all(&play);
+        struct report *report = report_new(core, 0, -1);
+        report_text(report, true, &text);
+        report_json(report, &text);
+        report_csv(report, &text);
+        assert_true(text.len > 0);
+        report_free(&report);
+        core_free(&core);
+        buf_clear(&text);
+        play_clear(&play);
+    }
+}
+
+static void hostile_names_are_harmless(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    struct buf text = {0};
+    put_prompts(&play, 2, 0);
+    put_model(&play, "m\x1b]0;x\x07\xff");
+    put_sweep(&play, "s\n\"\x1b[2J", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"=1+\"x\"", "sample", "uniform", "none", "majority", 2, NO_ID, NULL, 0});
+    put_arm(&play, 1, (struct arm_text){"\xe2\x80\xaeups", "sample", "uniform", "none", "majority", 2, NO_ID, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_text(report, false, &text);
+    assert_null(memchr(text.data, '\x1b', text.len));
+    assert_null(memchr(text.data, '\x07', text.len));
+    assert_null(memchr(text.data, 0xff, text.len));
+    assert_null(strstr(text.data, "\xe2\x80\xae"));
+    buf_reset(&text);
+    report_json(report, &text);
+    assert_null(memchr(text.data, '\x1b', text.len));
+    assert_null(memchr(text.data, 0xff, text.len));
+    buf_reset(&text);
+    report_csv(report, &text);
+    assert_non_null(strstr(text.data, "\"'=1+\"\"x\"\"\""));
+    report_free(&report);
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+/* Nothing is wider than a terminal, and ASCII means ASCII. */
+static void plot_fits_a_terminal(void **state)
+{
+    (void)state;
+    struct play play = play_new();
+    struct buf text = {0};
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    for (int utf8 = 0; utf8 < 2; utf8++) {
+        buf_reset(&text);
+        report_text(report, utf8 != 0, &text);
+        uint32_t width = 0;
+        for (size_t i = 0; i < text.len; i++) {
+            unsigned char byte = (unsigned char)text.data[i];
+            assert_true(utf8 || byte < 0x80);
+            width = byte == '\n' ? 0 : width + ((byte & 0xC0) != 0x80);
+            assert_true(width <= 80);
+        }
+    }
+    buf_reset(&text);
+    report_plot(report, &report->groups[0], false, &text);
+    for (char letter = 'a'; letter <= 'd'; letter++)
+        assert_true(memchr(text.data, letter, text.len) != NULL);
+    report_free(&report);
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+static void intervals_repeat_and_cover(void **state)
+{
+    (void)state;
+    enum { LEN = 60, TRIALS = 400 };
+    int covered = 0;
+    for (uint32_t t = 0; t < TRIALS; t++) {
+        double values[LEN];
+        for (uint32_t i = 0; i < LEN; i++)
+            values[i] = rng_unit(rng_u64(t, RNG_TEST, 7, i)) < .3;
+        struct interval one = interval_of(values, LEN, t), two = interval_of(values, LEN, t);
+        assert_memory_equal(&one, &two, sizeof one);
+        assert_true(one.low <= one.mean && one.mean <= one.high);
+        covered += one.low <= .3 && .3 <= one.high;
+    }
+    assert_in_range(covered, TRIALS * 90 / 100, TRIALS * 98 / 100);
+    assert_true(isnan(interval_of(NULL, 0, 1).mean));
+    const double single = 1;
+    assert_true(interval_of(&single, 1, 1).low == 1);
+}
+
+/* The two ways to an interval meet where one takes over. */
+static void large_samples_have_normal_intervals(void **state)
+{
+    (void)state;
+    double values[2001];
+    for (uint32_t i = 0; i < 2001; i++)
+        values[i] = rng_unit(rng_u64(3, RNG_TEST, 8, i)) < .6;
+    struct interval boot = interval_of(values, 2000, 1), normal = interval_of(values, 2001, 1);
+    assert_true(fabs(boot.low - normal.low) < .004);
+    assert_true(fabs(boot.high - normal.high) < .004);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(curves_equal_brute_force),
+        cmocka_unit_test(redecision_equals_decision),
+        cmocka_unit_test(groups_add_up),
+        cmocka_unit_test(trees_of_one_name_are_one_curve),
+        cmocka_unit_test(partial_sweeps_say_so),
+        cmocka_unit_test(unknown_is_never_wrong),
+        cmocka_unit_test(without_truth_there_are_costs),
+        cmocka_unit_test(empty_sweeps_print),
+        cmocka_unit_test(hostile_names_are_harmless),
+        cmocka_unit_test(plot_fits_a_terminal),
+        cmocka_unit_test(intervals_repeat_and_cover),
+        cmocka_unit_test(large_samples_have_normal_intervals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
