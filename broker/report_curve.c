@@ -81,43 +81,43 @@ static void tally_add(const struct core *core, uint32_t truth, const struct key 
         tally->wrong++;
 }
 
-static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t truth,
-                         uint32_t prompt, uint32_t winner, struct sample *sample)
+static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                         uint32_t winner, struct sample *sample)
 {
     struct tally tally = {0};
     struct key key;
     if (winner != NO_ORDINAL && core_delivered(core, arm->id, prompt, winner, &key))
-        tally_add(core, truth, &key, &tally);
+        tally_add(core, arm->truth, &key, &tally);
     sample->judgement = tally.pending > 0   ? JUDGED_PENDING
                         : tally.unknown > 0 ? JUDGED_UNKNOWN
                                             : JUDGED;
     sample->right = tally.right;
 }
 
-static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t truth,
-                                 uint32_t prompt, uint32_t len)
+static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                                 uint32_t len)
 {
     struct tally tally = {0};
     struct key key;
     for (uint32_t k = 0; k < len && core_delivered(core, arm->id, prompt, k, &key); k++)
-        tally_add(core, truth, &key, &tally);
+        tally_add(core, arm->truth, &key, &tally);
     return tally;
 }
 
 /* Is one of the first `used` right? If rollouts are exchangeable, the first N are one draw of N among all
  * that were delivered, and the mean over all such draws has less variance. */
-static void judge_coverage(const struct core *core, const struct arm_info *arm, uint32_t truth,
-                           uint32_t prompt, uint32_t used, struct sample *sample)
+static void judge_coverage(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                           uint32_t used, struct sample *sample)
 {
     sample->judgement = JUDGED;
     if (sample_unbiased(arm) && used > 0) {
-        struct tally all = tally_prefix(core, arm, truth, prompt, UINT32_MAX);
+        struct tally all = tally_prefix(core, arm, prompt, UINT32_MAX);
         if (used <= all.right + all.wrong) {
             sample->right = pass_at_k(all.right + all.wrong, all.right, used);
             return;
         }
     }
-    struct tally tally = tally_prefix(core, arm, truth, prompt, used);
+    struct tally tally = tally_prefix(core, arm, prompt, used);
     if (tally.right > 0)
         sample->right = 1;
     else if (tally.pending > 0)
@@ -175,13 +175,12 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
             charge(core, &key, &sample);
     }
     charge_trees(core, arm, prompt, &sample);
-    uint32_t truth = core_sweep(core, arm->sweep).truth;
-    if (truth == NO_ID)
+    if (arm->truth == NO_ID)
         sample.judgement = JUDGED_PENDING;
     else if (arm->selector->covers)
-        judge_coverage(core, arm, truth, prompt, used, &sample);
+        judge_coverage(core, arm, prompt, used, &sample);
     else
-        judge_winner(core, arm, truth, prompt, winner, &sample);
+        judge_winner(core, arm, prompt, winner, &sample);
     return sample;
 }
 

@@ -79,8 +79,9 @@ static const struct recorded *recorded_at(const struct recordings *all, struct r
 struct writer {
     const struct core *core;
     struct journal *journal;
-    uint32_t sweep;
+    struct sweep_info sweep;
     bool features;
+    uint32_t *bounds;       /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
     struct recordings recordings;
     uint8_t *checked;       /* by commit: its texts passed their checksum */
     uint64_t commits;
@@ -219,25 +220,21 @@ static void put_verdict(const struct writer *writer, const struct key *key, uint
 
 /* A verdict belongs to the line if an arm of the sweep used it, or it is the truth. Others are there by
  * chance: of another sweep, or of a rollout that a stop cut off in time. */
-static void put_verdicts(const struct writer *writer, const struct key *key, struct buf *line)
+static bool belongs(const struct writer *writer, const struct key *key, const struct arm_info *arm,
+                    uint32_t verifier)
 {
-    const struct core *core = writer->core;
-    struct sweep_info sweep = core_sweep(core, writer->sweep);
+    return arm != NULL ? verifier == arm->verifier || verifier == arm->truth
+                       : key->item < writer->bounds[verifier];
+}
+
+static void put_verdicts(const struct writer *writer, const struct key *key, const struct arm_info *arm,
+                         struct buf *line)
+{
     json_key(line, "verdicts");
     json_begin(line, '{');
-    for (uint32_t v = 0; v < core_verifiers(core); v++) {
-        bool wanted = v == sweep.truth;
-        for (uint32_t i = 0; i < sweep.arms && !wanted; i++) {
-            struct arm_info arm = core_arm(core, core_sweep_arm(core, writer->sweep, i));
-            if (arm.verifier != v)
-                continue;
-            wanted = key->tree != NO_ID ? arm.id == key->owner
-                                        : arm.trees == 0 && arm.pool == key->owner &&
-                                              core_cell(core, arm.id, key->prompt).delivered > key->item;
-        }
-        if (wanted)
+    for (uint32_t v = 0; v < core_verifiers(writer->core); v++)
+        if (belongs(writer, key, arm, v))
             put_verdict(writer, key, v, line);
-    }
     json_end(line, '}');
 }
 
@@ -293,7 +290,7 @@ static int write_line(struct writer *writer, const struct key *key, const struct
     const struct recorded *recorded = recorded_at(&writer->recordings, rollout.ref);
     buf_reset(line);
     json_begin(line, '{');
-    put_str(line, "sweep", core_sweep(writer->core, writer->sweep).name);
+    put_str(line, "sweep", writer->sweep.name);
     put_str(line, "model", model);
     if (arm != NULL) {
         put_str(line, "arm", arm->name);
@@ -310,7 +307,7 @@ static int write_line(struct writer *writer, const struct key *key, const struct
     put_u64(line, "seed", core_seed(writer->core, key));
     if (writer->features)
         put_features(writer, recorded, line);
-    put_verdicts(writer, key, line);
+    put_verdicts(writer, key, arm, line);
     if (writer->digest != NULL) {
         *writer->digest = hash_more(*writer->digest, line->data, line->len);
         return 0;
@@ -334,17 +331,32 @@ static int load_id(struct writer *writer, uint32_t set, uint32_t prompt)
     return rc;
 }
 
-/* Longest prefix of this prompt that an arm of the sweep was delivered. */
-static uint32_t delivered_to(const struct writer *writer, uint32_t pool, uint32_t prompt)
+static struct arm_info arm_at(const struct writer *writer, uint32_t i)
+{
+    return core_arm(writer->core, core_sweep_arm(writer->core, writer->sweep.id, i));
+}
+
+static void raise_to(uint32_t *bound, uint32_t to)
+{
+    *bound = to > *bound ? to : *bound;
+}
+
+/* Longest prefix of this prompt that an arm of the sweep was delivered; sets the bounds of verdicts. */
+static uint32_t delivered_to(struct writer *writer, uint32_t pool, uint32_t prompt)
 {
     uint32_t most = 0;
-    for (uint32_t i = 0; i < core_sweep(writer->core, writer->sweep).arms; i++) {
-        struct arm_info arm = core_arm(writer->core, core_sweep_arm(writer->core, writer->sweep, i));
+    memset(writer->bounds, 0, core_verifiers(writer->core) * sizeof *writer->bounds);
+    for (uint32_t i = 0; i < writer->sweep.arms; i++) {
+        struct arm_info arm = arm_at(writer, i);
         if (arm.trees > 0 || arm.pool != pool)
             continue;
         uint32_t delivered = core_cell(writer->core, arm.id, prompt).delivered;
-        most = delivered > most ? delivered : most;
+        raise_to(&most, delivered);
+        if (arm.verifier != NO_ID)
+            raise_to(&writer->bounds[arm.verifier], delivered);
     }
+    if (writer->sweep.truth != NO_ID)
+        writer->bounds[writer->sweep.truth] = most;
     return most;
 }
 
@@ -390,8 +402,8 @@ static int write_all(struct writer *writer)
     }
     for (uint32_t i = 0; i < core_pools(writer->core) && rc == 0; i++)
         rc = write_pool(writer, i);
-    for (uint32_t i = 0; i < core_sweep(writer->core, writer->sweep).arms && rc == 0; i++) {
-        struct arm_info arm = core_arm(writer->core, core_sweep_arm(writer->core, writer->sweep, i));
+    for (uint32_t i = 0; i < writer->sweep.arms && rc == 0; i++) {
+        struct arm_info arm = arm_at(writer, i);
         if (arm.trees > 0)
             rc = write_trees(writer, &arm);
     }
@@ -402,8 +414,10 @@ static int run(struct writer *writer)
 {
     writer->commits = journal_next(writer->journal);
     writer->checked = xalloc(writer->commits);
+    writer->bounds = xalloc(core_verifiers(writer->core) * sizeof *writer->bounds);
     int rc = write_all(writer);
     free(writer->checked);
+    free(writer->bounds);
     free(writer->recordings.items);
     buf_clear(&writer->recordings.values);
     buf_clear(&writer->id);
@@ -419,7 +433,7 @@ int results_write(const struct core *core, struct journal *journal, uint32_t swe
     struct writer writer = {
         .core = core,
         .journal = journal,
-        .sweep = sweep,
+        .sweep = core_sweep(core, sweep),
         .features = features,
         .put = put,
         .arg = arg,
@@ -435,7 +449,7 @@ int results_digest(const struct core *core, struct journal *journal, uint32_t sw
     struct writer writer = {
         .core = core,
         .journal = journal,
-        .sweep = sweep,
+        .sweep = core_sweep(core, sweep),
         .features = true,
         .digest = digest,
         .error = error,

@@ -100,6 +100,7 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .pool = arm->pool,
         .model = core->pools[arm->pool].model,
         .verifier = arm->verifier,
+        .truth = core->sweeps[arm->sweep].truth,
         .name = arm->name,
         .strategy = arm->strategy,
         .allocator = arm->allocator,
@@ -472,4 +473,9 @@ struct waiting core_waiting(const struct core *core, uint32_t sweep)
         waiting.truth += list_len(arm->truth);
     }
     return waiting;
+}
+
+uint64_t core_epoch(const struct core *core)
+{
+    return core->epoch;
 }

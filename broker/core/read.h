@@ -39,7 +39,8 @@ struct sweep_info {
 };
 
 struct arm_info {
-    uint32_t id, sweep, pool, model, verifier; /* verifier: NO_ID: none */
+    uint32_t id, sweep, pool, model;
+    uint32_t verifier, truth; /* of the arm, of its sweep; NO_ID: none */
     const char *name;
     const struct strategy *strategy; /* each has a name */
     const struct allocator *allocator;
@@ -47,7 +48,7 @@ struct arm_info {
     const struct selector *selector;
     const double *options[4]; /* of these four, POLICY_OPTIONS_MAX each, in the order of their rows */
     uint32_t n, trees; /* trees: independent trees per prompt, 0: samples from a pool */
-    bool strict, oracle; /* oracle: its verifier is the sweep's truth */
+    bool strict, oracle; /* oracle: these two are the same */
     struct spending caps, charged, reserved;
     uint64_t verdicts; /* charged */
     uint32_t prompts, decided;
@@ -82,6 +83,7 @@ struct prompt_info {
     uint32_t bytes, group;
 };
 
+uint64_t core_epoch(const struct core *core);
 uint32_t core_sweeps(const struct core *core);
 uint32_t core_sweep_find(const struct core *core, struct slice name); /* NO_ID: no such sweep */
 struct sweep_info core_sweep(const struct core *core, uint32_t sweep);
