@@ -721,3 +721,35 @@ int journal_text(struct journal *journal, struct text_ref ref, bool verify, stru
     mdb_txn_abort(txn);
     return rc;
 }
+
+static int copy_value(struct journal *journal, MDB_txn *txn, MDB_dbi dbi, uint64_t commit, struct buf *out,
+                      struct error *error)
+{
+    MDB_val key = key_of(&commit), value;
+    buf_reset(out);
+    int rc = mdb_get(txn, dbi, &key, &value);
+    if (rc == MDB_NOTFOUND)
+        return ERR_NOT_FOUND;
+    if (rc != 0)
+        return fail(journal, rc, "read", error);
+    if (!value_intact(&value))
+        return damaged(journal, commit, "does not match its checksum", error);
+    buf_put(out, payload_of(&value).data, payload_of(&value).len);
+    return 0;
+}
+
+int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts,
+                   struct error *error)
+{
+    MDB_txn *txn;
+    int rc = begin_read(journal, &txn);
+    if (rc != 0)
+        return fail(journal, rc, "read", error);
+    rc = copy_value(journal, txn, journal->facts, commit, facts, error);
+    if (rc == 0) {
+        rc = copy_value(journal, txn, journal->texts, commit, texts, error);
+        rc = rc == ERR_NOT_FOUND ? 0 : rc; /* a commit without texts */
+    }
+    mdb_txn_abort(txn);
+    return rc;
+}

@@ -50,6 +50,10 @@ int journal_scan(struct journal *journal, uint64_t from,
                  int (*visit)(void *arg, uint64_t commit, struct slice facts), void *arg,
                  struct error *error);
 
+/* Sets facts and texts to what one commit holds, checksums verified. ERR_NOT_FOUND: no such commit. */
+int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts,
+                   struct error *error);
+
 /* Appends the text at ref to out. ERR_CORRUPT when ref lies outside what was stored; the checksum of the whole text
  * value is verified when `verify` is set (exports, audit), not on the broker's hot path. */
 int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out,

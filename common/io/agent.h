@@ -53,4 +53,22 @@ struct engine {
     void (*close)(void **state);
 };
 
+/* How a process is an agent. Worker and verifier differ in these lines only. */
+struct agent_options {
+    const char *endpoint; /* of the broker */
+    const char *name;     /* shown in `drover workers` */
+    bool verifier;
+    const char *kinds;    /* backends or checks that it serves, comma-separated */
+    const struct engine *(*pick)(struct slice spec); /* engine for a spec, NULL: none */
+    void (*finish)(struct job *job, struct slice spec); /* after JOB_DONE, on the compute thread; may be NULL */
+    uint32_t threads;     /* compute threads */
+    uint32_t credits;     /* tasks that it holds at most, waiting ones included */
+    uint64_t id;          /* of this incarnation; 0: drawn */
+    int parent;           /* pid to die with, 0: none */
+};
+
+/* Serves until it is told to drain (SIGTERM, SIGINT, the broker) or its parent dies. Leases are given back within 2 s,
+ * finished results are handed over first. Returns the exit code. */
+int agent_run(const struct agent_options *options);
+
 #endif

@@ -1,0 +1,16 @@
+/* compile.h - a checked sweep file and its prompts as definitions that the core can take. */
+#ifndef DROVER_COMPILE_H
+#define DROVER_COMPILE_H
+
+#include "broker/sweep_file.h"
+#include "common/buf.h"
+
+/* Appends facts with ids that count from 0 within this submission. Prompt records are taken to stand in the text of
+ * `commit` from `offset` on, one after another. source: the sweep file, kept for `drover results`. ERR_LIMIT. */
+int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct slice source, uint64_t commit,
+            uint64_t offset, struct buf *definitions, struct error *error);
+
+/* Appends the prompt records, in the order that compile assumes. */
+void compile_texts(const struct prompt_set *set, struct buf *texts);
+
+#endif

@@ -1,0 +1,52 @@
+/* server.h - the broker's shell: sockets and journal around the core.
+ *
+ * One turn = take a batch of messages, step the core with each, one durable commit of all facts and texts, and only then
+ * send. A full disk keeps the batch and tries again; any other failed commit ends the process. */
+#ifndef DROVER_SERVER_H
+#define DROVER_SERVER_H
+
+#include "broker/core/core.h"
+#include "broker/sweep_file.h"
+#include "common/cluster.h"
+
+struct server;
+
+struct server_options {
+    const struct cluster_conf *conf; /* endpoints, state folder, heartbeats, batch */
+    bool own_fleet;                  /* `drover run`: all agents are children of this process; no client socket */
+};
+
+/* Opens the state folder, replays it, listens. The errors of journal_open and port_router; ERR_CORRUPT. */
+int server_new(const struct server_options *options, struct server **server, struct error *error);
+void server_free(struct server **server);
+
+/* A sweep given as text; takes prompts (malloc'ed). Sets *sweep to its id once it is accepted. Nothing is durable before
+ * the next turn. */
+struct submission {
+    struct slice yaml;
+    const char *file; /* its name, for messages */
+    const char *const *overrides;
+    size_t overrides_len;
+    char *prompts;    /* taken */
+    size_t prompts_len;
+    const char *prompts_file;
+};
+int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error);
+
+/* Waits at most wait_ms for messages or for one of fds, then does one turn. A negative return is fatal: the process must
+ * end (and a restart replays). */
+int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t wait_ms, struct error *error);
+
+void server_control(struct server *server, uint32_t sweep, enum sweep_state state);
+void server_agent_gone(struct server *server, uint64_t agent); /* it is known dead: a child that was reaped */
+void server_drain_agents(struct server *server);
+
+const struct core *server_core(const struct server *server);
+struct journal *server_journal(struct server *server);
+const char *server_address(const struct server *server); /* where agents connect */
+bool server_disk_full(const struct server *server);      /* waits for space */
+
+/* Core of a journal that this process only reads: replayed and settled, trees kept. */
+int journal_core(struct journal *journal, struct core **core, struct error *error);
+
+#endif

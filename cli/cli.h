@@ -1,0 +1,68 @@
+/* cli.h - what the subcommands share. */
+#ifndef DROVER_CLI_H
+#define DROVER_CLI_H
+
+#include "broker/core/read.h"
+#include "broker/journal.h"
+#include "broker/sweep_file.h"
+#include "common/cluster.h"
+#include "common/err.h"
+
+#include <argp.h>
+#include <stdbool.h>
+
+/* Exit codes, documented in `drover help exit-codes`. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_INPUT = 2, EXIT_LOCKED = 3, EXIT_FAULT = 4, EXIT_INTERRUPTED = 130 };
+
+struct command {
+    const char *name, *args, *help;
+    int (*main)(int argc, char **argv);
+};
+
+extern const struct command commands[]; /* NULL name at the end */
+
+int cmd_run(int argc, char **argv);
+int cmd_broker(int argc, char **argv);
+int cmd_worker(int argc, char **argv);
+int cmd_verifier(int argc, char **argv);
+int cmd_submit(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_workers(int argc, char **argv);
+int cmd_pause(int argc, char **argv);
+int cmd_resume(int argc, char **argv);
+int cmd_cancel(int argc, char **argv);
+int cmd_drain(int argc, char **argv);
+int cmd_results(int argc, char **argv);
+int cmd_report(int argc, char **argv);
+int cmd_journal(int argc, char **argv);
+int cmd_audit(int argc, char **argv);
+int cmd_help(int argc, char **argv);
+
+/* Prints the error as "drover COMMAND: sentence" on stderr; the exit code that goes with it. */
+int complain(const char *command, int code, const struct error *error);
+
+/* argp_parse with the command's name in messages, and EXIT_INPUT for wrong usage. */
+void parse_args(const char *command, const struct argp *argp, int argc, char **argv, void *input);
+
+/* cluster.conf: the file given, else ./cluster.conf if there is one, else the defaults. */
+int read_cluster_conf(const char *path, struct cluster_conf *conf, struct error *error);
+
+/* A sweep file and its prompts, checked. yaml and prompts are malloc'ed. */
+struct sweep_input {
+    char *yaml, *prompts, *prompts_path;
+    size_t yaml_len, prompts_len;
+    struct sweep_spec spec;
+};
+int sweep_input_read(const char *path, const char *const *overrides, size_t overrides_len, struct sweep_input *input,
+                     struct error *error);
+void sweep_input_clear(struct sweep_input *input);
+
+/* What each arm may cost at most, and what a journal (NULL: none) has already. */
+int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error);
+
+/* Prints the report of a sweep of an open journal on stdout. */
+enum report_format { REPORT_TEXT, REPORT_JSON, REPORT_CSV };
+int print_report(struct journal *journal, const char *sweep, enum report_format format, double wall_s,
+                 struct error *error);
+
+#endif

@@ -1,0 +1,327 @@
+/* client.c - drover submit, status, workers, pause, resume, cancel, drain: requests to a broker. */
+#include "cli/client.h"
+#include "cli/cli.h"
+#include "common/hash.h"
+#include "common/io/clock.h"
+#include "common/io/net.h"
+#include "common/limits.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ANSWER_MS = 10000, OPTION_JSON = 1000, OPTION_DRY_RUN };
+
+struct client {
+    struct port *port;
+    char endpoint[256];
+    struct buf reply;
+};
+
+int client_open(const char *endpoint, struct client **client, struct error *error)
+{
+    *client = xalloc(sizeof **client);
+    snprintf((*client)->endpoint, sizeof (*client)->endpoint, "%s", endpoint);
+    int rc = port_dealer(endpoint, 64, &(*client)->port, error);
+    if (rc != 0)
+        client_close(client);
+    return rc;
+}
+
+void client_close(struct client **client)
+{
+    if (*client == NULL)
+        return;
+    port_close(&(*client)->port, 0);
+    buf_clear(&(*client)->reply);
+    free(*client);
+    *client = NULL;
+}
+
+static int no_answer(const struct client *client, struct error *error)
+{
+    return error_set(error, ERR_TIMEOUT, "no broker answers at %s: is it running, and is the address right (--broker)?",
+                     client->endpoint);
+}
+
+static int send_request(struct client *client, const struct msg *request, int64_t until, struct error *error)
+{
+    struct buf frame = {0};
+    msg_put(&frame, request);
+    int rc;
+    while ((rc = port_send(client->port, (struct slice){0}, buf_slice(&frame))) == ERR_LIMIT && clock_ms() < until) {
+        port_wait(&client->port, 1, NULL, 0, 20); /* wakes when it is connected */
+        port_connected(client->port);
+    }
+    buf_clear(&frame);
+    return rc == 0 ? 0 : no_answer(client, error);
+}
+
+static int ask(struct client *client, const struct msg *request, struct msg *reply, struct error *error)
+{
+    int64_t until = clock_ms() + ANSWER_MS;
+    int rc = send_request(client, request, until, error);
+    if (rc != 0)
+        return rc;
+    struct slice peer, frame;
+    while ((rc = port_recv(client->port, &peer, &frame)) == ERR_NOT_FOUND) {
+        int64_t left = until - clock_ms();
+        if (left <= 0)
+            return no_answer(client, error);
+        port_wait(&client->port, 1, NULL, 0, left);
+        port_connected(client->port);
+    }
+    size_t offset = 0;
+    buf_reset(&client->reply);
+    buf_put(&client->reply, frame.data, frame.len);
+    if (rc != 0 || !record_frame_valid(buf_slice(&client->reply)) ||
+        msg_get(buf_slice(&client->reply), &offset, reply) != 0)
+        return error_set(error, ERR_PROTOCOL, "what answers at %s is no drover broker of this version", client->endpoint);
+    return 0;
+}
+
+int client_ask(struct client *client, const struct msg *request, struct slice *text, struct error *error)
+{
+    struct msg reply;
+    int rc = ask(client, request, &reply, error);
+    if (rc != 0)
+        return rc;
+    if (reply.type != MSG_reply)
+        return error_set(error, ERR_PROTOCOL, "the broker gave an answer that was not asked for");
+    *text = reply.reply.text;
+    if (reply.reply.code != 0)
+        return error_set(error, (int)reply.reply.code, "%.*s", (int)(text->len < 500 ? text->len : 500), text->data);
+    return 0;
+}
+
+int client_fetch(struct client *client, uint64_t commit, struct slice *facts, struct slice *texts, struct error *error)
+{
+    struct msg reply;
+    int rc = ask(client, &(struct msg){.type = MSG_fetch, .fetch = {commit}}, &reply, error);
+    if (rc != 0)
+        return rc;
+    if (reply.type == MSG_reply)
+        return error_set(error, (int)reply.reply.code, "%.*s", (int)(reply.reply.text.len < 500 ? reply.reply.text.len : 500),
+                         reply.reply.text.data);
+    if (reply.type != MSG_commit || reply.commit.number != commit)
+        return error_set(error, ERR_PROTOCOL, "the broker gave an answer that was not asked for");
+    *facts = reply.commit.facts;
+    *texts = reply.commit.texts;
+    return 0;
+}
+
+/* -- commands ------------------------------------------------------------------------------------------------------- */
+
+struct client_args {
+    const char *conf, *broker, *state, *subject;
+    const char *overrides[256];
+    size_t overrides_len;
+    bool json, dry_run, submits, subject_required, takes_subject;
+};
+
+static const struct argp_option options[] = {
+    {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
+    {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {0},
+};
+
+static const struct argp_option submit_options[] = {
+    {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
+    {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {"dry-run", OPTION_DRY_RUN, NULL, 0, "print what the sweep may cost at most; nothing is submitted", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct client_args *args = state->input;
+    switch (key) {
+    case 'b':
+        args->broker = arg;
+        return 0;
+    case 'c':
+        args->conf = arg;
+        return 0;
+    case OPTION_JSON:
+        args->json = true;
+        return 0;
+    case OPTION_DRY_RUN:
+        args->dry_run = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (args->subject == NULL && args->takes_subject)
+            args->subject = arg;
+        else if (args->submits && strchr(arg, '=') != NULL && args->overrides_len < 256)
+            args->overrides[args->overrides_len++] = arg;
+        else
+            argp_usage(state);
+        return 0;
+    case ARGP_KEY_END:
+        if (args->subject_required && args->subject == NULL)
+            argp_usage(state);
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static int connect_broker(const struct client_args *args, struct client **client, struct error *error)
+{
+    struct cluster_conf conf;
+    int rc = read_cluster_conf(args->conf, &conf, error);
+    return rc != 0 ? rc : client_open(args->broker != NULL ? args->broker : conf.clients, client, error);
+}
+
+static int upload(struct client *client, const struct sweep_input *input, uint64_t digest, struct error *error)
+{
+    struct slice text;
+    size_t at = 0;
+    int rc;
+    do {
+        size_t len = input->prompts_len - at < LIMIT_CHUNK ? input->prompts_len - at : LIMIT_CHUNK;
+        rc = client_ask(client,
+                        &(struct msg){.type = MSG_chunk,
+                                      .chunk = {digest, at, input->prompts_len, {input->prompts + at, len}}},
+                        &text, error);
+        at += len;
+    } while (rc == 0 && at < input->prompts_len);
+    return rc;
+}
+
+static int submit(const struct client_args *args, const struct sweep_input *input, struct error *error)
+{
+    struct client *client;
+    struct slice name;
+    struct buf overrides = {0};
+    uint64_t digest = hash_bytes(input->prompts, input->prompts_len);
+    int rc = connect_broker(args, &client, error);
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i < args->overrides_len; i++)
+        buf_printf(&overrides, "%s\n", args->overrides[i]);
+    rc = upload(client, input, digest, error);
+    if (rc == 0)
+        rc = client_ask(client,
+                        &(struct msg){.type = MSG_submit,
+                                      .submit = {digest, slice_of(args->subject), {input->yaml, input->yaml_len},
+                                                 buf_slice(&overrides), slice_of(input->prompts_path)}},
+                        &name, error);
+    if (rc == 0)
+        printf(args->json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
+    buf_clear(&overrides);
+    client_close(&client);
+    return rc;
+}
+
+int cmd_submit(int argc, char **argv)
+{
+    const struct argp argp = {submit_options, parse, "SWEEP.yaml [key=value ...]",
+                              "Hand a sweep and its prompts to a broker; prints its name.", 0, 0, 0};
+    struct client_args args = {.submits = true, .takes_subject = true, .subject_required = true};
+    struct sweep_input input;
+    struct error error = {""};
+    parse_args("submit", &argp, argc, argv, &args);
+    int rc = sweep_input_read(args.subject, args.overrides, args.overrides_len, &input, &error);
+    if (rc == 0) {
+        rc = args.dry_run ? print_dry_run(&input, NULL, args.json, &error) : submit(&args, &input, &error);
+        sweep_input_clear(&input);
+    }
+    return rc == 0 ? EXIT_OK : complain("submit", rc, &error);
+}
+
+/* One request, whose reply is printed as it is. */
+static int request_command(const char *name, const char *args_doc, const char *doc, struct client_args *args, int argc,
+                           char **argv, void (*fill)(const struct client_args *, struct msg *))
+{
+    const struct argp argp = {options, parse, args_doc, doc, 0, 0, 0};
+    struct client *client = NULL;
+    struct error error = {""};
+    struct msg request;
+    struct slice text;
+    parse_args(name, &argp, argc, argv, args);
+    fill(args, &request);
+    int rc = connect_broker(args, &client, &error);
+    if (rc == 0)
+        rc = client_ask(client, &request, &text, &error);
+    if (rc == 0 && text.len > 0)
+        printf("%.*s\n", (int)text.len, text.data);
+    client_close(&client);
+    return rc == 0 ? EXIT_OK : complain(name, rc, &error);
+}
+
+static void fill_status(const struct client_args *args, struct msg *msg)
+{
+    *msg = (struct msg){.type = MSG_status};
+    msg->status.json = args->json;
+    if (args->subject != NULL)
+        msg->status.sweep = slice_of(args->subject);
+}
+
+int cmd_status(int argc, char **argv)
+{
+    return request_command("status", "[SWEEP]", "What sweeps have done, have spent, and wait for.",
+                           &(struct client_args){.takes_subject = true}, argc, argv, fill_status);
+}
+
+static void fill_workers(const struct client_args *args, struct msg *msg)
+{
+    *msg = (struct msg){.type = MSG_workers, .workers = {.json = args->json}};
+}
+
+int cmd_workers(int argc, char **argv)
+{
+    return request_command("workers", "", "Workers and verifiers that are connected.", &(struct client_args){0}, argc, argv,
+                           fill_workers);
+}
+
+static void fill_control(const struct client_args *args, struct msg *msg, enum sweep_state state)
+{
+    *msg = (struct msg){.type = MSG_control, .control = {slice_of(args->subject), (uint8_t)state}};
+}
+
+static void fill_pause(const struct client_args *args, struct msg *msg)
+{
+    fill_control(args, msg, SWEEP_PAUSED);
+}
+
+static void fill_resume(const struct client_args *args, struct msg *msg)
+{
+    fill_control(args, msg, SWEEP_RUNNING);
+}
+
+static void fill_cancel(const struct client_args *args, struct msg *msg)
+{
+    fill_control(args, msg, SWEEP_CANCELLED);
+}
+
+static void fill_drain(const struct client_args *args, struct msg *msg)
+{
+    *msg = (struct msg){.type = MSG_drain_agent, .drain_agent = {slice_of(args->subject)}};
+}
+
+#define SUBJECT &(struct client_args){.takes_subject = true, .subject_required = true}
+
+int cmd_pause(int argc, char **argv)
+{
+    return request_command("pause", "SWEEP", "Grant no more tasks of a sweep; what is in flight finishes.", SUBJECT, argc,
+                           argv, fill_pause);
+}
+
+int cmd_resume(int argc, char **argv)
+{
+    return request_command("resume", "SWEEP", "Go on with a paused, faulty or cancelled sweep.", SUBJECT, argc, argv,
+                           fill_resume);
+}
+
+int cmd_cancel(int argc, char **argv)
+{
+    return request_command("cancel", "SWEEP", "Stop a sweep and what of it is in flight. Results stay.", SUBJECT, argc, argv,
+                           fill_cancel);
+}
+
+int cmd_drain(int argc, char **argv)
+{
+    return request_command("drain", "NAME", "Have a worker or verifier give back its tasks and leave.", SUBJECT, argc, argv,
+                           fill_drain);
+}

@@ -1,0 +1,21 @@
+/* client.h - one connection of a client command to a broker: requests and replies, one at a time. */
+#ifndef DROVER_CLIENT_H
+#define DROVER_CLIENT_H
+
+#include "common/err.h"
+#include "common/msg.h"
+
+struct client;
+
+/* ERR_CLOSED later, when nobody answers: connecting itself cannot fail. */
+int client_open(const char *endpoint, struct client **client, struct error *error);
+void client_close(struct client **client);
+
+/* Sends one request and waits for its reply, at most 10 s (ERR_TIMEOUT). *text borrows from the client until the next
+ * call. A negative code of the broker is returned with its sentence in error. */
+int client_ask(struct client *client, const struct msg *request, struct slice *text, struct error *error);
+
+/* One commit of the broker's journal; ERR_NOT_FOUND behind the last. */
+int client_fetch(struct client *client, uint64_t commit, struct slice *facts, struct slice *texts, struct error *error);
+
+#endif

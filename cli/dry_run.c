@@ -1,0 +1,149 @@
+/* dry_run.c - what a sweep may cost at most, and what is there already. Nothing is started or written. */
+#include "broker/compile.h"
+#include "broker/server.h"
+#include "cli/cli.h"
+#include "common/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct estimate {
+    uint64_t rollouts, tokens; /* at most */
+    uint64_t there;            /* rollouts that an earlier run decided for this arm */
+};
+
+/* A tree's cost depends on its depth: what is said is one step of each rollout. */
+static struct estimate arm_estimate(const struct sweep_arm *arm, const struct sweep_model *model,
+                                    const struct prompt_set *set)
+{
+    struct estimate e = {.rollouts = (uint64_t)arm->n * set->len};
+    for (uint32_t p = 0; p < set->len; p++)
+        e.tokens += (uint64_t)arm->n * (set->prompts[p].bytes + model->template_tokens + model->max_tokens);
+    if (arm->budget.rollouts > 0 && arm->budget.rollouts < e.rollouts) {
+        e.tokens = e.tokens / e.rollouts * arm->budget.rollouts;
+        e.rollouts = arm->budget.rollouts;
+    }
+    if (arm->budget.tokens > 0 && arm->budget.tokens < e.tokens)
+        e.tokens = arm->budget.tokens;
+    return e;
+}
+
+static uint64_t delivered_already(const struct core *core, const char *sweep, const struct sweep_arm *arm)
+{
+    uint32_t id = core == NULL ? NO_ID : core_sweep_find(core, slice_of(sweep));
+    uint64_t there = 0;
+    for (uint32_t i = 0; id != NO_ID && i < core_sweep(core, id).arms; i++) {
+        struct arm_info info = core_arm(core, core_sweep_arm(core, id, i));
+        if (strcmp(info.name, arm->name) != 0 || (info.trees > 0 && info.n != arm->n))
+            continue;
+        for (uint32_t p = 0; p < info.prompts; p++)
+            there += core_cell(core, info.id, p).delivered;
+    }
+    return there;
+}
+
+static void print_arm(struct buf *out, const struct sweep_arm *arm, const struct estimate *e, bool json)
+{
+    if (!json) {
+        buf_printf(out, "%-24s %6u %12llu %14llu %12llu\n", arm->name, arm->n, (unsigned long long)e->rollouts,
+                   (unsigned long long)e->tokens, (unsigned long long)e->there);
+        return;
+    }
+    json_begin(out, '{');
+    json_key(out, "arm");
+    json_str(out, arm->name);
+    json_key(out, "n");
+    json_u64(out, arm->n);
+    json_key(out, "rollouts_max");
+    json_u64(out, e->rollouts);
+    json_key(out, "tokens_max");
+    json_u64(out, e->tokens);
+    json_key(out, "rollouts_there");
+    json_u64(out, e->there);
+    json_end(out, '}');
+}
+
+/* Arms that sample one model share its rollouts: the sweep buys the hungriest arm's, and every tree arm's. */
+static struct estimate sweep_estimate(const struct sweep_spec *spec, const struct prompt_set *set)
+{
+    struct estimate total = {0};
+    for (uint32_t m = 0; m < spec->models_len; m++) {
+        struct estimate shared = {0};
+        for (uint32_t i = 0; i < spec->arms_len; i++) {
+            const struct sweep_arm *arm = &spec->arms[i];
+            if (arm->model != m)
+                continue;
+            struct estimate e = arm_estimate(arm, &spec->models[m], set);
+            if (arm->strategy.policy->trees != NULL) {
+                total.rollouts += e.rollouts;
+                total.tokens += e.tokens;
+            } else if (e.rollouts > shared.rollouts) {
+                shared = e;
+            }
+        }
+        total.rollouts += shared.rollouts;
+        total.tokens += shared.tokens;
+    }
+    return total;
+}
+
+static int open_state(const char *state, struct core **core, struct error *error)
+{
+    struct journal *journal;
+    char path[1100];
+    *core = NULL;
+    if (state == NULL)
+        return 0;
+    snprintf(path, sizeof path, "%s/data.mdb", state);
+    if (access(path, F_OK) != 0)
+        return 0;
+    int rc = journal_open(state, &(struct journal_options){.read_only = true}, &journal, error);
+    if (rc == 0) {
+        rc = journal_core(journal, core, error);
+        journal_close(&journal);
+    }
+    return rc;
+}
+
+int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error)
+{
+    struct prompt_set set;
+    struct core *core = NULL;
+    struct buf out = {0};
+    char *prompts = xalloc(input->prompts_len + 1);
+    memcpy(prompts, input->prompts, input->prompts_len);
+    int rc = prompt_set_parse(&prompts, input->prompts_len, input->prompts_path, input->spec.group_by, &set, error);
+    if (rc != 0)
+        return rc;
+    rc = open_state(state, &core, error);
+    if (rc != 0) {
+        prompt_set_clear(&set);
+        return rc;
+    }
+    if (json)
+        buf_puts(&out, "{\"arms\":[");
+    else
+        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %12s\n", input->spec.name, set.len, "arm", "n",
+                   "rollouts", "tokens", "there already");
+    for (uint32_t i = 0; i < input->spec.arms_len; i++) {
+        const struct sweep_arm *arm = &input->spec.arms[i];
+        struct estimate e = arm_estimate(arm, &input->spec.models[arm->model], &set);
+        e.there = delivered_already(core, input->spec.name, arm);
+        print_arm(&out, arm, &e, json);
+    }
+    struct estimate total = sweep_estimate(&input->spec, &set);
+    if (json)
+        buf_printf(&out, "],\"rollouts_max\":%llu,\"tokens_max\":%llu}\n", (unsigned long long)total.rollouts,
+                   (unsigned long long)total.tokens);
+    else
+        buf_printf(&out, "%-24s %6s %12llu %14llu\narms of one model share its rollouts; a search arm is counted with one "
+                   "step per rollout\n", "whole sweep", "", (unsigned long long)total.rollouts,
+                   (unsigned long long)total.tokens);
+    fputs(out.data, stdout);
+    buf_clear(&out);
+    core_free(&core);
+    prompt_set_clear(&set);
+    return 0;
+}

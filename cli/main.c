@@ -1,0 +1,40 @@
+/* main.c - drover: one binary, subcommands from one table. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct command commands[] = {
+    {"run", "SWEEP.yaml [key=value ...]", "run a sweep on this machine, or continue it where it was", cmd_run},
+    {"broker", "", "serve sweeps to workers and verifiers on many machines", cmd_broker},
+    {"worker", "", "generate for a broker: all that adding a worker takes", cmd_worker},
+    {"verifier", "", "verify for a broker", cmd_verifier},
+    {"submit", "SWEEP.yaml [key=value ...]", "hand a sweep to a broker", cmd_submit},
+    {"status", "[SWEEP]", "what sweeps have done and what they wait for", cmd_status},
+    {"workers", "", "workers and verifiers of a broker", cmd_workers},
+    {"pause", "SWEEP", "grant no more tasks of a sweep", cmd_pause},
+    {"resume", "SWEEP", "go on with a paused or cancelled sweep", cmd_resume},
+    {"cancel", "SWEEP", "stop a sweep and what is in flight; what is done stays", cmd_cancel},
+    {"drain", "NAME", "have a worker or verifier give back its tasks and leave", cmd_drain},
+    {"results", "SWEEP", "every delivered rollout as JSONL", cmd_results},
+    {"report", "SWEEP", "accuracy against compute, with intervals", cmd_report},
+    {"journal", "", "the facts of a journal as text", cmd_journal},
+    {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},
+    {"help", "[TOPIC]", "this list; topics: limits, exit-codes, policies, backends, verifiers, sweep, cluster.conf",
+     cmd_help},
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is a full disk, not a death */
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return cmd_help(1, argv) + (argc < 2 ? EXIT_INPUT : 0);
+    for (const struct command *command = commands; command->name != NULL; command++)
+        if (strcmp(command->name, argv[1]) == 0)
+            return command->main(argc - 1, argv + 1);
+    fprintf(stderr, "drover: there is no command '%s': see drover help\n", argv[1]);
+    return EXIT_INPUT;
+}

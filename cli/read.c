@@ -1,0 +1,394 @@
+/* read.c - drover results, report, journal, audit: a journal read by this process, beside a running broker or offline.
+ *
+ * With --state the folder is read where it is. Without, the broker's commits are fetched into a temporary folder, so the
+ * same code reads a journal on another machine. */
+#include "broker/report.h"
+#include "broker/results.h"
+#include "broker/server.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct read_args {
+    const char *command, *sweep, *state, *conf, *broker;
+    bool takes_sweep, json, csv, features, digest;
+};
+
+enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_FEATURES, OPTION_DIGEST };
+
+static const struct argp_option common_options[] = {
+    {"state", 's', "DIR", 0, "state folder to read (default: ask the broker; drover-state when none is configured)", 0},
+    {"conf", 'c', "FILE", 0, "cluster.conf that names the broker", 0},
+    {"broker", 'b', "ENDPOINT", 0, "the broker's client address", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {"csv", OPTION_CSV, NULL, 0, "report: print CSV", 0},
+    {"features", OPTION_FEATURES, NULL, 0, "results: add the features of each rollout", 0},
+    {"digest", OPTION_DIGEST, NULL, 0, "results: print one hash of all lines without `timing`", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct read_args *args = state->input;
+    switch (key) {
+    case 's':
+        args->state = arg;
+        return 0;
+    case 'c':
+        args->conf = arg;
+        return 0;
+    case 'b':
+        args->broker = arg;
+        return 0;
+    case OPTION_JSON:
+        args->json = true;
+        return 0;
+    case OPTION_CSV:
+        args->csv = true;
+        return 0;
+    case OPTION_FEATURES:
+        args->features = true;
+        return 0;
+    case OPTION_DIGEST:
+        args->digest = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!args->takes_sweep || args->sweep != NULL)
+            argp_usage(state);
+        args->sweep = arg;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+/* -- where the journal comes from ----------------------------------------------------------------------------------- */
+
+struct source {
+    struct journal *journal;
+    char temporary[64]; /* folder to remove, "": none */
+};
+
+static void remove_temporary(const char *dir)
+{
+    static const char *const files[] = {"data.mdb", "lock.mdb", "drover.lock"};
+    char path[128];
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
+static void source_close(struct source *source)
+{
+    journal_close(&source->journal);
+    if (source->temporary[0] != '\0')
+        remove_temporary(source->temporary);
+}
+
+static int fetch(struct source *source, const char *endpoint, struct error *error)
+{
+    snprintf(source->temporary, sizeof source->temporary, "/tmp/drover-read-XXXXXX");
+    if (mkdtemp(source->temporary) == NULL) {
+        source->temporary[0] = '\0';
+        return error_set(error, ERR_IO, "cannot make a folder in /tmp: %s", strerror(errno));
+    }
+    struct client *client;
+    int rc = client_open(endpoint, &client, error);
+    if (rc == 0)
+        rc = journal_open(source->temporary, &(struct journal_options){0}, &source->journal, error);
+    for (uint64_t commit = 1; rc == 0; commit++) {
+        struct slice facts, texts;
+        rc = client_fetch(client, commit, &facts, &texts, error);
+        if (rc == ERR_NOT_FOUND)
+            break;
+        if (rc == 0)
+            rc = journal_append(source->journal, facts, texts, error);
+    }
+    client_close(&client);
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static int source_open(const struct read_args *args, struct source *source, struct error *error)
+{
+    *source = (struct source){0};
+    struct cluster_conf conf;
+    const char *state = args->state;
+    int rc = read_cluster_conf(args->conf, &conf, error);
+    if (rc != 0)
+        return rc;
+    bool configured = args->conf != NULL || args->broker != NULL;
+    if (state == NULL && !configured) /* on the broker's own machine its folder is nearer than its socket */
+        state = conf.state;
+    if (state != NULL)
+        return journal_open(state, &(struct journal_options){.read_only = true}, &source->journal, error);
+    rc = fetch(source, args->broker != NULL ? args->broker : conf.clients, error);
+    if (rc != 0)
+        source_close(source);
+    return rc;
+}
+
+/* -- output --------------------------------------------------------------------------------------------------------- */
+
+static int put_stdout(void *arg, struct slice line)
+{
+    struct error *error = arg;
+    if (fwrite(line.data, 1, line.len, stdout) != line.len)
+        return error_set(error, ERR_IO, "cannot write to standard output: %s", strerror(errno));
+    return 0;
+}
+
+static int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
+{
+    if (name == NULL && core_sweeps(core) == 1) {
+        *sweep = 0;
+        return 0;
+    }
+    *sweep = name == NULL ? NO_ID : core_sweep_find(core, slice_of(name));
+    if (*sweep != NO_ID)
+        return 0;
+    struct buf names = {0};
+    for (uint32_t i = 0; i < core_sweeps(core); i++)
+        buf_printf(&names, "%s%s", i > 0 ? ", " : "", core_sweep(core, i).name);
+    error_set(error, ERR_NOT_FOUND, "%s%s%s; the journal holds: %s", name == NULL ? "which sweep" : "there is no sweep '",
+              name == NULL ? "?" : name, name == NULL ? "" : "'", names.len > 0 ? names.data : "none");
+    buf_clear(&names);
+    return ERR_NOT_FOUND;
+}
+
+static bool utf8_terminal(void)
+{
+    const char *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
+    for (int i = 0; i < 3; i++)
+        if (names[i] != NULL && names[i][0] != '\0')
+            return strstr(names[i], "UTF-8") != NULL || strstr(names[i], "utf8") != NULL;
+    return false;
+}
+
+int print_report(struct journal *journal, const char *name, enum report_format format, double wall_s,
+                 struct error *error)
+{
+    struct core *core;
+    uint32_t sweep;
+    int rc = journal_core(journal, &core, error);
+    if (rc != 0)
+        return rc;
+    rc = find_sweep(core, name, &sweep, error);
+    if (rc == 0) {
+        struct report *report = report_new(core, sweep, wall_s);
+        struct buf out = {0};
+        if (format == REPORT_JSON)
+            report_json(report, &out);
+        else if (format == REPORT_CSV)
+            report_csv(report, &out);
+        else
+            report_text(report, utf8_terminal(), &out);
+        rc = put_stdout(error, buf_slice(&out));
+        buf_clear(&out);
+        report_free(&report);
+    }
+    core_free(&core);
+    return rc;
+}
+
+static int do_report(const struct read_args *args, struct journal *journal, struct error *error)
+{
+    return print_report(journal, args->sweep, args->json ? REPORT_JSON : args->csv ? REPORT_CSV : REPORT_TEXT, -1, error);
+}
+
+static int do_results(const struct read_args *args, struct journal *journal, struct error *error)
+{
+    struct core *core;
+    uint32_t sweep;
+    int rc = journal_core(journal, &core, error);
+    if (rc != 0)
+        return rc;
+    rc = find_sweep(core, args->sweep, &sweep, error);
+    if (rc == 0 && args->digest) {
+        uint64_t digest;
+        rc = results_digest(core, journal, sweep, &digest, error);
+        if (rc == 0)
+            printf("%016llx %016llx\n", (unsigned long long)digest, (unsigned long long)core_digest(core, sweep));
+    } else if (rc == 0) {
+        rc = results_write(core, journal, sweep, args->features, put_stdout, error, error);
+        struct sweep_info info = core_sweep(core, sweep);
+        if (rc == 0 && info.decided < info.cells)
+            fprintf(stderr, "drover results: partial: %llu of %llu prompts of arms are undecided\n",
+                    (unsigned long long)(info.cells - info.decided), (unsigned long long)info.cells);
+    }
+    core_free(&core);
+    return rc;
+}
+
+/* -- journal, audit ------------------------------------------------------------------------------------------------- */
+
+static int print_commit(void *arg, uint64_t commit, struct slice facts)
+{
+    struct error *error = arg;
+    struct fact fact;
+    struct buf line = {0};
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < facts.len;) {
+        if (fact_get(facts, &at, &fact) != 0) {
+            rc = error_set(error, ERR_CORRUPT, "commit %llu holds something that is no fact of this version",
+                           (unsigned long long)commit);
+            break;
+        }
+        buf_reset(&line);
+        buf_printf(&line, "%llu ", (unsigned long long)commit);
+        fact_print(&line, &fact);
+        buf_puts(&line, "\n");
+        rc = put_stdout(error, buf_slice(&line));
+    }
+    buf_clear(&line);
+    return rc;
+}
+
+static int do_journal(const struct read_args *args, struct journal *journal, struct error *error)
+{
+    (void)args;
+    return journal_scan(journal, 1, print_commit, error, error);
+}
+
+struct audit {
+    struct core *core;
+    struct error *error;
+    uint64_t facts, commits;
+};
+
+static int audit_commit(void *arg, uint64_t commit, struct slice facts)
+{
+    struct audit *audit = arg;
+    struct fact fact;
+    struct error error = {""};
+    for (size_t at = 0; at < facts.len;) {
+        int rc = fact_get(facts, &at, &fact);
+        if (rc == 0)
+            rc = core_audit_fact(audit->core, &fact, &error);
+        if (rc != 0)
+            return error_set(audit->error, ERR_CORRUPT, "commit %llu: %s", (unsigned long long)commit, error.text);
+        audit->facts++;
+    }
+    audit->commits++;
+    return core_check(audit->core, audit->error);
+}
+
+static int check_texts(struct journal *journal, uint64_t commits, struct error *error)
+{
+    struct buf facts = {0}, texts = {0};
+    int rc = 0;
+    for (uint64_t c = 1; rc == 0 && c <= commits; c++)
+        rc = journal_commit(journal, c, &facts, &texts, error);
+    buf_clear(&facts);
+    buf_clear(&texts);
+    return rc;
+}
+
+static int compare_dumps(const struct core *a, const struct core *b, struct error *error)
+{
+    struct buf left = {0}, right = {0};
+    core_dump(a, &left);
+    core_dump(b, &right);
+    int rc = left.len == right.len && memcmp(left.data, right.data, left.len) == 0
+                 ? 0
+                 : error_set(error, ERR_CORRUPT, "the state that replay builds is not the state that its dump builds");
+    buf_clear(&left);
+    buf_clear(&right);
+    return rc;
+}
+
+/* A core built from the dump of another. */
+static int reload(const struct core *core, struct core **copy, struct error *error)
+{
+    struct buf dump = {0};
+    struct fact fact;
+    core_dump(core, &dump);
+    *copy = core_new(&(struct core_options){.lease_ms = 1000, .keep_nodes = true});
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < dump.len;) {
+        rc = fact_get(buf_slice(&dump), &at, &fact);
+        if (rc == 0)
+            rc = core_apply(*copy, &fact);
+    }
+    buf_clear(&dump);
+    if (rc == 0)
+        core_settle(*copy);
+    return rc == 0 ? 0 : error_set(error, ERR_CORRUPT, "the dump of the replayed state does not load");
+}
+
+static int do_audit(const struct read_args *args, struct journal *journal, struct error *error)
+{
+    struct audit audit = {.core = core_new(&(struct core_options){.lease_ms = 1000, .keep_nodes = true}), .error = error};
+    struct core *replayed = NULL, *reloaded = NULL;
+    core_audit_begin(audit.core);
+    int rc = journal_scan(journal, 1, audit_commit, &audit, error);
+    if (rc == 0)
+        rc = core_audit_end(audit.core, error);
+    if (rc == 0)
+        rc = check_texts(journal, audit.commits, error);
+    if (rc == 0)
+        rc = journal_core(journal, &replayed, error);
+    if (rc == 0)
+        rc = reload(replayed, &reloaded, error);
+    if (rc == 0)
+        rc = compare_dumps(replayed, reloaded, error);
+    if (rc == 0 && args->json)
+        printf("{\"audit\":\"clean\",\"commits\":%llu,\"facts\":%llu}\n", (unsigned long long)audit.commits,
+               (unsigned long long)audit.facts);
+    else if (rc == 0)
+        printf("clean: %llu facts in %llu commits; invariants hold, every decision was made again and is the same, "
+               "dump = replay, all checksums match\n",
+               (unsigned long long)audit.facts, (unsigned long long)audit.commits);
+    core_free(&audit.core);
+    core_free(&replayed);
+    core_free(&reloaded);
+    return rc;
+}
+
+/* -- commands ------------------------------------------------------------------------------------------------------- */
+
+static int read_command(const char *name, const char *args_doc, const char *doc, bool takes_sweep, int argc, char **argv,
+                        int (*run)(const struct read_args *, struct journal *, struct error *))
+{
+    const struct argp argp = {common_options, parse, args_doc, doc, 0, 0, 0};
+    struct read_args args = {.command = name, .takes_sweep = takes_sweep};
+    struct source source;
+    struct error error = {""};
+    parse_args(name, &argp, argc, argv, &args);
+    int rc = source_open(&args, &source, &error);
+    if (rc == 0) {
+        rc = run(&args, source.journal, &error);
+        source_close(&source);
+    }
+    if (rc == 0 && fflush(stdout) != 0)
+        rc = error_set(&error, ERR_IO, "cannot write to standard output: %s", strerror(errno));
+    return rc == 0 ? EXIT_OK : complain(name, rc, &error);
+}
+
+int cmd_results(int argc, char **argv)
+{
+    return read_command("results", "[SWEEP]", "Print every delivered rollout or node as one line of JSON.", true, argc,
+                        argv, do_results);
+}
+
+int cmd_report(int argc, char **argv)
+{
+    return read_command("report", "[SWEEP]", "Print accuracy against compute of every arm.", true, argc, argv, do_report);
+}
+
+int cmd_journal(int argc, char **argv)
+{
+    return read_command("journal", "", "Print the facts of a journal, one a line, each behind its commit's number.", false,
+                        argc, argv, do_journal);
+}
+
+int cmd_audit(int argc, char **argv)
+{
+    return read_command("audit", "", "Check a journal: invariants after every commit, dump = replay, checksums, and every "
+                        "decision re-run and compared.", false, argc, argv, do_audit);
+}

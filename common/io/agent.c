@@ -1,0 +1,704 @@
+/* agent.c - worker and verifier: see agent.h.
+ *
+ * The socket thread owns the connection and the table of held leases. Compute threads own engines; they take jobs from the
+ * inbox and put them into the outbox, both behind one lock; an eventfd wakes the socket thread. A finished job stays held,
+ * with its encoded message, until the broker acknowledges it: that is the outbox, and credits bound it. */
+#include "common/io/agent.h"
+#include "common/answer.h"
+#include "common/io/clock.h"
+#include "common/io/log.h"
+#include "common/io/net.h"
+#include "common/limits.h"
+#include "common/msg.h"
+#include "common/text.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <uthash.h>
+#include <utlist.h>
+
+enum { RESEND_MS = 10000, DRAIN_MS = 1500, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
+
+struct spec {
+    bool verify;
+    uint32_t id;
+    struct buf json;
+    const struct engine *engine; /* NULL: not served here */
+};
+
+enum held_state { HELD_WAITING, HELD_RUNNING, HELD_DONE };
+
+struct held {
+    struct job job;
+    struct spec *spec;
+    struct buf record, text, answer, message; /* message: what the broker is told, once done */
+    bool verify, returned;                    /* returned: given back, not finished */
+    enum held_state state;                    /* under the lock */
+    bool cancel;                              /* under the lock: stop it, give it back */
+    int64_t started_ms, sent_ms;
+    struct held *prev, *next;                 /* inbox or outbox */
+    UT_hash_handle hh;
+};
+
+struct agent {
+    struct agent_options options;
+    struct port *port;
+    uint64_t id, epoch, tokens;
+    uint32_t busy_ms, idle_ms;
+    int64_t beat_ms, announced_ms, drain_ms; /* next heartbeat; what it announced; when draining ends, 0: not draining */
+    struct held *held;                       /* by lease; socket thread only */
+    struct spec *specs[SPECS_MAX];
+    size_t specs_len;
+    int wake;                                /* eventfd */
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct held *inbox, *outbox;
+    bool stop;
+};
+
+/* -- compute threads ---------------------------------------------------------------------------------------------- */
+
+/* One spec as one thread has opened it, and the jobs of it that run there. */
+struct opened {
+    struct spec *spec;
+    void *state;
+    struct error error; /* set when it could not be opened */
+    struct job **jobs;
+    struct held **held;
+    size_t len;
+};
+
+struct compute {
+    struct agent *agent;
+    struct opened opened[SPECS_MAX];
+    size_t opened_len, running;
+};
+
+static struct opened *opened_for(struct compute *compute, struct spec *spec)
+{
+    for (size_t i = 0; i < compute->opened_len; i++)
+        if (compute->opened[i].spec == spec)
+            return &compute->opened[i];
+    struct opened *opened = &compute->opened[compute->opened_len++];
+    *opened = (struct opened){.spec = spec};
+    if (spec->engine != NULL) {
+        opened->jobs = xalloc(spec->engine->batch * sizeof *opened->jobs);
+        opened->held = xalloc(spec->engine->batch * sizeof *opened->held);
+    }
+    return opened;
+}
+
+static void put_error(struct held *held, enum msg_type type, const char *reason)
+{
+    struct msg msg = {.type = type};
+    const struct result *used = &held->job.result;
+    if (type == MSG_refused)
+        msg.refused = (struct msg_refused){held->job.lease, slice_of(reason)};
+    else if (type == MSG_failed)
+        msg.failed = (struct msg_failed){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms,
+                                         slice_of(reason)};
+    else
+        msg.returned = (struct msg_returned){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms};
+    held->returned = type == MSG_returned;
+    msg_put(&held->message, &msg);
+}
+
+static void put_result(struct held *held)
+{
+    const struct job *job = &held->job;
+    const struct result *r = &job->result;
+    double features[FEATURES];
+    size_t len = 0;
+    for (int i = 0; i < FEATURES; i++)
+        if (r->features.have & 1u << i)
+            features[len++] = r->features.v[i];
+    struct buf frame = {0};
+    text_pack(buf_slice(&job->out), &frame);
+    msg_put(&held->message,
+            &(struct msg){.type = MSG_result,
+                          .result = {.lease = job->lease, .finish = (uint8_t)r->finish, .tokens_in = r->tokens_in,
+                                     .tokens_out = r->tokens_out, .tokens_reread = r->tokens_reread,
+                                     .latency_ms = r->latency_ms, .have = r->features.have,
+                                     .features = {(const char *)features, len * 8},
+                                     .answer = buf_slice(&job->found), .frame = buf_slice(&frame)}});
+    buf_clear(&frame);
+}
+
+/* Encodes what became of a job and hands it to the socket thread. */
+static void hand_over(struct agent *agent, struct held *held, enum msg_type trouble, const char *reason)
+{
+    struct job *job = &held->job;
+    if (job->result.latency_ms == 0)
+        job->result.latency_ms = (uint32_t)(clock_ms() - held->started_ms);
+    if (trouble != 0)
+        put_error(held, trouble, reason);
+    else if (job->out.len > LIMIT_TEXT)
+        put_error(held, MSG_failed, "the generated text is longer than the limit (see `drover help limits`)");
+    else if (held->verify)
+        msg_put(&held->message,
+                &(struct msg){.type = MSG_verdict,
+                              .verdict = {job->lease, (uint8_t)job->verdict.outcome, job->verdict.score,
+                                          job->result.latency_ms}});
+    else
+        put_result(held);
+    buf_clear(&job->out);
+    buf_clear(&job->found);
+    pthread_mutex_lock(&agent->lock);
+    held->state = HELD_DONE;
+    DL_APPEND(agent->outbox, held);
+    pthread_mutex_unlock(&agent->lock);
+    uint64_t one = 1;
+    ssize_t done = write(agent->wake, &one, sizeof one);
+    (void)done;
+}
+
+static void remove_job(struct opened *opened, size_t i)
+{
+    opened->len--;
+    opened->jobs[i] = opened->jobs[opened->len];
+    opened->held[i] = opened->held[opened->len];
+}
+
+/* Takes waiting jobs that this thread has room for. Called under the lock. */
+static void take_jobs(struct compute *compute)
+{
+    struct held *held, *next;
+    DL_FOREACH_SAFE (compute->agent->inbox, held, next) {
+        struct opened *opened = opened_for(compute, held->spec);
+        if (opened->spec->engine != NULL && opened->len == opened->spec->engine->batch)
+            continue;
+        DL_DELETE(compute->agent->inbox, held);
+        held->state = HELD_RUNNING;
+        held->started_ms = clock_ms();
+        compute->running++;
+        if (opened->spec->engine == NULL) { /* refused below, outside the lock */
+            opened->jobs = xrealloc(opened->jobs, (opened->len + 1) * sizeof *opened->jobs);
+            opened->held = xrealloc(opened->held, (opened->len + 1) * sizeof *opened->held);
+        }
+        opened->jobs[opened->len] = &held->job;
+        opened->held[opened->len++] = held;
+    }
+}
+
+static bool ensure_open(struct opened *opened)
+{
+    if (opened->state != NULL)
+        return true;
+    if (opened->spec->engine == NULL)
+        return error_set(&opened->error, ERR_NOT_FOUND, "this agent has no engine for it") == 0;
+    return opened->spec->engine->open(buf_slice(&opened->spec->json), &opened->state, &opened->error) == 0;
+}
+
+static void refuse_all(struct compute *compute, struct opened *opened)
+{
+    while (opened->len > 0) {
+        struct held *held = opened->held[opened->len - 1];
+        remove_job(opened, opened->len - 1);
+        compute->running--;
+        hand_over(compute->agent, held, MSG_refused, opened->error.text);
+    }
+}
+
+static void drop_cancelled(struct compute *compute, struct opened *opened)
+{
+    for (size_t i = opened->len; i-- > 0;) {
+        struct held *held = opened->held[i];
+        pthread_mutex_lock(&compute->agent->lock);
+        bool cancel = held->cancel;
+        pthread_mutex_unlock(&compute->agent->lock);
+        if (!cancel)
+            continue;
+        if (opened->spec->engine->cancel != NULL)
+            opened->spec->engine->cancel(opened->state, &held->job);
+        remove_job(opened, i);
+        compute->running--;
+        hand_over(compute->agent, held, MSG_returned, "");
+    }
+}
+
+/* Moves one spec's jobs forward; in how many ms it wants to be called again. */
+static int64_t advance(struct compute *compute, struct opened *opened)
+{
+    if (!ensure_open(opened)) {
+        refuse_all(compute, opened);
+        return INT64_MAX;
+    }
+    drop_cancelled(compute, opened);
+    if (opened->len == 0)
+        return INT64_MAX;
+    int64_t wait = opened->spec->engine->advance(opened->state, opened->jobs, opened->len, clock_ms());
+    for (size_t i = opened->len; i-- > 0;) {
+        struct held *held = opened->held[i];
+        if (held->job.state == JOB_RUNNING)
+            continue;
+        remove_job(opened, i);
+        compute->running--;
+        bool failed = held->job.state == JOB_FAILED;
+        if (!failed && compute->agent->options.finish != NULL)
+            compute->agent->options.finish(&held->job, buf_slice(&opened->spec->json));
+        hand_over(compute->agent, held, failed ? MSG_failed : 0, held->job.error.text);
+        wait = 0;
+    }
+    return wait;
+}
+
+static void wait_for_work(struct compute *compute, int64_t wait_ms)
+{
+    struct agent *agent = compute->agent;
+    if (compute->running == 0) {
+        pthread_cond_wait(&agent->work, &agent->lock);
+        return;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&agent->work, &agent->lock, &until);
+}
+
+static void *compute_main(void *arg)
+{
+    struct compute *compute = arg;
+    struct agent *agent = compute->agent;
+    int64_t wait = 0;
+    for (;;) {
+        pthread_mutex_lock(&agent->lock);
+        while (!agent->stop && agent->inbox == NULL && compute->running == 0)
+            wait_for_work(compute, 0);
+        if (!agent->stop && agent->inbox == NULL && wait > 0)
+            wait_for_work(compute, wait < 100 ? wait : 100); /* cancels are looked at ten times a second */
+        bool stop = agent->stop;
+        take_jobs(compute);
+        pthread_mutex_unlock(&agent->lock);
+        if (stop)
+            break;
+        wait = INT64_MAX;
+        for (size_t i = 0; i < compute->opened_len; i++) {
+            if (compute->opened[i].len == 0)
+                continue;
+            int64_t wants = advance(compute, &compute->opened[i]);
+            wait = wants < wait ? wants : wait;
+        }
+    }
+    for (size_t i = 0; i < compute->opened_len; i++) {
+        struct opened *opened = &compute->opened[i];
+        for (size_t j = 0; opened->state != NULL && opened->spec->engine->cancel != NULL && j < opened->len; j++)
+            opened->spec->engine->cancel(opened->state, opened->jobs[j]);
+        if (opened->state != NULL)
+            opened->spec->engine->close(&opened->state);
+        free(opened->jobs);
+        free(opened->held);
+    }
+    free(compute);
+    return NULL;
+}
+
+/* -- socket thread: sending ---------------------------------------------------------------------------------------- */
+
+static void send_buf(struct agent *agent, struct buf *out)
+{
+    if (out->len > 0)
+        port_send(agent->port, (struct slice){0}, buf_slice(out)); /* what is lost is sent again after the next HELLO */
+    buf_clear(out);
+}
+
+static void send_msg(struct agent *agent, const struct msg *msg)
+{
+    struct buf out = {0};
+    msg_put(&out, msg);
+    send_buf(agent, &out);
+}
+
+static void send_heartbeat(struct agent *agent)
+{
+    int64_t now = clock_ms();
+    agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
+    agent->beat_ms = now + agent->announced_ms;
+    send_msg(agent, &(struct msg){.type = MSG_heartbeat,
+                                  .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens}});
+}
+
+static void send_done(struct agent *agent, struct held *held, struct buf *out, int64_t now)
+{
+    held->sent_ms = now;
+    buf_put(out, held->message.data, held->message.len);
+    if (out->len > FRAME_BYTES)
+        send_buf(agent, out);
+}
+
+/* Who we are, what we hold, and again whatever was not acknowledged. */
+static void send_hello(struct agent *agent)
+{
+    struct buf out = {0};
+    int64_t now = clock_ms();
+    agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
+    agent->beat_ms = now + agent->announced_ms;
+    msg_put(&out, &(struct msg){.type = MSG_hello,
+                                .hello = {.version = PROTOCOL_VERSION, .agent = agent->id,
+                                          .name = slice_of(agent->options.name), .verifier = agent->options.verifier,
+                                          .kinds = slice_of(agent->options.kinds), .credits = agent->options.credits,
+                                          .next_ms = (uint32_t)agent->announced_ms, .pid = (uint64_t)getpid()}});
+    struct held *held, *next;
+    HASH_ITER (hh, agent->held, held, next)
+        msg_put(&out, &(struct msg){.type = MSG_running, .running = {held->job.lease}});
+    send_buf(agent, &out);
+    if (agent->drain_ms != 0)
+        msg_put(&out, &(struct msg){.type = MSG_drain});
+    HASH_ITER (hh, agent->held, held, next)
+        if (held->message.len > 0 && held->sent_ms > 0)
+            send_done(agent, held, &out, now);
+    send_buf(agent, &out);
+}
+
+/* -- socket thread: receiving --------------------------------------------------------------------------------------- */
+
+static struct spec *spec_find(struct agent *agent, bool verify, uint32_t id)
+{
+    for (size_t i = 0; i < agent->specs_len; i++)
+        if (agent->specs[i]->verify == verify && agent->specs[i]->id == id)
+            return agent->specs[i];
+    return NULL;
+}
+
+/* Ids belong to one journal: another broker behind the same address may use them for something else. */
+static void on_spec(struct agent *agent, const struct msg_spec *msg)
+{
+    struct spec *spec = spec_find(agent, msg->verify != 0, msg->id);
+    if (spec != NULL && spec->json.len == msg->json.len && memcmp(spec->json.data, msg->json.data, msg->json.len) == 0)
+        return;
+    if (spec != NULL)
+        spec->id = UINT32_MAX; /* jobs of it may still run */
+    if (agent->specs_len == SPECS_MAX || msg->json.len > LIMIT_SPEC)
+        return;
+    spec = xalloc(sizeof *spec);
+    spec->verify = msg->verify != 0;
+    spec->id = msg->id;
+    buf_put(&spec->json, msg->json.data, msg->json.len);
+    spec->engine = agent->options.pick(buf_slice(&spec->json));
+    agent->specs[agent->specs_len++] = spec;
+}
+
+static void held_free(struct agent *agent, struct held *held)
+{
+    HASH_DEL(agent->held, held);
+    buf_clear(&held->record);
+    buf_clear(&held->text);
+    buf_clear(&held->answer);
+    buf_clear(&held->message);
+    buf_clear(&held->job.out);
+    buf_clear(&held->job.found);
+    free(held);
+}
+
+/* The text that a path of blobs spells, and the answer of its last. */
+static int read_path(struct slice path, struct buf *text, struct buf *answer)
+{
+    size_t offset = 0;
+    struct slice blob, found, frame;
+    int rc;
+    while ((rc = path_next(path, &offset, &blob)) == 0) {
+        rc = blob_get(blob, &found, &frame);
+        if (rc == 0 && text->len <= LIMIT_TEXT)
+            rc = text_unpack(frame, LIMIT_TEXT - text->len, text);
+        if (rc != 0)
+            return rc;
+        buf_reset(answer);
+        buf_put(answer, found.data, found.len);
+    }
+    return rc == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static void on_task(struct agent *agent, const struct msg_task *task)
+{
+    struct held *held;
+    HASH_FIND(hh, agent->held, &task->lease, sizeof task->lease, held);
+    if (held != NULL)
+        return; /* told twice */
+    held = xalloc(sizeof *held);
+    held->verify = task->verify != 0;
+    held->spec = spec_find(agent, held->verify, task->spec);
+    buf_put(&held->record, task->record.data, task->record.len);
+    int rc = read_path(task->path, &held->text, &held->answer);
+    held->job = (struct job){
+        .lease = task->lease, .seed = task->seed, .prompt = task->prompt, .ordinal = task->item,
+        .tokens_max = task->tokens_max, .timeout_ms = task->timeout_ms, .step = task->step != 0,
+        .finished = task->finished != 0, .record = buf_slice(&held->record), .text = buf_slice(&held->text),
+        .answer = buf_slice(&held->answer), .state = JOB_RUNNING,
+    };
+    HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);
+    held->started_ms = clock_ms();
+    if (held->spec == NULL || rc != 0) {
+        hand_over(agent, held, held->spec == NULL ? MSG_refused : MSG_failed,
+                  held->spec == NULL ? "its model or verifier is unknown to this agent"
+                                     : "the text that the broker sent is damaged");
+        return;
+    }
+    held->job.spec = buf_slice(&held->spec->json);
+    pthread_mutex_lock(&agent->lock);
+    DL_APPEND(agent->inbox, held);
+    pthread_cond_signal(&agent->work);
+    pthread_mutex_unlock(&agent->lock);
+}
+
+/* Stops a job if it is not finished; it comes back through the outbox as returned. */
+static void stop_job(struct agent *agent, struct held *held)
+{
+    pthread_mutex_lock(&agent->lock);
+    enum held_state state = held->state;
+    held->cancel = true;
+    if (state == HELD_WAITING)
+        DL_DELETE(agent->inbox, held);
+    pthread_cond_broadcast(&agent->work);
+    pthread_mutex_unlock(&agent->lock);
+    if (state != HELD_WAITING)
+        return;
+    held->started_ms = clock_ms();
+    hand_over(agent, held, MSG_returned, "");
+}
+
+static void on_ack(struct agent *agent, const struct msg_ack *ack)
+{
+    struct held *held;
+    HASH_FIND(hh, agent->held, &ack->lease, sizeof ack->lease, held);
+    if (held != NULL && held->sent_ms > 0)
+        held_free(agent, held);
+}
+
+static void on_cancel(struct agent *agent, const struct msg_cancel *cancel)
+{
+    struct held *held;
+    HASH_FIND(hh, agent->held, &cancel->lease, sizeof cancel->lease, held);
+    if (held != NULL)
+        stop_job(agent, held);
+}
+
+static void begin_drain(struct agent *agent)
+{
+    if (agent->drain_ms != 0)
+        return;
+    agent->drain_ms = clock_ms() + DRAIN_MS;
+    send_msg(agent, &(struct msg){.type = MSG_drain});
+    struct held *held, *next;
+    HASH_ITER (hh, agent->held, held, next)
+        stop_job(agent, held);
+}
+
+static void on_welcome(struct agent *agent, const struct msg_welcome *welcome)
+{
+    agent->busy_ms = welcome->busy_ms < 20 ? 20 : welcome->busy_ms;
+    agent->idle_ms = welcome->idle_ms < 20 ? 20 : welcome->idle_ms;
+    send_heartbeat(agent);
+}
+
+static int on_msg(struct agent *agent, const struct msg *msg)
+{
+    switch ((int)msg->type) {
+    case MSG_welcome:
+        on_welcome(agent, &msg->welcome);
+        return 0;
+    case MSG_spec:
+        on_spec(agent, &msg->spec);
+        return 0;
+    case MSG_task:
+        on_task(agent, &msg->task);
+        return 0;
+    case MSG_ack:
+        on_ack(agent, &msg->ack);
+        return 0;
+    case MSG_cancel:
+        on_cancel(agent, &msg->cancel);
+        return 0;
+    case MSG_drain:
+        begin_drain(agent);
+        return 0;
+    case MSG_who:
+        send_hello(agent);
+        return 0;
+    case MSG_refuse:
+        log_line(0, "the broker refuses this agent: %.*s", (int)msg->refuse.reason.len, msg->refuse.reason.data);
+        return ERR_REFUSED;
+    }
+    return 0; /* of a newer broker, or of no concern here */
+}
+
+/* Frames of a lower epoch come from a broker that was replaced: nothing in them counts. */
+static int on_frame(struct agent *agent, struct slice frame)
+{
+    struct msg msg;
+    size_t offset = 0;
+    bool had_work = agent->held != NULL;
+    if (!record_frame_valid(frame) || msg_get(frame, &offset, &msg) != 0 || msg.type != MSG_epoch)
+        return 0;
+    if (msg.epoch.number < agent->epoch)
+        return 0;
+    agent->epoch = msg.epoch.number;
+    while (offset < frame.len) {
+        if (msg_get(frame, &offset, &msg) != 0)
+            break;
+        int rc = on_msg(agent, &msg);
+        if (rc != 0)
+            return rc;
+    }
+    if (!had_work && agent->held != NULL && agent->announced_ms > agent->busy_ms)
+        send_heartbeat(agent); /* the last one promised the next too late for a busy agent */
+    return 0;
+}
+
+/* -- the loop ------------------------------------------------------------------------------------------------------- */
+
+static void flush_outbox(struct agent *agent)
+{
+    uint64_t count;
+    ssize_t got = read(agent->wake, &count, sizeof count);
+    (void)got;
+    pthread_mutex_lock(&agent->lock);
+    struct held *done = agent->outbox, *held, *next;
+    agent->outbox = NULL;
+    pthread_mutex_unlock(&agent->lock);
+    struct buf out = {0};
+    int64_t now = clock_ms();
+    DL_FOREACH_SAFE (done, held, next) {
+        held->prev = held->next = NULL;
+        agent->tokens += held->job.result.tokens_out;
+        send_done(agent, held, &out, now);
+    }
+    send_buf(agent, &out);
+}
+
+static void resend_old(struct agent *agent, int64_t now)
+{
+    struct buf out = {0};
+    struct held *held, *next;
+    HASH_ITER (hh, agent->held, held, next)
+        if (held->sent_ms > 0 && now - held->sent_ms > RESEND_MS)
+            send_done(agent, held, &out, now);
+    send_buf(agent, &out);
+}
+
+/* Exit code, or -1 to go on. */
+static int on_signal(struct agent *agent, int fd)
+{
+    struct signalfd_siginfo info;
+    if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return -1;
+    if (info.ssi_signo == SIGINT && agent->options.parent != 0)
+        return -1; /* from the terminal: the parent decides */
+    if (agent->drain_ms != 0)
+        return 130;
+    begin_drain(agent);
+    return -1;
+}
+
+static int agent_loop(struct agent *agent, int signals)
+{
+    int fds[2] = {agent->wake, signals};
+    for (;;) {
+        int64_t now = clock_ms();
+        int64_t until = agent->drain_ms != 0 ? now + 20 : agent->beat_ms;
+        port_wait(&agent->port, 1, fds, 2, until > now ? until - now : 0);
+        int rc = on_signal(agent, signals);
+        if (rc >= 0)
+            return rc;
+        if (port_connected(agent->port))
+            send_hello(agent);
+        struct slice peer, frame;
+        int got;
+        while ((got = port_recv(agent->port, &peer, &frame)) != ERR_NOT_FOUND)
+            if (got == 0 && on_frame(agent, frame) != 0)
+                return 1;
+        flush_outbox(agent);
+        now = clock_ms();
+        if (now >= agent->beat_ms) {
+            resend_old(agent, now);
+            send_heartbeat(agent);
+        }
+        if (agent->options.parent != 0 && getppid() != agent->options.parent)
+            return 0;
+        if (agent->drain_ms != 0 && (agent->held == NULL || now >= agent->drain_ms))
+            return 0;
+    }
+}
+
+static void threads_stop(struct agent *agent, pthread_t *threads)
+{
+    pthread_mutex_lock(&agent->lock);
+    agent->stop = true;
+    pthread_cond_broadcast(&agent->work);
+    pthread_mutex_unlock(&agent->lock);
+    for (uint32_t i = 0; i < agent->options.threads; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void agent_clear(struct agent *agent)
+{
+    struct held *held, *next;
+    HASH_ITER (hh, agent->held, held, next)
+        held_free(agent, held);
+    for (size_t i = 0; i < agent->specs_len; i++) {
+        buf_clear(&agent->specs[i]->json);
+        free(agent->specs[i]);
+    }
+    close(agent->wake);
+}
+
+static void die_with_parent(int parent)
+{
+    if (parent == 0)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(0); /* it died before the line above */
+}
+
+int agent_run(const struct agent_options *options)
+{
+    struct agent agent = {.options = *options, .id = options->id, .busy_ms = 2000, .idle_ms = 2000,
+                          .wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    die_with_parent(options->parent);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    int signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    while (agent.id == 0)
+        if (getrandom(&agent.id, sizeof agent.id, 0) != (ssize_t)sizeof agent.id)
+            agent.id = 0;
+    struct error error;
+    if (port_dealer(options->endpoint, (int)options->credits + 64, &agent.port, &error) != 0) {
+        log_line(0, "%s", error.text);
+        return 2;
+    }
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&agent.lock, NULL);
+    pthread_cond_init(&agent.work, &monotonic);
+    pthread_t *threads = xalloc(options->threads * sizeof *threads);
+    for (uint32_t i = 0; i < options->threads; i++) {
+        struct compute *compute = xalloc(sizeof *compute);
+        compute->agent = &agent;
+        pthread_create(&threads[i], NULL, compute_main, compute);
+    }
+    agent.beat_ms = clock_ms() + agent.busy_ms;
+    int rc = agent_loop(&agent, signal_fd);
+    send_msg(&agent, &(struct msg){.type = MSG_bye});
+    port_close(&agent.port, 200);
+    threads_stop(&agent, threads);
+    agent_clear(&agent);
+    free(threads);
+    close(signal_fd);
+    return rc;
+}

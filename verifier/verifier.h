@@ -1,0 +1,10 @@
+/* verifier.h - a process that verifies: the agent around the table of checks. */
+#ifndef DROVER_VERIFIER_H
+#define DROVER_VERIFIER_H
+
+#include "common/io/agent.h"
+
+/* The verifier's lines of agent_options: kinds, pick. The text lives as long as the process. */
+void verifier_options(struct agent_options *options);
+
+#endif
