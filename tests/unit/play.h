@@ -26,12 +26,6 @@ struct play {
     bool (*answer)(const struct send *task, struct event *event, struct buf *text);
 };
 
-static inline struct play play_new(void)
-{
-    return (struct play){.core = core_new(&(struct core_options){.lease_ms = 1000}), .now_ms = 1000,
-                         .left = UINT32_MAX};
-}
-
 static inline void play_clear(struct play *play)
 {
     core_free(&play->core);
@@ -51,6 +45,16 @@ static inline void play_commit(struct play *play)
         abort();
     buf_reset(&play->texts);
     play->update.facts.len = 0;
+}
+
+/* Starts the core; journal may be NULL. */
+static inline struct play play_new(struct journal *journal)
+{
+    struct play play = {.core = core_new(&(struct core_options){.lease_ms = 1000}), .journal = journal,
+                        .now_ms = 1000, .left = UINT32_MAX};
+    core_start(play.core, play.now_ms, true, &play.update);
+    play_commit(&play);
+    return play;
 }
 
 static inline struct ref play_text(struct play *play, struct slice bytes)
@@ -79,10 +83,6 @@ static inline void play_hello(struct play *play, uint64_t id, const char *name, 
 
 static inline void play_submit(struct play *play)
 {
-    if (!play->update.used && play->answered == 0 && play->facts.len == 0) {
-        core_start(play->core, play->now_ms, true, &play->update);
-        play_commit(play);
-    }
     play_event(play, (struct event){.type = EVENT_SUBMIT, .submit.definitions = buf_slice(&play->definitions)});
     play_commit(play);
     buf_reset(&play->definitions);

@@ -165,7 +165,7 @@ static void put_four(struct play *play)
 static void curves_equal_brute_force(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");
     put_sweep(&play, "s", 0, 0);
@@ -217,7 +217,7 @@ static void curves_equal_brute_force(void **state)
 static void redecision_equals_decision(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");
     put_sweep(&play, "s", 0, 0);
@@ -240,7 +240,7 @@ static void redecision_equals_decision(void **state)
 static void groups_add_up(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     const uint32_t at[] = {3, 6};
     put_prompts(&play, PROMPTS, 3);
     put_model(&play, "m");
@@ -273,7 +273,7 @@ static void groups_add_up(void **state)
 static void trees_of_one_name_are_one_curve(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     put_prompts(&play, 6, 0);
     put_model(&play, "m");
     put_sweep(&play, "s", 0, 0);
@@ -318,7 +318,7 @@ static void text_of(const struct core *core, bool utf8, struct buf *out)
 static void partial_sweeps_say_so(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     struct buf text = {0};
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");
@@ -348,7 +348,7 @@ static void partial_sweeps_say_so(void **state)
 static void unknown_is_never_wrong(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     struct buf text = {0};
     play.answer = answer_unknown;
     put_prompts(&play, PROMPTS, 0);
@@ -373,7 +373,7 @@ static void unknown_is_never_wrong(void **state)
 static void without_truth_there_are_costs(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     struct buf text = {0};
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");
@@ -396,7 +396,7 @@ static void empty_sweeps_print(void **state)
 {
     (void)state;
     for (int arms = 0; arms < 2; arms++) {
-        struct play play = play_new();
+        struct play play = play_new(NULL);
         struct buf text = {0};
         put_prompts(&play, 0, 0);
         put_model(&play, "m");
@@ -419,7 +419,7 @@ static void empty_sweeps_print(void **state)
 static void hostile_names_are_harmless(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     struct buf text = {0};
     put_prompts(&play, 2, 0);
     put_model(&play, "m\x1b]0;x\x07\xff");
@@ -450,7 +450,7 @@ static void hostile_names_are_harmless(void **state)
 static void plot_fits_a_terminal(void **state)
 {
     (void)state;
-    struct play play = play_new();
+    struct play play = play_new(NULL);
     struct buf text = {0};
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");

@@ -1,0 +1,260 @@
+/* test_results.c - exported lines: order, contents, equal bytes for equal runs, damaged journals. */
+#include "broker/prompt_id.h"
+#include "broker/results.h"
+#include "common/rng.h"
+#include "tests/unit/play.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { PROMPTS = 5 };
+
+static uint32_t slowness; /* what differs between equal runs */
+
+/* The blob behind a ref: u32 length of the answer, the answer, a text frame. */
+static void put_blob(struct buf *blob, const char *answer, const char *text)
+{
+    size_t len = strlen(answer);
+    const unsigned char head[4] = {(unsigned char)len, (unsigned char)(len >> 8), 0, 0};
+    buf_put(blob, head, sizeof head);
+    buf_puts(blob, answer);
+    text_pack(slice_of(text), blob);
+}
+
+static bool answer(const struct send *task, struct event *event, struct buf *blob)
+{
+    uint64_t bits = rng_mix(task->seed);
+    if (task->key.kind == TASK_VERIFY) {
+        event->verdict.verdict = (struct verdict){bits % 5 == 0   ? OUTCOME_UNKNOWN
+                                                  : bits % 2 == 0 ? OUTCOME_PASS
+                                                                  : OUTCOME_FAIL, (double)(bits % 2)};
+        return true;
+    }
+    if (task->key.tree == NO_ID && task->key.prompt == 2 && task->key.item == 1)
+        return false; /* fails for good */
+    char word[40], text[80];
+    snprintf(word, sizeof word, "%s%u", bits % 7 == 0 ? "\xc3\xa9\"\n" : "a", (unsigned)(bits % 3));
+    snprintf(text, sizeof text, "rollout %llx says %s", (unsigned long long)task->seed, word);
+    put_blob(blob, bits % 6 == 0 ? "" : word, text);
+    event->result.class = bits % 6 == 0 ? 0 : 1 + bits % 3;
+    event->result.result = (struct result){
+        .finish = task->step && bits % 10 < 6 ? FINISH_STEP : FINISH_STOP,
+        .tokens_in = 8 + (task->key.tree != NO_ID && task->refs_len > 0 ? slowness : 0),
+        .tokens_out = 1 + (uint32_t)(bits >> 8) % 20,
+        .tokens_reread = slowness,
+        .latency_ms = 5 + slowness,
+        .features = {1u << FEATURE_LP_MEAN | 1u << FEATURE_ENT_TAIL,
+                     {[FEATURE_LP_MEAN] = -.25, [FEATURE_ENT_TAIL] = 1.5}},
+    };
+    return true;
+}
+
+struct run {
+    struct play play;
+    struct core *core;
+    char dir[64];
+};
+
+static void run_new(struct run *run, uint32_t credits, uint32_t slow)
+{
+    struct error error;
+    strcpy(run->dir, "/tmp/drover-results-XXXXXX");
+    assert_non_null(mkdtemp(run->dir));
+    struct journal *journal;
+    slowness = slow;
+    assert_int_equal(journal_open(run->dir, &(struct journal_options){.map_start = 1 << 20}, &journal, &error), 0);
+    run->play = play_new(journal);
+    run->play.answer = answer;
+    put_prompts(&run->play, PROMPTS, 0);
+    put_model(&run->play, "m");
+    put_sweep(&run->play, "s", 0, 0);
+    put_arm(&run->play, 0, (struct arm_text){"vote", "sample", "uniform", "beta", "majority", 6, NO_ID, NULL, 0});
+    put_arm(&run->play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 3, 1, NULL, 0});
+    put_arm(&run->play, 2, (struct arm_text){"tree", "particles", "uniform", "none", "best", 4, 1, NULL, 0});
+    play_submit(&run->play);
+    play_hello(&run->play, PLAY_WORKER, "w", false, "sim", credits);
+    play_hello(&run->play, PLAY_VERIFIER, "v", true, "check", 1 + credits / 2);
+    play_tasks(&run->play);
+    run->core = play_replay(&run->play);
+}
+
+static void run_clear(struct run *run)
+{
+    char command[100];
+    journal_close(&run->play.journal);
+    play_clear(&run->play);
+    core_free(&run->core);
+    snprintf(command, sizeof command, "rm -r '%s'", run->dir);
+    assert_int_equal(system(command), 0);
+}
+
+struct lines {
+    struct buf all, stable; /* stable: without timing */
+    uint32_t len, end;      /* end: put refuses this line */
+};
+
+static int put_line(void *arg, struct slice line)
+{
+    struct lines *lines = arg;
+    char *text = strndup(line.data, line.len), *timing = strstr(text, ",\"timing\":{");
+    assert_int_equal(line.data[line.len - 1], '\n');
+    assert_non_null(timing);
+    buf_put(&lines->all, line.data, line.len);
+    buf_put(&lines->stable, text, (size_t)(timing - text));
+    buf_puts(&lines->stable, "\n");
+    free(text);
+    return ++lines->len == lines->end ? ERR_CLOSED : 0;
+}
+
+static void lines_clear(struct lines *lines)
+{
+    buf_clear(&lines->all);
+    buf_clear(&lines->stable);
+}
+
+static struct lines lines_of(const struct run *run, bool features)
+{
+    struct lines lines = {0};
+    struct error error = {""};
+    if (results_write(run->core, run->play.journal, 0, features, put_line, &lines, &error) != 0)
+        fail_msg("%s", error.text);
+    return lines;
+}
+
+static void one_line_per_delivered_rollout(void **state)
+{
+    (void)state;
+    struct run run;
+    run_new(&run, 4, 0);
+    struct lines lines = lines_of(&run, false);
+    uint32_t expected = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        uint32_t vote = core_cell(run.core, 0, p).delivered, best = core_cell(run.core, 1, p).delivered;
+        expected += vote > best ? vote : best;
+        for (uint32_t t = 0; t < core_arm(run.core, 2).trees; t++)
+            expected += core_tree_nodes(run.core, 2, p, t);
+    }
+    assert_int_equal(core_sweep(run.core, 0).state, SWEEP_DONE);
+    assert_int_equal(lines.len, expected);
+    const char *first = "{\"sweep\":\"s\",\"model\":\"m\",\"prompt\":\"p0\",\"ordinal\":0,\"text\":\"rollout ";
+    assert_memory_equal(lines.all.data, first, strlen(first));
+    assert_non_null(strstr(lines.all.data, "\"arm\":\"tree\",\"n\":4,\"prompt\":\"p0\",\"tree\":0,\"node\":0,"
+                                           "\"parent\":null"));
+    assert_non_null(strstr(lines.all.data, "\"ordinal\":1,\"text\":null,\"answer\":null,\"finish\":\"failed\""));
+    assert_non_null(strstr(lines.all.data, "{\"outcome\":\"unknown\",\"score\":null}"));
+    assert_null(strstr(lines.all.data, "features"));
+    char seed[60];
+    struct key key;
+    assert_true(core_delivered(run.core, 0, 0, 0, &key));
+    snprintf(seed, sizeof seed, "\"seed\":%llu,", (unsigned long long)core_seed(run.core, &key));
+    assert_non_null(strstr(lines.all.data, seed));
+    snprintf(seed, sizeof seed, "\"text\":\"rollout %llx says", (unsigned long long)core_seed(run.core, &key));
+    assert_non_null(strstr(lines.all.data, seed)); /* the text of the task that carried this seed */
+    lines_clear(&lines);
+    run_clear(&run);
+}
+
+static void equal_runs_give_equal_bytes(void **state)
+{
+    (void)state;
+    struct run one, two;
+    struct error error;
+    uint64_t digests[2];
+    run_new(&one, 1, 0);
+    run_new(&two, 7, 3);
+    struct lines a = lines_of(&one, true), b = lines_of(&two, true);
+    assert_int_equal(a.len, b.len);
+    assert_string_equal(a.stable.data, b.stable.data);
+    assert_string_not_equal(a.all.data, b.all.data);
+    assert_non_null(strstr(a.all.data, "\"features\":{\"lp_mean\":-0.25,\"ent_tail\":1.5}"));
+    assert_non_null(strstr(b.all.data, "\"timing\":{\"latency_ms\":8,\"raced\":false,\"tokens_reread\":3}"));
+    assert_int_equal(results_digest(one.core, one.play.journal, 0, &digests[0], &error), 0);
+    assert_int_equal(results_digest(two.core, two.play.journal, 0, &digests[1], &error), 0);
+    assert_true(digests[0] == digests[1]);
+    assert_true(digests[0] != 0);
+    lines_clear(&a);
+    lines_clear(&b);
+    run_clear(&one);
+    run_clear(&two);
+}
+
+static void put_may_end_it(void **state)
+{
+    (void)state;
+    struct run run;
+    struct error error;
+    run_new(&run, 4, 0);
+    struct lines lines = {.end = 3};
+    assert_int_equal(results_write(run.core, run.play.journal, 0, false, put_line, &lines, &error), ERR_CLOSED);
+    assert_int_equal(lines.len, 3);
+    lines_clear(&lines);
+    run_clear(&run);
+}
+
+/* A journal of as many commits whose texts are this, over and over. */
+static void write_from(const struct run *run, struct slice text)
+{
+    struct error error = {""};
+    struct buf texts = {0};
+    struct lines lines = {0};
+    struct journal *journal;
+    char dir[64] = "/tmp/drover-results-XXXXXX", command[100];
+    while (texts.len < 4096)
+        buf_put(&texts, text.data, text.len);
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(journal_open(dir, &(struct journal_options){.map_start = 1 << 20}, &journal, &error), 0);
+    for (uint64_t c = 1; c < journal_next(run->play.journal); c++)
+        assert_int_equal(journal_append(journal, (struct slice){NULL, 0}, buf_slice(&texts), &error), 0);
+    assert_int_equal(results_write(run->core, journal, 0, false, put_line, &lines, &error), ERR_CORRUPT);
+    assert_non_null(strstr(error.text, "commit"));
+    journal_close(&journal);
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    assert_int_equal(system(command), 0);
+    buf_clear(&texts);
+    lines_clear(&lines);
+}
+
+/* Texts that are no rollouts: an answer longer than all of it, an unknown codec, a frame that is cut. */
+static void damaged_texts_are_named(void **state)
+{
+    (void)state;
+    struct run run;
+    run_new(&run, 4, 0);
+    write_from(&run, (struct slice){"\xff", 1});
+    write_from(&run, (struct slice){"\x03\x00\x00\x00", 4});
+    write_from(&run, (struct slice){"\x00\x00\x00\x00\x07", 5});
+    run_clear(&run);
+}
+
+static void ids_of_prompts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *record, *id;
+    } cases[] = {
+        {"{\"id\":\"x\\u0007\",\"prompt\":\"\"}", "x\a"}, {"{\"id\":12}", "12"}, {"{\"prompt\":\"\"}", "4"},
+        {"{\"id\":null}", "4"}, {"not json", "4"}, {"", "4"}, {"[1]", "4"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buf id = {0};
+        prompt_id(slice_of(cases[i].record), 3, &id);
+        assert_string_equal(id.data, cases[i].id);
+        buf_clear(&id);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_line_per_delivered_rollout),
+        cmocka_unit_test(equal_runs_give_equal_bytes),
+        cmocka_unit_test(put_may_end_it),
+        cmocka_unit_test(damaged_texts_are_named),
+        cmocka_unit_test(ids_of_prompts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
