@@ -180,7 +180,7 @@ static void items_json(const struct conf_value *value, bool map, struct buf *out
     json_end(out, map ? '}' : ']');
 }
 
-static void choice_json(const struct option *option, const struct conf_value *value,
+static void choice_json(const struct option_row *option, const struct conf_value *value,
                         struct buf *out)
 {
     const char *word = option->choices;
@@ -189,7 +189,7 @@ static void choice_json(const struct option *option, const struct conf_value *va
     json_text(out, (struct slice){word, strcspn(word, "|")});
 }
 
-static void option_json(const struct option *option, const struct conf_value *value,
+static void option_json(const struct option_row *option, const struct conf_value *value,
                         struct buf *out)
 {
     switch (option->type) {
@@ -217,7 +217,7 @@ static void option_json(const struct option *option, const struct conf_value *va
     }
 }
 
-void sweep_options_json(const struct option *options, const struct conf_value *values,
+void sweep_options_json(const struct option_row *options, const struct conf_value *values,
                         struct buf *out)
 {
     size_t order[OPTIONS_MAX], len = 0;

@@ -61,7 +61,7 @@ int sweep_grids(struct sweep_reader *reader);
 uint64_t sweep_micro(double amount);
 
 /* Value of one option as JSON, and all of them as an object with sorted keys. */
-void sweep_options_json(const struct option *options, const struct conf_value *values,
+void sweep_options_json(const struct option_row *options, const struct conf_value *values,
                         struct buf *out);
 
 /* Rows of the sections, for help pages. */

@@ -10,7 +10,7 @@
 /* What the four kinds of policies have in common. */
 struct row {
     const char *name;
-    const struct option *options;
+    const struct option_row *options;
     uint32_t needs, min_n;
     const void *policy;
 };

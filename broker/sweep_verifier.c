@@ -103,7 +103,7 @@ static int refs_add(struct section *section, struct refs *refs, const struct con
 
 static int refs_collect(struct section *section, const struct draft *draft, struct refs *refs)
 {
-    const struct option *row = draft->kind->options;
+    const struct option_row *row = draft->kind->options;
     for (size_t i = 0; row != NULL && row[i].name != NULL; i++) {
         const struct conf_value *value = &draft->options[i];
         if (!is_reference(draft->kind->name, row[i].name) || value->node == NULL)

@@ -116,7 +116,7 @@ struct conf_form {
     const char *what;                 /* for messages: "arm", "model", "option" */
     const struct conf_key *keys;      /* or NULL */
     struct conf_value *values;        /* one per key */
-    const struct option *options;     /* or NULL */
+    const struct option_row *options;     /* or NULL */
     struct conf_value *option_values; /* one per row */
     struct conf_mark at; /* to blame when a required key is missing and there is no map */
 };
@@ -133,6 +133,6 @@ int conf_read_value(const struct conf *conf, const struct conf_node *node,
 
 /* Help pages: every row with type, range, default, unit. */
 void conf_print_keys(const struct conf_key *keys, struct buf *out);
-void conf_print_options(const struct option *options, struct buf *out);
+void conf_print_options(const struct option_row *options, struct buf *out);
 
 #endif

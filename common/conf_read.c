@@ -392,7 +392,7 @@ static void value_default(const struct conf_key *key, struct conf_value *value)
 
 /* An option's row as a key's row. Its default is a number, or stands in choices (see
  * common/kinds.c). */
-static struct conf_key key_of_option(const struct option *option)
+static struct conf_key key_of_option(const struct option_row *option)
 {
     static const enum conf_type types[] = {
         [OPTION_INT] = CONF_INT,       [OPTION_REAL] = CONF_REAL, [OPTION_BOOL] = CONF_BOOL,
@@ -413,7 +413,7 @@ static struct conf_key key_of_option(const struct option *option)
     };
 }
 
-static void option_default(const struct option *option, struct conf_value *value)
+static void option_default(const struct option_row *option, struct conf_value *value)
 {
     *value = (struct conf_value){.number = option->fallback};
     if (option->type == OPTION_TEXT && option->choices != NULL && *option->choices != '\0')
@@ -429,7 +429,7 @@ static bool form_knows(const struct conf_form *form, const char *name, struct co
             return true;
         conf_near_try(near, key->name);
     }
-    for (const struct option *row = form->options; row != NULL && row->name != NULL; row++) {
+    for (const struct option_row *row = form->options; row != NULL && row->name != NULL; row++) {
         if (strcmp(row->name, name) == 0)
             return true;
         conf_near_try(near, row->name);
@@ -539,7 +539,7 @@ void conf_print_keys(const struct conf_key *keys, struct buf *out)
     }
 }
 
-static void option_default_text(const struct option *option, struct buf *text)
+static void option_default_text(const struct option_row *option, struct buf *text)
 {
     const char *choice = option->choices;
     if (option->type == OPTION_BOOL) {
@@ -553,9 +553,9 @@ static void option_default_text(const struct option *option, struct buf *text)
     }
 }
 
-void conf_print_options(const struct option *options, struct buf *out)
+void conf_print_options(const struct option_row *options, struct buf *out)
 {
-    for (const struct option *row = options; row != NULL && row->name != NULL; row++) {
+    for (const struct option_row *row = options; row != NULL && row->name != NULL; row++) {
         struct conf_key key = key_of_option(row);
         print_row(out, &key);
         struct buf text = {0};

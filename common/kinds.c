@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-static const struct option replay_options[] = {
+static const struct option_row replay_options[] = {
     {"format", OPTION_CHOICE, 0, 0, 0, "auto|csv|jsonl",
      "format of the recorded rollouts; auto goes by the end of the file's name"},
     {"columns", OPTION_MAP, 0, 0, 0,
@@ -17,7 +17,7 @@ static const struct option replay_options[] = {
     {0},
 };
 
-static const struct option synthetic_options[] = {
+static const struct option_row synthetic_options[] = {
     {"success", OPTION_REAL, 0, 1, 0.5, NULL, "mean probability that a rollout is right"},
     {"success_spread", OPTION_REAL, 0, 1, 0, NULL,
      "how far that probability differs between prompts: 0 not at all, 1 as far as it can"},
@@ -34,18 +34,18 @@ static const struct option synthetic_options[] = {
     {0},
 };
 
-static const struct option exec_options[] = {
+static const struct option_row exec_options[] = {
     {"command", OPTION_LIST, 0, 0, 0, NULL,
      "program and arguments, run without a shell; speaks one JSON object per line"},
     {0},
 };
 
-static const struct option exact_options[] = {
+static const struct option_row exact_options[] = {
     {"case", OPTION_BOOL, 0, 1, 0, NULL, "true: ignore the case of ASCII letters"},
     {0},
 };
 
-static const struct option numeric_options[] = {
+static const struct option_row numeric_options[] = {
     {"tolerance", OPTION_REAL, 0, 1, 1e-6, NULL,
      "largest difference that still counts as equal, as a share of the reference"},
     {"absolute", OPTION_REAL, 0, 1e300, 0, NULL,
@@ -53,7 +53,7 @@ static const struct option numeric_options[] = {
     {0},
 };
 
-static const struct option oracle_step_options[] = {
+static const struct option_row oracle_step_options[] = {
     {"noise", OPTION_REAL, 0, 0.5, 0, NULL,
      "probability that a verdict is turned around, dead for live or live for dead"},
     {"low", OPTION_REAL, 0, 1, 0.02, NULL, "score of a prefix that cannot succeed any more"},
@@ -61,14 +61,14 @@ static const struct option oracle_step_options[] = {
     {0},
 };
 
-static const struct option noisy_options[] = {
+static const struct option_row noisy_options[] = {
     {"verifier", OPTION_TEXT, 0, 64, 0, NULL, "name of the verifier whose verdicts get noise"},
     {"tpr", OPTION_REAL, 0, 1, 0.9, NULL, "probability that a pass stays a pass"},
     {"fpr", OPTION_REAL, 0, 1, 0.1, NULL, "probability that a fail becomes a pass"},
     {0},
 };
 
-static const struct option switch_options[] = {
+static const struct option_row switch_options[] = {
     {"key", OPTION_TEXT, 0, 256, 0, NULL, "key of a prompt's meta that decides"},
     {"cases", OPTION_MAP, 0, 0, 0, NULL, "value of that key to the name of a verifier"},
     {"other", OPTION_TEXT, 0, 64, 0, "",

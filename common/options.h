@@ -14,7 +14,7 @@ enum option_type {
     OPTION_MAP,    /* map of text to text, at most 16 keys            */
 };
 
-struct option {
+struct option_row {
     const char *name; /* NULL ends a table */
     enum option_type type;
     double min, max, fallback; /* numbers; fallback is the default */
@@ -27,7 +27,7 @@ struct option {
 /* A backend or verifier as a sweep file may name it; the code that runs it is in worker/ and verifier/. */
 struct kind {
     const char *name, *help;
-    const struct option *options;
+    const struct option_row *options;
 };
 
 extern const struct kind backend_kinds[], verifier_kinds[]; /* name NULL at the end; common/kinds.c */

@@ -154,7 +154,7 @@ struct update {
     int code;               /* SUBMIT, CONTROL: 0 or an error code ... */
     struct error error;     /* ... and its sentence */
     uint32_t sweep;         /* SUBMIT: its id */
-    bool used;              /* RESULT: the text is referred to by a fact */
+    bool used;              /* RESULT, SUBMIT: a fact refers to the texts that came with it */
 };
 
 void update_reset(struct update *update); /* keeps memory */

@@ -9,12 +9,13 @@ static void add(struct buf *to, uint64_t word)
     buf_put(to, &word, sizeof word);
 }
 
-static void add_row(struct buf *to, const struct row *row)
+/* How much of its path a node had to read again depends on what was warm where it ran: tokens_in is of rollouts only. */
+static void add_row(struct buf *to, const struct row *row, bool rollout)
 {
     uint32_t lp;
     memcpy(&lp, &row->lp_mean, sizeof lp);
     add(to, row->class);
-    add(to, (uint64_t)row->tokens_in << 32 | row->tokens_out);
+    add(to, (uint64_t)(rollout ? row->tokens_in : 0) << 32 | row->tokens_out);
     add(to, (uint64_t)row->finish << 40 | (uint64_t)row->state << 32 | lp);
 }
 
@@ -30,7 +31,7 @@ static void add_rollouts(const struct core *core, const struct arm *arm, uint32_
     const struct pool *pool = &core->pools[arm->pool];
     uint32_t truth = core->sweeps[arm->sweep].truth;
     for (uint32_t k = 0; k < arm->cells[p].delivered; k++) {
-        add_row(to, &pool->stocks[p].rows[k]);
+        add_row(to, &pool->stocks[p].rows[k], true);
         const uint32_t verifiers[2] = {arm->verifier, truth};
         for (int i = 0; i < 2; i++)
             if (verifiers[i] != NO_ID)
@@ -44,7 +45,7 @@ static void add_trees(const struct arm *arm, const struct cell *cell, struct buf
         const struct tree *tree = &cell->trees[t];
         for (uint32_t n = 0; n < tree->nodes_len; n++) {
             add(to, tree->views[n].parent);
-            add_row(to, &tree->nodes[n]);
+            add_row(to, &tree->nodes[n], false);
             add_score(to, &tree->scores[2 * n]);
         }
         for (uint32_t i = 0; i < tree->finals_len; i++)

@@ -17,7 +17,7 @@ enum { RULE_UNIFORM, RULE_UCB, RULE_GAP, RULE_ENTROPY };
 #define GAIN_LEAST 1e-9 /* keeps an unsolved prompt in the running */
 #define GAP_EPS    0.01 /* in units of the score */
 
-static const struct option options[] = {
+static const struct option_row options[] = {
     [OPT_GAMMA] = {.name = "gamma",
                    .type = OPTION_REAL,
                    .min = 0,

@@ -5,7 +5,7 @@
  * prompts are finished one after the other. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static double uniform_gain(const struct prompt_view *view)
 {

@@ -80,7 +80,7 @@ struct prompt_view {
 struct allocator {
     const char *name, *help;
     uint32_t version, needs, min_n;
-    const struct option *options;
+    const struct option_row *options;
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
@@ -88,7 +88,7 @@ struct allocator {
 struct stopper {
     const char *name, *help;
     uint32_t version, needs, min_n;
-    const struct option *options;
+    const struct option_row *options;
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
 };
@@ -101,7 +101,7 @@ struct ranking {
 struct selector {
     const char *name, *help;
     uint32_t version, needs, min_n;
-    const struct option *options;
+    const struct option_row *options;
     bool covers; /* measures coverage: right when any rollout is, whatever the winner */
     void (*select)(const struct prompt_view *view, struct ranking *out);
 };
@@ -137,7 +137,7 @@ struct plan {
 struct strategy {
     const char *name, *help;
     uint32_t version, needs, min_n;
-    const struct option *options;
+    const struct option_row *options;
     /* NULL for independent sampling: rollouts come from the shared pool. */
     uint32_t (*trees)(uint32_t n, const double *options);       /* independent trees for this n; 0: n unusable */
     size_t (*record_size)(uint32_t n, const double *options);   /* bytes per tree */

@@ -4,7 +4,7 @@
  * it is the majority vote. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static void best_select(const struct prompt_view *view, struct ranking *out)
 {

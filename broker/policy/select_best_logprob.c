@@ -4,7 +4,7 @@
  * mean, not the sum, does not favour short rollouts. Abstains when no rollout carries it. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static void best_logprob_select(const struct prompt_view *view, struct ranking *out)
 {

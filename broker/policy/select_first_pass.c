@@ -4,7 +4,7 @@
  * right. When none passed, the majority's choice is named, with confidence 0. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static void first_pass_select(const struct prompt_view *view, struct ranking *out)
 {

@@ -5,7 +5,7 @@
  * selector abstains. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static void majority_select(const struct prompt_view *view, struct ranking *out)
 {

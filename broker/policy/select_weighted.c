@@ -5,7 +5,7 @@
  * vote. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 /* Share among the positive weights: reward models may also give negative scores. */
 static double weight_share(const struct stats *stats, double weight)

@@ -8,7 +8,7 @@
 
 enum { OPT_THRESHOLD, OPT_MIN };
 
-static const struct option options[] = {
+static const struct option_row options[] = {
     [OPT_THRESHOLD] = {.name = "threshold",
                        .type = OPTION_REAL,
                        .min = 0.501,

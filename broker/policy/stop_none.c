@@ -1,7 +1,7 @@
 /* stop_none.c - never stop early: every prompt uses what the allocator gives it. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 static bool none_stop(const struct prompt_view *view)
 {

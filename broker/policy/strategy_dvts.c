@@ -11,7 +11,7 @@
 
 enum { OPT_WIDTH, OPT_MAX_STEPS };
 
-static const struct option options[] = {
+static const struct option_row options[] = {
     [OPT_WIDTH] = {.name = "width",
                    .type = OPTION_INT,
                    .min = 1,

@@ -24,7 +24,7 @@ enum { OPT_WEIGHT, OPT_RESAMPLE, OPT_ESS, OPT_TAU, OPT_MAX_STEPS };
 enum { WEIGHT_ODDS, WEIGHT_RATIO, WEIGHT_R };
 enum { RESAMPLE_SYSTEMATIC, RESAMPLE_MULTINOMIAL };
 
-static const struct option options[] = {
+static const struct option_row options[] = {
     [OPT_WEIGHT] =
         {.name = "weight",
          .type = OPTION_CHOICE,

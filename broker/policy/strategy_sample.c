@@ -3,7 +3,7 @@
  * There is no tree: allocator and stopper alone say how many rollouts exist. */
 #include "broker/policy/policy.h"
 
-static const struct option options[] = {{.name = NULL}};
+static const struct option_row options[] = {{.name = NULL}};
 
 const struct strategy strategy_sample = {
     .name = "sample",

@@ -278,7 +278,7 @@ static void required_keys(void **state)
 static void options_are_read(void **state)
 {
     (void)state;
-    static const struct option rows[] = {{"rate", OPTION_REAL, 0, 1, 0.25, NULL, "share"},
+    static const struct option_row rows[] = {{"rate", OPTION_REAL, 0, 1, 0.25, NULL, "share"},
                                          {"rule", OPTION_CHOICE, 0, 0, 1, "a|b|c", "rule"},
                                          {"on", OPTION_BOOL, 0, 1, 1, NULL, "on"},
                                          {"words", OPTION_LIST, 0, 0, 0, NULL, "words"},

@@ -23,7 +23,7 @@ struct tree {
 static void tree_init(struct tree *t, uint32_t index, uint32_t n, uint32_t width)
 {
     memset(t, 0, sizeof(*t));
-    const struct option *options = strategy_dvts.options;
+    const struct option_row *options = strategy_dvts.options;
     for (size_t i = 0; options[i].name; i++)
         t->values[i] = options[i].fallback;
     t->values[WIDTH] = width;

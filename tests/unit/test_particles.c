@@ -31,7 +31,7 @@ struct fixture {
 static void fixture_init(struct fixture *f, uint32_t n, uint64_t seed)
 {
     memset(f, 0, sizeof(*f));
-    const struct option *options = strategy_particles.options;
+    const struct option_row *options = strategy_particles.options;
     for (size_t i = 0; options[i].name; i++)
         f->values[i] = options[i].fallback;
     assert_int_equal(strategy_particles.trees(n, f->values), 1);

@@ -17,7 +17,7 @@ struct fixture {
     struct prompt_view view;
 };
 
-static void fixture_init(struct fixture *f, const struct option *options, uint32_t cap)
+static void fixture_init(struct fixture *f, const struct option_row *options, uint32_t cap)
 {
     stats_init(&f->stats);
     for (size_t i = 0; options[i].name; i++)
@@ -40,11 +40,11 @@ static void deliver(struct fixture *f, uint64_t class, double score, bool passed
 
 /* ---- tables ---- */
 
-static size_t options_len(const struct option *options)
+static size_t options_len(const struct option_row *options)
 {
     size_t len = 0;
     for (; options[len].name; len++) {
-        const struct option *o = &options[len];
+        const struct option_row *o = &options[len];
         assert_non_null(o->help);
         assert_true(o->min <= o->fallback);
         assert_true(o->fallback <= o->max);
