@@ -129,7 +129,8 @@ int open_apply(struct core *core, const struct fact_open *f)
         return ERR_CORRUPT;
     struct arm *arm = &core->arms[f->arm];
     struct cell *cell = &arm->cells[f->prompt];
-    if (cell->decided != DECIDED_NOT || f->count == 0 || f->count > arm->n - cell->opened)
+    if (cell->decided != DECIDED_NOT || f->count == 0 || cell->opened > arm->n || f->count > arm->n - cell->opened ||
+        (arm->trees > 0 && f->count != arm->n))
         return ERR_CORRUPT;
     cell->opened += f->count;
     arm->unfolded += f->count;
@@ -156,9 +157,8 @@ static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
     struct item item = item_of(core, arm, prompt, cell->delivered);
     stats_fold(stats, &item);
     struct amounts unit = unit_of(core, arm, prompt);
-    amounts_sub(&arm->reserved, &unit);
-    struct amounts spent = cost_generate(core, core->pools[arm->pool].model, true, row->tokens_in, row->tokens_out,
-                                         row->latency_ms);
+    amounts_sub(core, &arm->reserved, &unit);
+    struct amounts spent = cost_row(core, core->pools[arm->pool].model, true, row);
     if (arm->verifier != NO_ID) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
@@ -205,13 +205,24 @@ int fold_apply(struct core *core, const struct fact_fold *f)
     return 0;
 }
 
+/* Verdicts that were promised for rollouts behind the stop, and that no arm of the sweep will ask for. */
+static void release_from(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from)
+{
+    const struct stock *stock = stock_of(core, arm, prompt);
+    for (uint32_t k = from; k < stock->issued; k++) {
+        struct row *row = &stock->rows[k];
+        if ((row->flags & ROW_PROMISED) != 0 && !promise_useful(core, &core->arms[row->payer], prompt))
+            promise_release(core, row);
+    }
+}
+
 int decide_apply(struct core *core, const struct fact_decide *f)
 {
     if (f->arm >= core->arms_len || f->prompt >= core->arms[f->arm].prompts)
         return ERR_CORRUPT;
     struct arm *arm = &core->arms[f->arm];
     struct cell *cell = &arm->cells[f->prompt];
-    if (cell->decided != DECIDED_NOT || f->why == DECIDED_NOT || f->stop > cell->opened ||
+    if (cell->decided != DECIDED_NOT || f->why == DECIDED_NOT || f->why > DECIDED_EXHAUSTED || f->stop > cell->opened ||
         f->stop < (arm->trees > 0 ? 0 : cell->delivered))
         return ERR_CORRUPT;
     while (arm->trees == 0 && cell->delivered < f->stop) { /* replay: the prefix is derived */
@@ -223,12 +234,14 @@ int decide_apply(struct core *core, const struct fact_decide *f)
     if (arm->trees == 0) {
         struct amounts unit = unit_of(core, arm, f->prompt);
         times(&unit, cell->opened - f->stop);
-        amounts_sub(&arm->reserved, &unit);
+        amounts_sub(core, &arm->reserved, &unit);
     }
     cell->opened = cell->delivered = cell->stop = f->stop;
     cell->winner = f->winner;
     cell->confidence = (float)f->confidence;
     cell->decided = f->why;
+    if (arm->trees == 0)
+        release_from(core, arm, f->prompt, f->stop);
     if (cell->stats != NULL)
         stats_clear(cell->stats);
     free(cell->stats);
@@ -367,7 +380,7 @@ void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32
         sweep->truths++;
         if (score->state == SCORE_NONE) {
             score->state = SCORE_WANTED;
-            task_want(core, &key, arm->id, true);
+            task_want(core, &key, arm->id);
         }
     }
 }
@@ -397,7 +410,7 @@ static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enu
                                          .confidence = ranking.confidence,
                                          .why = (uint8_t)why}});
     heap_remove(arm, prompt);
-    stock_bound(core, arm->pool, prompt);
+    stock_bound(core, arm->pool, prompt, cell->stop);
     cell_settle(core, arm, prompt);
 }
 
@@ -405,15 +418,14 @@ static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enu
 static bool cell_check(struct core *core, struct arm *arm, uint32_t prompt)
 {
     const struct cell *cell = &arm->cells[prompt];
-    enum decided why = DECIDED_NOT;
+    /* The end of n comes last: a prompt that is decided by evidence stays so when n grows. */
+    enum decided why = cell->delivered == arm->n ? DECIDED_CAP : DECIDED_NOT;
     struct prompt_view view = view_of(core, arm, prompt, 2);
     if (cell->delivered > 0 && arm->stopper->stop(&view))
         why = DECIDED_STOPPER;
     view.options = arm->options[1];
     if (cell->delivered > 0 && arm->allocator->solved != NULL && arm->allocator->solved(&view))
         why = DECIDED_SOLVED;
-    if (cell->delivered == arm->n)
-        why = DECIDED_CAP;
     if (why != DECIDED_NOT)
         cell_decide(core, arm, prompt, why);
     return why != DECIDED_NOT;
@@ -454,9 +466,13 @@ static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t pr
     return arm->strict || capped || arm->allocator != &allocate_uniform ? 1 : room;
 }
 
+/* A tree arm opens a prompt when its own budget affords the first step of all its rollouts; what further steps cost is
+ * not known before they are planned. */
 static bool affords_top(const struct core *core, const struct arm *arm)
 {
     struct amounts unit = unit_of(core, arm, arm->heap[0]);
+    if (arm->trees > 0)
+        times(&unit, arm->n);
     return arm_affords(arm, &unit);
 }
 
@@ -475,7 +491,7 @@ static bool open_top(struct core *core, struct arm *arm)
 /* Nothing of the arm is in flight and its own budget affords nothing more: every prompt is decided with what it has. */
 static void arm_end(struct core *core, struct arm *arm)
 {
-    if (arm->unfolded > 0 || arm->trees > 0 || arm->decided == arm->prompts)
+    if (arm->unfolded > 0 || arm->decided == arm->prompts)
         return;
     if (arm->heap_len > 0 && affords_top(core, arm))
         return;
@@ -501,11 +517,11 @@ static bool strict_step(struct core *core, struct arm *arm)
     emit(core, &(struct fact){.type = FACT_fold, .fold = {.arm = arm->id}});
     if (over)
         return true;
+    cell_want_truth(core, arm, prompt, from, cell->delivered);
     if (exhausted)
         cell_decide(core, arm, prompt, DECIDED_EXHAUSTED);
     else if (!cell_check(core, arm, prompt))
         cell_touch(core, arm, prompt);
-    cell_want_truth(core, arm, prompt, from, cell->delivered);
     return true;
 }
 

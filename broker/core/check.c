@@ -46,17 +46,15 @@ static int check_ledgers(const struct core *core, struct error *error)
                            "sweep '%s' reserves %llu tokens in %u leases, but its leases say %llu in %u", s->name,
                            (unsigned long long)s->reserved.tokens, s->leased,
                            (unsigned long long)reserved[i].tokens, leased[i]);
-        struct amounts used = s->count_accepted ? s->accepted : s->burned;
-        amounts_add(&used, &s->reserved);
-        bool over = (s->caps.rollouts > 0 && used.rollouts > s->caps.rollouts) ||
-                    (s->caps.tokens > 0 && used.tokens > s->caps.tokens) ||
-                    (s->caps.slot_ms > 0 && used.slot_ms > s->caps.slot_ms) ||
-                    (s->caps.cost > 0 && used.cost > s->caps.cost);
-        if (rc == 0 && over && s->state != SWEEP_FAULT)
-            rc = error_set(error, ERR_CORRUPT, "sweep '%s' has spent and reserved more than its budget", s->name);
+        const struct amounts nothing = {0};
+        if (rc == 0 && s->state == SWEEP_DONE && s->leased == 0 && !equal(&s->reserved, &nothing))
+            rc = error_set(error, ERR_CORRUPT, "sweep '%s' is done, but reserves %llu ms", s->name,
+                           (unsigned long long)s->reserved.slot_ms);
     }
     free(reserved);
     free(leased);
+    if (rc == 0 && !core_budget_ok(core))
+        rc = error_set(error, ERR_CORRUPT, "a sweep has spent and reserved more than its budget");
     return rc;
 }
 

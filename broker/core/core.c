@@ -151,7 +151,7 @@ int core_kind(struct core *core, bool verifier, struct slice name)
 
 /* -- facts -------------------------------------------------------------------------------------------------------- */
 
-int core_apply(struct core *core, const struct fact *fact)
+static int apply(struct core *core, const struct fact *fact)
 {
     switch (fact->type) {
     case FACT_epoch:
@@ -209,6 +209,12 @@ int core_apply(struct core *core, const struct fact *fact)
     return ERR_CORRUPT;
 }
 
+int core_apply(struct core *core, const struct fact *fact)
+{
+    int rc = apply(core, fact);
+    return rc == 0 && core->damaged ? ERR_CORRUPT : rc;
+}
+
 static bool lease_key(const struct core *core, uint64_t id, struct key *key)
 {
     struct lease *lease;
@@ -249,6 +255,7 @@ static void react_open(struct core *core, const struct fact_open *f)
     }
     uint32_t opened = arm->cells[f->prompt].opened;
     stock_want(core, arm, f->prompt, opened);
+    stock_relist(core, arm, f->prompt, opened - f->count, opened);
     stock_verify(core, arm, f->prompt, opened - f->count, opened);
     cell_advance(core, arm, f->prompt);
     if (!arm->strict) /* the strict window is the one that is opening */
@@ -260,6 +267,17 @@ static void react_trouble_key(struct core *core, const struct key *key)
     const struct task *task = task_find(core, key);
     if (task != NULL)
         react_trouble(core, task);
+}
+
+/* Windows stand still while a sweep is paused. What it would have paid for goes to other sweeps of its pools. */
+static void react_state(struct core *core, const struct sweep *sweep)
+{
+    struct task *task, *next;
+    if (core->sweeps_len > 1)
+        HASH_ITER (hh, core->tasks, task, next)
+            task_relist(core, task);
+    for (uint32_t i = 0; i < sweep->arms_len; i++)
+        arm_advance(core, &core->arms[sweep->arms[i]]);
 }
 
 static void react(struct core *core, const struct fact *fact, const struct key *key)
@@ -288,9 +306,8 @@ static void react(struct core *core, const struct fact *fact, const struct key *
     case FACT_lost:
         react_trouble_key(core, key);
         return;
-    case FACT_state: /* windows stand still while a sweep is paused */
-        for (uint32_t i = 0; i < core->sweeps[fact->state.sweep].arms_len; i++)
-            arm_advance(core, &core->arms[core->sweeps[fact->state.sweep].arms[i]]);
+    case FACT_state:
+        react_state(core, &core->sweeps[fact->state.sweep]);
         return;
     }
 }

@@ -193,6 +193,9 @@ int core_audit_end(struct core *core, struct error *error);
  * Touches everything: for audit, tests, the simulator's sweeps. */
 int core_check(const struct core *core, struct error *error);
 
+/* I3: no sweep has spent and reserved more than its caps. Cheap: for every commit of tests. */
+bool core_budget_ok(const struct core *core);
+
 /* Bit of a backend ("tinylm") or verifier kind in an agent's `kinds`; assigned on first use, at most 64. -1: full. */
 int core_kind(struct core *core, bool verifier, struct slice name);
 

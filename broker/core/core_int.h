@@ -82,7 +82,6 @@ struct stock {
     struct score *scores; /* rows_cap x pool->planes_len */
     uint32_t issued, rows_cap;
     uint32_t want;   /* derived: largest ordinal bound that some arm asked for */
-    bool queued;     /* derived: in an arm's ready ring */
 };
 
 struct pool {
@@ -92,6 +91,8 @@ struct pool {
     uint32_t *arms, arms_len;          /* arms that draw from it */
     uint32_t *planes, planes_len;      /* verifiers whose verdicts its rows keep */
 };
+
+enum { NODES_MAX = 1024 * 256 }; /* of one tree: LIMIT_TREE_N x LIMIT_TREE_DEPTH */
 
 struct tree {
     struct row *nodes;
@@ -112,6 +113,7 @@ struct cell {
     uint32_t heap_at;           /* derived: place in the arm's heap, NO_ID: not in it */
     uint8_t decided;            /* enum decided */
     uint8_t settled;            /* derived: decided, and truth known */
+    uint8_t queued;             /* derived: in its arm's ready ring */
     float confidence;
     uint32_t truths;            /* derived: verdicts of the truth still missing */
     struct stats *stats;        /* derived: NULL before the first delivery and after the decision */
@@ -140,7 +142,7 @@ struct arm {
     uint32_t *heap, heap_len; /* derived: prompts by gain per cost */
     double *gains;            /* derived: of each prompt */
     struct ring fifo;      /* order: strict: opened and not folded, oldest first */
-    struct ring ready;     /* derived: prompts whose stock has ordinals to issue, paid by this arm */
+    struct ring ready;     /* derived: prompts of which this arm opened more than its pool has issued */
     uint64_t unfolded;     /* derived: opened - delivered over undecided cells */
     uint32_t decided;      /* cells */
     struct task *generate, *verify, *truth; /* derived: waiting tasks that this arm pays for */
@@ -154,6 +156,7 @@ struct sweep {
     uint64_t seed;
     uint32_t set, truth;
     struct amounts caps, accepted, burned, reserved;
+    struct amounts overrun;    /* what results used beyond their reservations: a fault, but spent */
     uint64_t deadline_s, started_s;
     bool count_accepted;
     uint8_t state;
@@ -190,13 +193,13 @@ enum task_state { TASK_WAITING, TASK_LEASED };
 /* A piece of work that exists: leased, or waiting in its payer's list. Not-yet-issued rollouts are counters, not tasks. */
 struct task {
     struct key key;
-    uint32_t payer;
+    uint32_t payer;   /* arm of its last lease */
+    uint32_t lister;  /* derived: arm in whose list it waits, and that pays for its next lease */
     uint8_t state;
-    bool truth;       /* asked for by the sweep's truth only: not charged */
     uint64_t home;    /* volatile: agent that holds its prefix, 0: none */
     uint32_t attempts, failures, deaths;
     struct lease *leases;
-    struct task *prev, *next; /* derived: in the payer's list while waiting */
+    struct task *prev, *next; /* derived: in the lister's list while waiting */
     UT_hash_handle hh;
 };
 
@@ -244,6 +247,7 @@ struct core {
     struct update *update;      /* volatile: of the event at hand */
     bool live;                  /* derived state is kept up to date: core_start was called */
     uint32_t suspects;          /* derived: waiting tasks that killed two workers */
+    bool damaged;               /* a fact took away more than there was: core_apply says ERR_CORRUPT */
     /* audit: the fact that the next decision must equal */
     bool audit;
     struct buf expected;        /* decisions made and not yet seen in the journal */
@@ -253,20 +257,22 @@ struct core {
 /* core.c */
 void emit(struct core *core, const struct fact *fact); /* remember and apply */
 void *grow_array(void *array, uint32_t len, size_t size); /* room for one more, zeroed */
-uint32_t row_budget_bytes(const struct core *core, uint32_t set, uint32_t prompt);
 
 /* ledger.c */
 void amounts_add(struct amounts *to, const struct amounts *by);
-void amounts_sub(struct amounts *from, const struct amounts *by); /* asserts that nothing goes below zero */
+/* Nothing may go below zero: damage, if it would. */
+void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by);
 bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more);
 struct amounts reserve_generate(const struct core *core, const struct arm *arm, uint32_t prompt, bool root);
 struct amounts reserve_verify(const struct core *core, uint32_t verifier);
 struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
                              uint32_t tokens_out, uint32_t latency_ms);
+struct amounts cost_row(const struct core *core, uint32_t model, bool root, const struct row *row);
 struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms);
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
 bool arm_affords(const struct arm *arm, const struct amounts *more);
 void promise_release(struct core *core, struct row *row); /* of the first verdict on a row */
+bool promise_useful(const struct core *core, const struct arm *payer, uint32_t prompt); /* may a verdict be asked for? */
 
 /* define.c: definitions */
 int define_apply(struct core *core, const struct fact *fact);
@@ -281,7 +287,8 @@ void pool_add_plane(struct pool *pool, uint32_t verifier);
 void pool_widen(struct core *core, uint32_t pool, uint32_t planes_old); /* after planes were added */
 uint32_t pool_plane(const struct pool *pool, uint32_t verifier); /* NO_ID: none */
 int voided_apply(struct core *core, const struct fact_voided *f);
-void stock_bound(struct core *core, uint32_t pool, uint32_t prompt); /* after a decision: lower want, void */
+uint32_t cell_wants(const struct cell *cell); /* ordinals that it asked for */
+void stock_bound(struct core *core, uint32_t pool, uint32_t prompt, uint32_t from); /* after a decision: lower want, void */
 void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
 
 /* cell.c: delivery and decisions of sampling arms */
@@ -314,10 +321,12 @@ void trees_free(const struct arm *arm, struct cell *cell);
 
 /* task.c */
 struct task *task_find(const struct core *core, const struct key *key);
-struct task *task_want(struct core *core, const struct key *key, uint32_t payer, bool truth); /* waiting, if new */
-void task_wait(struct core *core, struct task *task);   /* back into its payer's list */
+struct task *task_want(struct core *core, const struct key *key, uint32_t payer); /* waiting, if new */
+void task_wait(struct core *core, struct task *task);   /* into the list of an arm that pays */
+void task_relist(struct core *core, struct task *task); /* whoever needs it may have changed */
 void task_unlist(struct core *core, struct task *task); /* out of it */
-void task_close(struct core *core, struct task *task, uint64_t winner); /* leases other than winner become ghosts */
+void task_close(struct core *core, struct task *task, uint64_t winner); /* live leases other than winner become ghosts */
+bool key_open(const struct core *core, const struct key *key, uint32_t payer); /* may still get a result? */
 int lease_apply(struct core *core, const struct fact_lease *f);
 int result_apply(struct core *core, const struct fact_result *f);
 int verdict_apply(struct core *core, const struct fact_verdict *f);
@@ -332,6 +341,7 @@ void lease_drop(struct core *core, struct lease *lease); /* out of all lists, fr
 void react_generated(struct core *core, const struct key *key);
 void react_verified(struct core *core, const struct key *key);
 void react_trouble(struct core *core, const struct task *task);
+void stock_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer);
 void event_result(struct core *core, const struct event *event);

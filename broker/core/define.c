@@ -159,13 +159,53 @@ static const void *find_policy(const struct fact_arm *f, struct arm *arm)
     return arm->strategy != NULL && arm->allocator != NULL && arm->stopper != NULL ? arm->selector : NULL;
 }
 
-/* Fills the parts of an arm that are given by its fact alone. */
+static bool options_valid(const struct option_row *rows, const double *values)
+{
+    for (int i = 0; rows != NULL && rows[i].name != NULL; i++)
+        if (!(values[i] >= rows[i].min && values[i] <= rows[i].max))
+            return false; /* NaN too */
+    return true;
+}
+
+/* Policies, their options and n, which make sense together or not at all. */
+static bool arm_policies(const struct fact_arm *f, struct arm *arm)
+{
+    if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options || f->n == 0 || f->n > LIMIT_N ||
+        (f->strict != 0 && (f->lookahead == 0 || f->lookahead > LIMIT_LOOKAHEAD)))
+        return false;
+    memcpy(arm->options, f->options.data, sizeof arm->options);
+    if (!options_valid(arm->strategy->options, arm->options[0]) ||
+        !options_valid(arm->allocator->options, arm->options[1]) ||
+        !options_valid(arm->stopper->options, arm->options[2]) ||
+        !options_valid(arm->selector->options, arm->options[3]))
+        return false;
+    if (arm->strategy->trees == NULL)
+        return true;
+    arm->trees = f->n <= LIMIT_TREE_N ? arm->strategy->trees(f->n, arm->options[0]) : 0;
+    if (arm->trees == 0)
+        return false;
+    arm->record_size = arm->strategy->record_size(f->n, arm->options[0]);
+    return true;
+}
+
+/* Fills the parts of an arm that are given by its fact alone. An arm that is there already keeps its policies. */
 static int arm_read(const struct fact_arm *f, struct arm *arm)
 {
-    if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options ||
-        f->n == 0 || f->n > LIMIT_N || f->report_at.len % 4 != 0)
+    struct arm new = {0};
+    if (!arm_policies(f, &new) || f->report_at.len % 4 != 0)
         return ERR_CORRUPT;
-    memcpy(arm->options, f->options.data, sizeof arm->options);
+    if (arm->cells != NULL &&
+        (new.strategy != arm->strategy || new.allocator != arm->allocator || new.stopper != arm->stopper ||
+         new.selector != arm->selector || memcmp(new.options, arm->options, sizeof new.options) != 0 ||
+         (arm->trees > 0 && f->n != arm->n)))
+        return ERR_CORRUPT;
+    arm->strategy = new.strategy;
+    arm->allocator = new.allocator;
+    arm->stopper = new.stopper;
+    arm->selector = new.selector;
+    memcpy(arm->options, new.options, sizeof arm->options);
+    arm->trees = new.trees;
+    arm->record_size = new.record_size;
     arm->n = f->n;
     arm->caps = (struct amounts){f->rollouts, f->tokens, f->slot_ms, f->cost};
     free(arm->report_at);
@@ -202,10 +242,6 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     for (uint32_t i = 0; i < arm.prompts; i++)
         arm.cells[i].heap_at = NO_ID;
     arm.seed = rng_u64(pool->seed, RNG_NODE, name_hash(arm.name), arm.n);
-    if (arm.strategy->trees != NULL) {
-        arm.trees = arm.strategy->trees(arm.n, arm.options[0]);
-        arm.record_size = arm.strategy->record_size(arm.n, arm.options[0]);
-    }
     core->arms = grow_array(core->arms, core->arms_len, sizeof *core->arms);
     core->arms[core->arms_len++] = arm;
     pool->arms = grow_array(pool->arms, pool->arms_len, sizeof *pool->arms);
@@ -233,7 +269,7 @@ static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
     for (uint32_t p = 0; p < arm->prompts; p++) {
         struct cell *cell = &arm->cells[p];
         bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old);
-        if (arm->trees > 0 || !ended)
+        if (!ended)
             continue;
         cell->decided = DECIDED_NOT;
         cell->settled = 0;
@@ -251,7 +287,8 @@ static int arm_apply(struct core *core, const struct fact_arm *f)
         return arm_new(core, f);
     struct arm *arm = &core->arms[f->id];
     uint32_t n_old = arm->n;
-    if (f->n < arm->n || f->sweep != arm->sweep)
+    if (f->n < arm->n || f->sweep != arm->sweep || f->pool != arm->pool || f->verifier != arm->verifier ||
+        (f->strict != 0) != arm->strict)
         return ERR_CORRUPT;
     int rc = arm_read(f, arm);
     if (rc == 0)
@@ -265,10 +302,15 @@ static void release_promises(struct core *core, const struct sweep *sweep)
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
         struct pool *pool = &core->pools[arm->pool];
-        for (uint32_t p = 0; arm->verifier != NO_ID && arm->trees == 0 && p < arm->prompts; p++)
-            for (uint32_t k = 0; k < pool->stocks[p].issued; k++)
+        for (uint32_t p = 0; arm->verifier != NO_ID && p < arm->prompts; p++) {
+            for (uint32_t k = 0; arm->trees == 0 && k < pool->stocks[p].issued; k++)
                 if (pool->stocks[p].rows[k].payer == arm->id)
                     promise_release(core, &pool->stocks[p].rows[k]);
+            const struct cell *cell = &arm->cells[p];
+            for (uint32_t t = 0; cell->trees != NULL && t < arm->trees; t++)
+                for (uint32_t n = 0; n < cell->trees[t].nodes_len; n++)
+                    promise_release(core, &cell->trees[t].nodes[n]);
+        }
     }
 }
 
@@ -280,7 +322,7 @@ static int state_apply(struct core *core, const struct fact_state *f)
     sweep->state = f->state;
     free(sweep->reason);
     sweep->reason = text_of(f->reason);
-    if (f->state == SWEEP_DONE)
+    if (f->state == SWEEP_DONE || f->state == SWEEP_CANCELLED)
         release_promises(core, sweep);
     return 0;
 }
@@ -333,7 +375,9 @@ struct mapping {
     uint32_t set, sweep;
     uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
     uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
-    uint32_t arms; /* next new arm */
+    uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
+    uint32_t prompts_due;
+    uint64_t names[LIMIT_ARMS]; /* hashes of the names and, for trees, n of its arms */
 };
 
 static uint32_t find_set(const struct core *core, const struct fact_set *f)
@@ -401,6 +445,11 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "order";
     if (f->n < arm->n)
         return "n (it may only grow)";
+    const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
+    struct amounts used = arm->charged;
+    amounts_add(&used, &arm->reserved);
+    if (!amounts_fit(&caps, &nothing, &used))
+        return "budget, which is below what it spent already";
     return NULL;
 }
 
@@ -419,6 +468,13 @@ static int check_sweep(const struct core *core, struct update *update, const str
     else if ((sweep->truth == NO_ID) != (f->truth == NO_ID) ||
              (f->truth != NO_ID && core->verifiers[sweep->truth].fingerprint != map->verifier_prints[f->truth]))
         differs = "truth";
+    const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
+    struct amounts used = f->accepted ? sweep->accepted : sweep->burned;
+    amounts_add(&used, &sweep->reserved);
+    if (differs == NULL && !amounts_fit(&caps, &nothing, &used))
+        return error_set(&update->error, ERR_CONFLICT,
+                         "sweep '%s' has spent more than the new budget already: budgets may grow, and shrink to what is "
+                         "spent at most", sweep->name);
     if (differs == NULL)
         return 0;
     return error_set(&update->error, ERR_CONFLICT,
@@ -430,6 +486,10 @@ static int check_sweep(const struct core *core, struct update *update, const str
 static int check_arm(const struct core *core, struct update *update, const struct fact_arm *f,
                      const struct mapping *map)
 {
+    struct arm scratch = {0};
+    if (!arm_policies(f, &scratch))
+        return error_set(&update->error, ERR_RANGE, "arm '%.*s' has a policy, an option or an n that cannot be",
+                         (int)(f->name.len < LIMIT_NAME ? f->name.len : LIMIT_NAME), f->name.data);
     uint32_t id = find_arm(core, map->sweep, f);
     if (id == NO_ID)
         return 0;
@@ -441,6 +501,77 @@ static int check_arm(const struct core *core, struct update *update, const struc
                      core->arms[id].name, differs);
 }
 
+/* Ids of a submission count from 0, a definition comes before what names it, and there is one sweep over one set. */
+static bool in_order(const struct fact *fact, struct mapping *map)
+{
+    bool whole = map->sets_len == 1 && map->prompts == map->prompts_due;
+    switch ((int)fact->type) {
+    case FACT_set:
+        map->prompts_due = fact->set.len;
+        return map->sets_len++ == 0 && fact->set.id == 0 && fact->set.len <= LIMIT_PROMPTS;
+    case FACT_prompt:
+        return map->sets_len == 1 && fact->prompt.set == 0 && map->prompts++ < map->prompts_due;
+    case FACT_model:
+        return fact->model.id == map->models_len && map->models_len++ < LIMIT_MODELS;
+    case FACT_verifier:
+        return fact->verifier.id == map->verifiers_len && map->verifiers_len++ < LIMIT_VERIFIERS;
+    case FACT_pool:
+        return whole && fact->pool.id == map->pools_len && fact->pool.model < map->models_len &&
+               map->pools_len++ < LIMIT_MODELS;
+    case FACT_sweep:
+        return whole && map->sweeps_len++ == 0 &&
+               (fact->sweep.truth == NO_ID || fact->sweep.truth < map->verifiers_len);
+    case FACT_arm:
+        return map->sweeps_len == 1 && fact->arm.pool < map->pools_len && map->arms_len < LIMIT_ARMS &&
+               (fact->arm.verifier == NO_ID || fact->arm.verifier < map->verifiers_len);
+    }
+    return false;
+}
+
+/* Two arms of one name would become one. */
+static bool name_taken(struct mapping *map, const struct fact_arm *f)
+{
+    char name[LIMIT_NAME + 12];
+    bool tree = !same(f->strategy, "sample");
+    if (f->name.len > LIMIT_NAME)
+        return true;
+    snprintf(name, sizeof name, "%.*s/%u", (int)f->name.len, f->name.data, tree ? f->n : 0);
+    uint64_t hash = name_hash(name);
+    for (uint32_t i = 0; i < map->arms_len; i++)
+        if (map->names[i] == hash)
+            return true;
+    map->names[map->arms_len++] = hash;
+    return false;
+}
+
+static int submit_look(struct core *core, const struct fact *fact, struct mapping *map)
+{
+    switch ((int)fact->type) {
+    case FACT_set:
+        map->set = find_set(core, &fact->set);
+        return 0;
+    case FACT_model:
+        map->models[fact->model.id] = find_model(core, fact->model.fingerprint);
+        return 0;
+    case FACT_verifier:
+        map->verifiers[fact->verifier.id] = find_verifier(core, fact->verifier.fingerprint);
+        map->verifier_prints[fact->verifier.id] = fact->verifier.fingerprint;
+        return 0;
+    case FACT_pool:
+        map->pools[fact->pool.id] = find_pool(core, fact->pool.fingerprint);
+        map->pool_prints[fact->pool.id] = fact->pool.fingerprint;
+        return 0;
+    case FACT_sweep:
+        map->sweep = find_sweep(core, fact->sweep.name);
+        return check_sweep(core, core->update, &fact->sweep, map);
+    case FACT_arm:
+        if (name_taken(map, &fact->arm))
+            return error_set(&core->update->error, ERR_CONFLICT, "two arms of one name, or a name too long");
+        return check_arm(core, core->update, &fact->arm, map);
+    }
+    return 0;
+}
+
 /* First pass: find what is known, refuse what may not change. Nothing is emitted yet. */
 static int submit_check(struct core *core, struct slice definitions, struct mapping *map)
 {
@@ -448,32 +579,12 @@ static int submit_check(struct core *core, struct slice definitions, struct mapp
     int rc = 0;
     for (size_t at = 0; at < definitions.len && rc == 0;) {
         rc = fact_get(definitions, &at, &fact);
-        if (rc != 0)
-            return error_set(&core->update->error, rc, "the submission is malformed");
-        switch ((int)fact.type) {
-        case FACT_set:
-            map->set = find_set(core, &fact.set);
-            break;
-        case FACT_model:
-            map->models[fact.model.id] = find_model(core, fact.model.fingerprint);
-            break;
-        case FACT_verifier:
-            map->verifiers[fact.verifier.id] = find_verifier(core, fact.verifier.fingerprint);
-            map->verifier_prints[fact.verifier.id] = fact.verifier.fingerprint;
-            break;
-        case FACT_pool:
-            map->pools[fact.pool.id] = find_pool(core, fact.pool.fingerprint);
-            map->pool_prints[fact.pool.id] = fact.pool.fingerprint;
-            break;
-        case FACT_sweep:
-            map->sweep = find_sweep(core, fact.sweep.name);
-            rc = check_sweep(core, core->update, &fact.sweep, map);
-            break;
-        case FACT_arm:
-            rc = check_arm(core, core->update, &fact.arm, map);
-            break;
-        }
+        if (rc != 0 || !in_order(&fact, map))
+            return error_set(&core->update->error, ERR_PROTOCOL, "the submission is malformed");
+        rc = submit_look(core, &fact, map);
     }
+    if (rc == 0 && map->sweeps_len == 0)
+        rc = error_set(&core->update->error, ERR_PROTOCOL, "the submission names no sweep");
     return rc;
 }
 
@@ -559,5 +670,6 @@ void submit(struct core *core, const struct event *event)
             emit(core, &fact);
     }
     update->sweep = map->sweep;
+    update->used = new_set;
     free(map);
 }

@@ -10,15 +10,17 @@
 
 enum { LOOK = 16, VERIFY_BACKLOG = 4096 };
 
-static bool row_promised(const struct core *core, const struct key *key)
+/* Did the sweep that would pay this verdict reserve it with the generation? */
+static bool row_promised(const struct core *core, const struct key *key, uint32_t payer)
 {
     const struct row *row = key_row(core, key);
-    return (row->flags & ROW_PROMISED) != 0 && core->arms[row->payer].verifier == key->verifier;
+    return (row->flags & ROW_PROMISED) != 0 && core->arms[row->payer].verifier == key->verifier &&
+           core->arms[row->payer].sweep == core->arms[payer].sweep;
 }
 
 static bool affordable(const struct core *core, struct sweep *sweep, const struct key *key, uint32_t payer)
 {
-    if (key->kind == TASK_VERIFY && row_promised(core, key))
+    if (key->kind == TASK_VERIFY && row_promised(core, key, payer))
         return true;
     struct amounts needs = lease_needs(core, key, payer);
     bool affords = sweep_affords(sweep, &needs);
@@ -100,22 +102,46 @@ static void grant(struct core *core, struct agent *agent, const struct key *key,
     send_task(core, agent, key, id);
 }
 
+/* Agents that may take a task now. The reserved one is left to run empty for a suspect task. */
+static bool takes(const struct core *core, const struct agent *agent, const struct agent *reserved)
+{
+    return agent->leased < agent->credits && !agent->draining && !agent->alone &&
+           agent->benched_until_ms <= core->now_ms && (agent != reserved || agent->leased == 0);
+}
+
+static bool serves(const struct core *core, const struct agent *agent, bool verify, uint32_t spec)
+{
+    int kind = verify ? core->verifiers[spec].kind : core->models[spec].kind;
+    return kind >= 0 && (agent->kinds >> kind & 1) != 0 && !agent_refuses(agent, verify, spec);
+}
+
+static uint32_t key_model(const struct core *core, const struct key *key)
+{
+    return core->pools[key->tree == NO_ID ? key->owner : core->arms[key->owner].pool].model;
+}
+
+/* The agent that holds the task's prefix and could take it now: better waited for. */
+static bool better_off(const struct core *core, const struct task *task)
+{
+    const struct agent *home = task->home == 0 ? NULL : agent_find(core, task->home);
+    return home != NULL && takes(core, home, NULL) && serves(core, home, false, key_model(core, &task->key));
+}
+
 /* A waiting task that suits this agent: one whose prefix it holds, else the first that is not better off elsewhere. */
 static struct task *suited(struct core *core, struct sweep *sweep, struct task *list, const struct agent *agent)
 {
     struct task *first = NULL;
     int looked = 0;
     for (struct task *task = list; task != NULL && looked < LOOK; task = task->next) {
-        if (!affordable(core, sweep, &task->key, task->payer))
-            continue; /* one behind it may be paid for already */
-        looked++;
         bool suspect = task->deaths > 1;
         if (suspect ? agent->leased > 0 : agent->runner)
             continue;
+        if (!affordable(core, sweep, &task->key, task->lister))
+            continue; /* one behind it may be paid for already */
+        looked++;
         if (task->home == agent->id || suspect)
             return task;
-        const struct agent *home = task->home != 0 ? agent_find(core, task->home) : NULL;
-        bool waits_well = home != NULL && home->leased < home->credits && !home->draining;
+        bool waits_well = better_off(core, task);
         if (first == NULL && !waits_well)
             first = task;
         core->spared = core->spared || waits_well;
@@ -128,31 +154,25 @@ static bool grant_task(struct core *core, struct agent *agent, struct task *task
     if (task == NULL)
         return false;
     struct key key = task->key;
-    grant(core, agent, &key, task->payer, task->deaths > 1);
+    grant(core, agent, &key, task->lister, task->deaths > 1);
     return true;
 }
 
-/* Next ordinal that an arm opened and nobody has. */
+/* Next ordinal that an arm opened and nobody has. Each arm issues, and its sweep pays, what it opened itself. */
 static bool next_issue(struct core *core, struct arm *arm, struct key *key)
 {
     struct pool *pool = &core->pools[arm->pool];
     while (arm->ready.len > 0) {
         uint32_t prompt = arm->ready.at[arm->ready.head];
-        struct stock *stock = &pool->stocks[prompt];
-        if (stock->issued < stock->want) {
+        const struct stock *stock = &pool->stocks[prompt];
+        if (stock->issued < cell_wants(&arm->cells[prompt])) {
             *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, stock->issued, NO_ID};
             return true;
         }
-        stock->queued = false;
+        arm->cells[prompt].queued = false;
         ring_pop(&arm->ready);
     }
     return false;
-}
-
-static bool serves(const struct core *core, const struct agent *agent, bool verify, uint32_t spec)
-{
-    int kind = verify ? core->verifiers[spec].kind : core->models[spec].kind;
-    return kind >= 0 && (agent->kinds >> kind & 1) != 0 && !agent_refuses(agent, verify, spec);
 }
 
 static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent)
@@ -251,7 +271,7 @@ static bool verdict_due(const struct core *core, struct sweep *sweep)
 {
     for (uint32_t i = 0; i < sweep->arms_len; i++)
         for (const struct task *task = core->arms[sweep->arms[i]].verify; task != NULL; task = task->next)
-            if (affordable(core, sweep, &task->key, task->payer))
+            if (affordable(core, sweep, &task->key, task->lister))
                 return true;
     return false;
 }
@@ -273,19 +293,31 @@ static void sweep_finish(struct core *core, struct sweep *sweep)
                               .state = {.sweep = sweep->id, .state = SWEEP_DONE, .reason = slice_of(reason)}});
 }
 
-/* Agents that may take a task of this role now. A suspect task needs one that runs nothing else: the first of the fleet
- * is left to run empty for it. */
-static bool takes(const struct core *core, const struct agent *agent, const struct agent *reserved)
+/* A suspect task needs an agent that runs nothing else: the first of the fleet that could run it. */
+static struct agent *runner_of(const struct core *core, const struct task *list)
 {
-    return agent->leased < agent->credits && !agent->draining && !agent->alone &&
-           agent->benched_until_ms <= core->now_ms && (agent != reserved || agent->leased == 0);
+    if (list == NULL || list->deaths < 2)
+        return NULL; /* suspects stand in front */
+    bool verify = list->key.kind == TASK_VERIFY;
+    for (struct agent *agent = core->fleet; agent != NULL; agent = agent->next)
+        if (agent->verifier == verify && !agent->draining && agent->benched_until_ms <= core->now_ms &&
+            serves(core, agent, verify, verify ? list->key.verifier : key_model(core, &list->key)))
+            return agent;
+    return NULL;
 }
 
 static struct agent *suspect_runner(const struct core *core, bool verifier)
 {
-    for (struct agent *agent = core->fleet; core->suspects > 0 && agent != NULL; agent = agent->next)
-        if (agent->verifier == verifier && !agent->draining && agent->benched_until_ms <= core->now_ms)
+    for (uint32_t i = 0; core->suspects > 0 && i < core->arms_len; i++) {
+        const struct arm *arm = &core->arms[i];
+        if (core->sweeps[arm->sweep].state != SWEEP_RUNNING)
+            continue;
+        struct agent *agent = runner_of(core, verifier ? arm->verify : arm->generate);
+        if (agent == NULL && verifier)
+            agent = runner_of(core, arm->truth);
+        if (agent != NULL)
             return agent;
+    }
     return NULL;
 }
 
@@ -341,8 +373,12 @@ void event_control(struct core *core, const struct event *event)
 {
     static const char *const words[] = {"running", "paused", "cancelled", "done", "faulty"};
     struct update *update = core->update;
-    struct sweep *sweep = &core->sweeps[event->control.sweep];
     enum sweep_state to = event->control.state;
+    if (event->control.sweep >= core->sweeps_len || (unsigned)to > SWEEP_CANCELLED) {
+        update->code = error_set(&update->error, ERR_NOT_FOUND, "no such sweep, or nothing that can be asked of it");
+        return;
+    }
+    struct sweep *sweep = &core->sweeps[event->control.sweep];
     if (sweep->state == SWEEP_DONE && sweep->undecided == 0) {
         update->code = error_set(&update->error, ERR_CONFLICT, "sweep '%s' is finished", sweep->name);
         return;

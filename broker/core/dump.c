@@ -3,12 +3,13 @@
  * What is derived is left out: waiting tasks that were never leased, delivered prefixes under order: arrival, the charges
  * of sampling arms (they follow from what was delivered). */
 #include "broker/core/core_int.h"
+#include "common/limits.h"
 
 #include <string.h>
 
 #define PUT(name, ...) fact_put(out, &(struct fact){.type = FACT_##name, .name = {__VA_ARGS__}})
 
-enum ledger_kind { LEDGER_ACCEPTED, LEDGER_BURNED, LEDGER_RESERVED, LEDGER_CHARGED, LEDGER_ARM_RESERVED, LEDGER_FAILED };
+enum ledger_kind { LEDGER_ACCEPTED, LEDGER_BURNED, LEDGER_RESERVED, LEDGER_CHARGED, LEDGER_ARM_RESERVED, LEDGER_FAILED, LEDGER_OVERRUN };
 
 static struct slice text(const char *s)
 {
@@ -197,6 +198,7 @@ static void dump_ledgers(const struct core *core, struct buf *out)
         dump_amounts(out, LEDGER_ACCEPTED, i, &s->accepted, s->verdicts);
         dump_amounts(out, LEDGER_BURNED, i, &s->burned, 0);
         dump_amounts(out, LEDGER_RESERVED, i, &s->reserved, 0);
+        dump_amounts(out, LEDGER_OVERRUN, i, &s->overrun, 0);
         dump_amounts(out, LEDGER_FAILED, i, &(struct amounts){.rollouts = s->failed}, 0);
     }
 }
@@ -218,13 +220,21 @@ void core_dump(const struct core *core, struct buf *out)
 
 /* -- applying ----------------------------------------------------------------------------------------------------- */
 
+static bool row_valid(const struct core *core, uint8_t state, uint8_t finish, uint8_t flags, uint32_t payer)
+{
+    return state <= ROW_FAILED && finish <= FINISH_EXHAUSTED && payer < core->arms_len &&
+           flags <= (ROW_RACED | ROW_PROMISED) &&
+           ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
+}
+
 static int row_apply(struct core *core, const struct fact_row *f)
 {
     if (f->pool >= core->pools_len || f->prompt >= core->sets[core->pools[f->pool].set].len)
         return ERR_CORRUPT;
     struct pool *pool = &core->pools[f->pool];
     struct stock *stock = &pool->stocks[f->prompt];
-    if (f->ordinal != stock->issued)
+    if (f->ordinal != stock->issued || f->ordinal >= LIMIT_N || f->state == ROW_NONE ||
+        !row_valid(core, f->state, f->finish, f->flags, f->payer))
         return ERR_CORRUPT;
     stock_reserve(pool, stock, stock->issued + 1);
     stock->rows[stock->issued++] = (struct row){
@@ -247,7 +257,7 @@ static int score_apply(struct core *core, const struct fact_score *f)
 {
     struct key key = {TASK_VERIFY, f->owner, f->prompt, f->tree, f->item, f->verifier};
     struct score *score = key_score(core, &key);
-    if (score == NULL)
+    if (score == NULL || score->state == SCORE_DONE || f->state != SCORE_DONE || f->outcome > OUTCOME_UNKNOWN)
         return ERR_CORRUPT;
     *score = (struct score){f->score, f->state, f->outcome};
     if (f->tree != NO_ID && core->arms[f->owner].verifier == f->verifier) {
@@ -255,8 +265,9 @@ static int score_apply(struct core *core, const struct fact_score *f)
         struct node_view *view = &tree->views[f->item];
         view->scored = f->outcome != OUTCOME_UNKNOWN;
         view->score = f->score;
-        if (tree->nodes[f->item].state == ROW_DONE)
-            tree->unsettled--;
+        if (tree->nodes[f->item].state != ROW_DONE)
+            return ERR_CORRUPT;
+        tree->unsettled--;
     }
     return 0;
 }
@@ -267,7 +278,9 @@ static int node_apply(struct core *core, const struct fact_node *f)
     if (arm == NULL || f->tree >= arm->trees || arm->cells[f->prompt].trees == NULL)
         return ERR_CORRUPT;
     struct tree *tree = &arm->cells[f->prompt].trees[f->tree];
-    if (f->parent != NO_ORDINAL && f->parent >= tree->nodes_len)
+    bool fresh = f->state == ROW_NONE && f->payer == 0 && f->finish == 0 && f->flags == 0;
+    if (tree->nodes_len >= NODES_MAX || (f->parent != NO_ORDINAL && f->parent >= tree->nodes_len) ||
+        (!fresh && !row_valid(core, f->state, f->finish, f->flags, f->payer)))
         return ERR_CORRUPT;
     tree_add(core, arm, f->prompt, tree, f->parent);
     struct row *row = &tree->nodes[tree->nodes_len - 1];
@@ -292,6 +305,8 @@ static int opened_apply(struct core *core, const struct fact_opened *f)
         return ERR_CORRUPT;
     struct cell *cell = &arm->cells[f->prompt];
     int rc = 0;
+    if (cell->opened > 0 || cell->decided != DECIDED_NOT)
+        return ERR_CORRUPT;
     if (f->count > 0)
         rc = open_apply(core, &(struct fact_open){f->arm, f->prompt, f->count});
     if (rc != 0)
@@ -305,10 +320,9 @@ static int opened_apply(struct core *core, const struct fact_opened *f)
 static int task_apply(struct core *core, const struct fact_task *f)
 {
     struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
-    if (f->payer >= core->arms_len || key_row(core, &key) == NULL)
+    if (!key_open(core, &key, f->payer) || task_find(core, &key) != NULL)
         return ERR_CORRUPT;
-    struct task *task = task_want(core, &key, f->payer,
-                                  f->kind == TASK_VERIFY && core->arms[f->payer].verifier != f->verifier);
+    struct task *task = task_want(core, &key, f->payer);
     task->attempts = f->attempts;
     task->failures = f->failures;
     task->deaths = f->deaths;
@@ -319,9 +333,12 @@ static int leased_apply(struct core *core, const struct fact_leased *f)
 {
     struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
     struct task *task = f->state == LEASE_GHOST ? NULL : task_find(core, &key);
-    if ((task == NULL) != (f->state == LEASE_GHOST) || f->payer >= core->arms_len)
+    struct lease *lease;
+    HASH_FIND(hh, core->leases, &f->lease, sizeof f->lease, lease);
+    if (lease != NULL || (task == NULL) != (f->state == LEASE_GHOST) || f->state > LEASE_GHOST ||
+        (task == NULL ? f->payer >= core->arms_len || f->kind > TASK_VERIFY : !key_open(core, &key, f->payer)))
         return ERR_CORRUPT;
-    struct lease *lease = xalloc(sizeof *lease);
+    lease = xalloc(sizeof *lease);
     lease->id = f->lease;
     lease->agent = f->agent;
     lease->task = task;
@@ -343,7 +360,7 @@ static int ledger_apply(struct core *core, const struct fact_ledger *f)
 {
     struct amounts amounts = {f->rollouts, f->tokens, f->slot_ms, f->cost};
     bool of_arm = f->kind == LEDGER_CHARGED || f->kind == LEDGER_ARM_RESERVED;
-    if (f->kind > LEDGER_FAILED || f->id >= (of_arm ? core->arms_len : core->sweeps_len))
+    if (f->kind > LEDGER_OVERRUN || f->id >= (of_arm ? core->arms_len : core->sweeps_len))
         return ERR_CORRUPT;
     switch ((enum ledger_kind)f->kind) {
     case LEDGER_ACCEPTED:
@@ -362,6 +379,9 @@ static int ledger_apply(struct core *core, const struct fact_ledger *f)
         return 0;
     case LEDGER_ARM_RESERVED:
         core->arms[f->id].reserved = amounts;
+        return 0;
+    case LEDGER_OVERRUN:
+        core->sweeps[f->id].overrun = amounts;
         return 0;
     case LEDGER_FAILED:
         core->sweeps[f->id].failed = f->rollouts;

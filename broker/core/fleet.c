@@ -1,10 +1,11 @@
 /* fleet.c - the agents of this process's epoch. Volatile: a restarted broker learns them again from their HELLOs. */
 #include "broker/core/core_int.h"
+#include "common/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLACK_MS = 50 };
+enum { SLACK_MS = 1, NEXT_MS_MAX = 3600000 };
 
 struct agent *agent_find(const struct core *core, uint64_t id)
 {
@@ -32,6 +33,7 @@ static void hold(struct agent *agent, struct lease *lease)
     if (lease->held)
         return;
     lease->held = true;
+    agent->alone = agent->alone || (lease->task != NULL && lease->task->deaths > 1);
     DL_APPEND2(agent->leases, lease, agent_prev, agent_next);
     agent->leased++;
 }
@@ -57,6 +59,12 @@ static void reconcile(struct core *core, struct agent *agent)
     }
 }
 
+static int64_t deadline(const struct core *core, int64_t next_ms)
+{
+    next_ms = next_ms < 0 ? 0 : next_ms;
+    return core->now_ms + (next_ms < NEXT_MS_MAX ? next_ms : NEXT_MS_MAX) + (int64_t)core->options.lease_ms;
+}
+
 void event_hello(struct core *core, const struct event *event)
 {
     struct agent *agent = agent_find(core, event->agent);
@@ -68,16 +76,16 @@ void event_hello(struct core *core, const struct event *event)
         DL_APPEND(core->fleet, agent);
     }
     size_t len = event->hello.name.len < 64 ? event->hello.name.len : 64;
-    memcpy(agent->name, event->hello.name.data, len);
+    if (len > 0)
+        memcpy(agent->name, event->hello.name.data, len);
     agent->name[len] = '\0';
     agent->verifier = event->hello.verifier;
     agent->kinds = event->hello.kinds;
-    agent->credits = event->hello.credits;
+    agent->credits = event->hello.credits < LIMIT_CREDITS ? event->hello.credits : LIMIT_CREDITS;
     agent->failures = 0;
     agent->benched_until_ms = 0;
-    agent->refusals_len = 0;
-    agent->draining = false;
-    agent->deadline_ms = core->now_ms + event->hello.next_ms + (int64_t)core->options.lease_ms;
+    agent->refusals_len = 0; /* a draining agent goes on draining: it only reconnected */
+    agent->deadline_ms = deadline(core, event->hello.next_ms);
     while (agent->leases != NULL)
         unhold(agent, agent->leases);
     agent->alone = false;
@@ -102,7 +110,7 @@ void event_heartbeat(struct core *core, const struct event *event)
     struct agent *agent = agent_find(core, event->agent);
     if (agent == NULL)
         return; /* it will say HELLO when nothing answers it */
-    agent->deadline_ms = core->now_ms + event->heartbeat.next_ms + (int64_t)core->options.lease_ms;
+    agent->deadline_ms = deadline(core, event->heartbeat.next_ms);
 }
 
 /* The agent is lost: its leases go elsewhere, its ghosts will never report. */
@@ -122,8 +130,8 @@ static void agent_lose(struct core *core, struct agent *agent, enum lost why)
 void event_gone(struct core *core, const struct event *event)
 {
     struct agent *agent = agent_find(core, event->agent);
-    if (agent != NULL)
-        agent_lose(core, agent, LOST_SILENT);
+    if (agent != NULL) /* one that drains was told to go: that is no mark against its tasks */
+        agent_lose(core, agent, agent->draining ? LOST_ORPHAN : LOST_SILENT);
 }
 
 void event_drain(struct core *core, const struct event *event)
@@ -138,7 +146,7 @@ void event_refuse(struct core *core, const struct event *event)
     struct lease *lease;
     HASH_FIND(hh, core->leases, &event->lease, sizeof event->lease, lease);
     send_add(core, SEND_ACK, event->agent, event->lease)->duplicate = true;
-    if (lease == NULL || lease->state != LEASE_LIVE)
+    if (lease == NULL || lease->state != LEASE_LIVE || lease->agent != event->agent)
         return;
     struct agent *agent = agent_find(core, event->agent);
     const struct key *key = &lease->task->key;
@@ -153,7 +161,8 @@ void event_refuse(struct core *core, const struct event *event)
     struct sweep *sweep = &core->sweeps[core->arms[lease->payer].sweep];
     free(sweep->refusal);
     sweep->refusal = xalloc(event->fail.reason.len + 1);
-    memcpy(sweep->refusal, event->fail.reason.data, event->fail.reason.len);
+    if (event->fail.reason.len > 0)
+        memcpy(sweep->refusal, event->fail.reason.data, event->fail.reason.len);
     lease_lose(core, lease, LOST_REFUSED);
 }
 
@@ -169,9 +178,14 @@ bool agent_refuses(const struct agent *agent, bool verify, uint32_t spec)
 static void orphans_tick(struct core *core)
 {
     struct lease *lease, *next;
-    HASH_ITER (hh, core->leases, lease, next)
-        if (lease->state == LEASE_LIVE && !lease->held)
+    HASH_ITER (hh, core->leases, lease, next) {
+        if (lease->held)
+            continue;
+        if (lease->state == LEASE_LIVE)
             lease_lose(core, lease, LOST_GRACE);
+        else if (lease->state == LEASE_GHOST && agent_find(core, lease->agent) == NULL)
+            emit(core, &(struct fact){.type = FACT_forget, .forget = {.lease = lease->id}});
+    }
 }
 
 void fleet_tick(struct core *core)
@@ -194,5 +208,5 @@ void fleet_tick(struct core *core)
     }
     if (!core->orphans_done && grace < wake)
         wake = grace;
-    core->update->wake_ms = wake == INT64_MAX ? wake : wake + SLACK_MS / 50;
+    core->update->wake_ms = wake == INT64_MAX ? wake : wake + SLACK_MS;
 }

@@ -3,8 +3,6 @@
  * Whole numbers only: tokens, milliseconds, millionths of the price unit. So sums are exact in any order. */
 #include "broker/core/core_int.h"
 
-#include <assert.h>
-
 void amounts_add(struct amounts *to, const struct amounts *by)
 {
     to->rollouts += by->rollouts;
@@ -13,16 +11,18 @@ void amounts_add(struct amounts *to, const struct amounts *by)
     to->cost += by->cost;
 }
 
-void amounts_sub(struct amounts *from, const struct amounts *by)
+static uint64_t take(struct core *core, uint64_t from, uint64_t by)
 {
-    assert(from->rollouts >= by->rollouts);
-    assert(from->tokens >= by->tokens);
-    assert(from->slot_ms >= by->slot_ms);
-    assert(from->cost >= by->cost);
-    from->rollouts -= by->rollouts;
-    from->tokens -= by->tokens;
-    from->slot_ms -= by->slot_ms;
-    from->cost -= by->cost;
+    core->damaged = core->damaged || by > from;
+    return from - by;
+}
+
+void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by)
+{
+    from->rollouts = take(core, from->rollouts, by->rollouts);
+    from->tokens = take(core, from->tokens, by->tokens);
+    from->slot_ms = take(core, from->slot_ms, by->slot_ms);
+    from->cost = take(core, from->cost, by->cost);
 }
 
 static bool fits(uint64_t cap, uint64_t used, uint64_t more)
@@ -41,7 +41,9 @@ bool amounts_fit(const struct amounts *caps, const struct amounts *used, const s
 /* Price of tokens: prices are millionths per million tokens; rounded up so that a reservation covers its parts. */
 static uint64_t price(const struct model *model, uint64_t in, uint64_t out)
 {
-    return (in * model->price_in + out * model->price_out + 999999) / 1000000;
+    __extension__ typedef unsigned __int128 wide; /* a million tokens at a high price need more than 64 bits */
+    wide sum = (wide)in * model->price_in + (wide)out * model->price_out + 999999;
+    return (uint64_t)(sum / 1000000);
 }
 
 struct amounts reserve_generate(const struct core *core, const struct arm *arm, uint32_t prompt, bool root)
@@ -74,6 +76,14 @@ struct amounts cost_generate(const struct core *core, uint32_t model, bool root,
                             .cost = price(&core->models[model], in, tokens_out)};
 }
 
+/* A recorded pool that has no such rollout generated nothing. */
+struct amounts cost_row(const struct core *core, uint32_t model, bool root, const struct row *row)
+{
+    if (row->finish == FINISH_EXHAUSTED)
+        return (struct amounts){0};
+    return cost_generate(core, model, root, row->tokens_in, row->tokens_out, row->latency_ms);
+}
+
 struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms)
 {
     return (struct amounts){.slot_ms = latency_ms, .cost = core->verifiers[verifier].price};
@@ -84,6 +94,22 @@ bool sweep_affords(const struct sweep *sweep, const struct amounts *more)
     struct amounts used = sweep->count_accepted ? sweep->accepted : sweep->burned;
     amounts_add(&used, &sweep->reserved);
     return amounts_fit(&sweep->caps, &used, more);
+}
+
+bool core_budget_ok(const struct core *core)
+{
+    for (uint32_t i = 0; i < core->sweeps_len; i++) {
+        const struct sweep *sweep = &core->sweeps[i];
+        struct amounts used = sweep->count_accepted ? sweep->accepted : sweep->burned;
+        const struct amounts *caps = &sweep->caps, *over = &sweep->overrun;
+        amounts_add(&used, &sweep->reserved);
+        if ((caps->rollouts > 0 && used.rollouts > caps->rollouts + over->rollouts) ||
+            (caps->tokens > 0 && used.tokens > caps->tokens + over->tokens) ||
+            (caps->slot_ms > 0 && used.slot_ms > caps->slot_ms + over->slot_ms) ||
+            (caps->cost > 0 && used.cost > caps->cost + over->cost))
+            return false;
+    }
+    return true;
 }
 
 bool arm_affords(const struct arm *arm, const struct amounts *more)
@@ -100,7 +126,27 @@ void promise_release(struct core *core, struct row *row)
     if ((row->flags & ROW_PROMISED) == 0)
         return;
     const struct arm *arm = &core->arms[row->payer];
+    struct sweep *sweep = &core->sweeps[arm->sweep];
     struct amounts promised = reserve_verify(core, arm->verifier);
-    amounts_sub(&core->sweeps[arm->sweep].reserved, &promised);
+    amounts_sub(core, &sweep->reserved, &promised);
+    sweep->broke = false;
     row->flags &= (uint8_t)~ROW_PROMISED;
+}
+
+/* Not once the sweep is over, nor when every arm of it that names this verifier has decided the prompt. */
+bool promise_useful(const struct core *core, const struct arm *payer, uint32_t prompt)
+{
+    const struct pool *pool = &core->pools[payer->pool];
+    uint8_t state = core->sweeps[payer->sweep].state;
+    if (payer->verifier == NO_ID || state == SWEEP_DONE || state == SWEEP_CANCELLED)
+        return false;
+    if (payer->trees > 0)
+        return true;
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees == 0 && arm->sweep == payer->sweep && arm->verifier == payer->verifier &&
+            arm->cells[prompt].decided == DECIDED_NOT)
+            return true;
+    }
+    return false;
 }

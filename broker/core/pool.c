@@ -100,6 +100,11 @@ struct score *key_score(const struct core *core, const struct key *key)
                           : &pool->stocks[key->prompt].scores[key->item * pool->planes_len + plane];
 }
 
+uint32_t cell_wants(const struct cell *cell)
+{
+    return cell->decided != DECIDED_NOT ? cell->stop : cell->opened;
+}
+
 /* Ordinals of one prompt that its arms asked for (want), and that they may still use (keep). */
 static void stock_holds(const struct core *core, const struct pool *pool, uint32_t prompt, uint32_t *want,
                         uint32_t *keep)
@@ -110,8 +115,7 @@ static void stock_holds(const struct core *core, const struct pool *pool, uint32
         if (arm->trees > 0)
             continue;
         const struct cell *cell = &arm->cells[prompt];
-        bool over = cell->decided != DECIDED_NOT;
-        uint32_t wants = over ? cell->stop : cell->opened, keeps = over ? cell->stop : arm->n;
+        uint32_t wants = cell_wants(cell), keeps = cell->decided != DECIDED_NOT ? cell->stop : arm->n;
         *want = wants > *want ? wants : *want;
         *keep = keeps > *keep ? keeps : *keep;
     }
@@ -151,7 +155,7 @@ static void drop_verdicts(struct core *core, uint32_t pool_id, uint32_t prompt, 
     }
 }
 
-void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt)
+void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t from)
 {
     struct pool *pool = &core->pools[pool_id];
     struct stock *stock = &pool->stocks[prompt];
@@ -161,7 +165,7 @@ void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt)
     if (stock->issued > keep)
         emit(core, &(struct fact){.type = FACT_voided,
                                   .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
-    drop_verdicts(core, pool_id, prompt, want);
+    drop_verdicts(core, pool_id, prompt, from);
 }
 
 static void close_key(struct core *core, const struct key *key)
@@ -185,9 +189,10 @@ int voided_apply(struct core *core, const struct fact_voided *f)
         for (uint32_t i = 0; i < pool->planes_len; i++)
             close_key(core, &(struct key){TASK_VERIFY, f->pool, f->prompt, NO_ID, k, pool->planes[i]});
         if (row->state == ROW_DONE) {
-            struct amounts spent = cost_generate(core, pool->model, true, row->tokens_in, row->tokens_out,
-                                                 row->latency_ms);
-            amounts_sub(&core->sweeps[core->arms[row->payer].sweep].accepted, &spent);
+            struct sweep *sweep = &core->sweeps[core->arms[row->payer].sweep];
+            struct amounts spent = cost_row(core, pool->model, true, row);
+            amounts_sub(core, &sweep->accepted, &spent);
+            sweep->broke = false;
         }
         promise_release(core, row);
         memset(row, 0, sizeof *row);
@@ -198,14 +203,15 @@ int voided_apply(struct core *core, const struct fact_voided *f)
     return 0;
 }
 
-/* Ordinals that this arm newly asks for: issue what nobody has, have verified what is there. */
+/* Ordinals that this arm newly asks for: issue what nobody has. */
 void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want)
 {
     struct stock *stock = &core->pools[arm->pool].stocks[prompt];
     if (want > stock->want)
         stock->want = want;
-    if (stock->want > stock->issued && !stock->queued) {
-        stock->queued = true;
+    struct cell *cell = &arm->cells[prompt];
+    if (cell_wants(cell) > stock->issued && !cell->queued) {
+        cell->queued = true;
         ring_push(&arm->ready, prompt);
     }
 }

@@ -6,6 +6,7 @@
 #include "common/limits.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ static struct task *task_new(struct core *core, const struct key *key, uint32_t 
     task->key.tree = key->tree;
     task->key.item = key->item;
     task->key.verifier = key->verifier;
-    task->payer = payer;
+    task->payer = task->lister = payer;
     task->state = TASK_LEASED; /* not listed yet */
     HASH_ADD(hh, core->tasks, key, sizeof task->key, task);
     return task;
@@ -47,10 +48,45 @@ static bool is_truth(const struct core *core, const struct key *key, uint32_t pa
 
 static struct task **list_of(struct core *core, const struct task *task)
 {
-    struct arm *arm = &core->arms[task->payer];
+    struct arm *arm = &core->arms[task->lister];
     if (task->key.kind == TASK_GENERATE)
         return &arm->generate;
-    return task->truth ? &arm->truth : &arm->verify;
+    return is_truth(core, &task->key, task->lister) ? &arm->truth : &arm->verify;
+}
+
+/* How much an arm wants this task of its pool done. */
+enum need { NEED_NONE, NEED_TRUTH, NEED_OWN };
+
+static enum need need_of(const struct core *core, const struct arm *arm, const struct key *key)
+{
+    const struct cell *cell = &arm->cells[key->prompt];
+    const struct sweep *sweep = &core->sweeps[arm->sweep];
+    if (arm->trees > 0 || sweep->state != SWEEP_RUNNING)
+        return NEED_NONE;
+    if (key->kind == TASK_GENERATE)
+        return key->item < cell_wants(cell) ? NEED_OWN : NEED_NONE;
+    if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && key->item < cell->opened)
+        return NEED_OWN;
+    return sweep->truth == key->verifier && key->item < cell->delivered ? NEED_TRUTH : NEED_NONE;
+}
+
+/* Who pays for the next lease: its last payer if that still needs it most, else the first arm of the pool that does. So a
+ * sweep that is paused or over never holds up another one that shares its rollouts. */
+static uint32_t lister_of(const struct core *core, const struct task *task)
+{
+    if (task->key.tree != NO_ID)
+        return task->key.owner;
+    const struct pool *pool = &core->pools[task->key.owner];
+    uint32_t best = task->lister;
+    enum need most = need_of(core, &core->arms[best], &task->key);
+    for (uint32_t i = 0; i < pool->arms_len && most < NEED_OWN; i++) {
+        enum need need = need_of(core, &core->arms[pool->arms[i]], &task->key);
+        if (need > most) {
+            best = pool->arms[i];
+            most = need;
+        }
+    }
+    return best;
 }
 
 void task_wait(struct core *core, struct task *task)
@@ -58,13 +94,14 @@ void task_wait(struct core *core, struct task *task)
     task->state = TASK_WAITING;
     if (!core->live)
         return; /* core_start lists it */
+    task->lister = lister_of(core, task);
     struct task **list = list_of(core, task);
     if (task->deaths > 1)
         DL_PREPEND(*list, task); /* suspect: whoever may run it meets it first */
     else
         DL_APPEND(*list, task);
-    if (task->key.kind == TASK_VERIFY && !task->truth)
-        core->arms[task->payer].verify_len++;
+    if (list == &core->arms[task->lister].verify)
+        core->arms[task->lister].verify_len++;
     if (task->deaths > 1)
         core->suspects++;
 }
@@ -75,26 +112,28 @@ void task_unlist(struct core *core, struct task *task)
         return;
     struct task **list = list_of(core, task);
     DL_DELETE(*list, task);
-    if (task->key.kind == TASK_VERIFY && !task->truth)
-        core->arms[task->payer].verify_len--;
+    if (list == &core->arms[task->lister].verify)
+        core->arms[task->lister].verify_len--;
     if (task->deaths > 1)
         core->suspects--;
 }
 
-struct task *task_want(struct core *core, const struct key *key, uint32_t payer, bool truth)
+void task_relist(struct core *core, struct task *task)
+{
+    if (task->state != TASK_WAITING || lister_of(core, task) == task->lister)
+        return;
+    task_unlist(core, task);
+    task_wait(core, task);
+}
+
+struct task *task_want(struct core *core, const struct key *key, uint32_t payer)
 {
     struct task *task = task_find(core, key);
     if (task != NULL) {
-        if (task->truth && !truth && task->state == TASK_WAITING) { /* an arm waits for it now: it goes first */
-            task_unlist(core, task);
-            task->truth = false;
-            task->payer = payer;
-            task_wait(core, task);
-        }
+        task_relist(core, task); /* what waited for the truth only may be an arm's own verdict now */
         return task;
     }
     task = task_new(core, key, payer);
-    task->truth = truth;
     task_wait(core, task);
     return task;
 }
@@ -109,7 +148,7 @@ static void settle(struct core *core, const struct lease *lease, const struct am
 {
     struct sweep *sweep = payer_sweep(core, lease->payer);
     assert(lease->state == LEASE_LIVE);
-    amounts_sub(&sweep->reserved, &lease->reserved);
+    amounts_sub(core, &sweep->reserved, &lease->reserved);
     amounts_add(&sweep->burned, spent);
     sweep->leased--;
     sweep->broke = false;
@@ -119,7 +158,7 @@ static void settle(struct core *core, const struct lease *lease, const struct am
 static void settle_again(struct core *core, const struct lease *lease, const struct amounts *spent)
 {
     struct sweep *sweep = payer_sweep(core, lease->payer);
-    amounts_sub(&sweep->burned, &lease->reserved);
+    amounts_sub(core, &sweep->burned, &lease->reserved);
     amounts_add(&sweep->burned, spent);
     sweep->broke = false;
 }
@@ -175,19 +214,29 @@ static bool key_is_root(const struct core *core, const struct key *key)
            core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].parent == NO_ORDINAL;
 }
 
-/* Can a first lease on this key follow? Issues the next ordinal of a pool if that is what it names. */
-static bool key_open(struct core *core, const struct key *key, uint32_t payer)
+/* Is this the key of a task that may still get a result, and may this arm pay for it? */
+bool key_open(const struct core *core, const struct key *key, uint32_t payer)
 {
-    if (payer >= core->arms_len)
+    if (payer >= core->arms_len || (key->tree == NO_ID ? core->arms[payer].pool : payer) != key->owner)
         return false;
-    if (key->kind == TASK_VERIFY) {
-        const struct row *row = key_row(core, key);
-        const struct score *score = key_score(core, key);
-        return row != NULL && score != NULL && row->state == ROW_DONE && score->state != SCORE_DONE;
-    }
-    if (key->tree == NO_ID) {
-        if (key->owner >= core->pools_len || key->prompt >= core->sets[core->pools[key->owner].set].len)
-            return false;
+    const struct row *row = key_row(core, key);
+    if (row == NULL)
+        return false;
+    if (key->kind == TASK_GENERATE)
+        return key->verifier == NO_ID && row->state <= ROW_LEASED;
+    const struct arm *arm = &core->arms[payer];
+    if (key->kind != TASK_VERIFY || key->verifier >= core->verifiers_len ||
+        (key->verifier != arm->verifier && key->verifier != core->sweeps[arm->sweep].truth))
+        return false;
+    const struct score *score = key_score(core, key);
+    return score != NULL && row->state == ROW_DONE && score->state != SCORE_DONE;
+}
+
+/* Issues the next ordinal of a pool if that is what the key names. */
+static void key_issue(struct core *core, const struct key *key)
+{
+    if (key->kind == TASK_GENERATE && key->tree == NO_ID && key->owner < core->pools_len &&
+        key->prompt < core->sets[core->pools[key->owner].set].len) {
         struct pool *pool = &core->pools[key->owner];
         struct stock *stock = &pool->stocks[key->prompt];
         if (key->item == stock->issued && key->item < LIMIT_N) {
@@ -195,8 +244,6 @@ static bool key_open(struct core *core, const struct key *key, uint32_t payer)
             stock->issued++;
         }
     }
-    const struct row *row = key_row(core, key);
-    return row != NULL && row->state <= ROW_LEASED;
 }
 
 static void take_promise(struct core *core, const struct key *key, uint32_t payer)
@@ -204,11 +251,6 @@ static void take_promise(struct core *core, const struct key *key, uint32_t paye
     struct row *row = key_row(core, key);
     if (!is_truth(core, key, payer) && core->arms[row->payer].verifier == key->verifier)
         promise_release(core, row);
-}
-
-static bool promises(const struct core *core, uint32_t payer)
-{
-    return core->arms[payer].verifier != NO_ID;
 }
 
 static struct amounts lease_reservation(const struct core *core, const struct key *key, uint32_t payer)
@@ -223,17 +265,30 @@ static struct amounts lease_reservation(const struct core *core, const struct ke
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer)
 {
     struct amounts needs = lease_reservation(core, key, payer);
-    if (key->kind == TASK_GENERATE && promises(core, payer)) {
+    if (key->kind == TASK_GENERATE && promise_useful(core, &core->arms[payer], key->prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&needs, &verdict);
     }
     return needs;
 }
 
+/* Sweeps end and go on, and arms decide, while a lease is out: what counts is what it reserved when it was granted. */
+static bool reserves_verdict(const struct core *core, const struct lease *lease)
+{
+    struct amounts bare = lease_reservation(core, &lease->task->key, lease->payer);
+    if (core->arms[lease->payer].verifier == NO_ID)
+        return false;
+    struct amounts verdict = reserve_verify(core, core->arms[lease->payer].verifier);
+    return lease->reserved.slot_ms == bare.slot_ms + verdict.slot_ms && lease->reserved.cost == bare.cost + verdict.cost;
+}
+
 int lease_apply(struct core *core, const struct fact_lease *f)
 {
     struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
-    if (f->lease != core->next_lease || f->kind > TASK_VERIFY || !key_open(core, &key, f->payer))
+    if (f->lease != core->next_lease || lease_find(core, f->lease) != NULL)
+        return ERR_CORRUPT;
+    key_issue(core, &key);
+    if (!key_open(core, &key, f->payer))
         return ERR_CORRUPT;
     core->next_lease++;
     struct task *task = task_find(core, &key);
@@ -241,8 +296,7 @@ int lease_apply(struct core *core, const struct fact_lease *f)
         task = task_new(core, &key, f->payer);
     task_unlist(core, task);
     task->state = TASK_LEASED;
-    task->payer = f->payer;
-    task->truth = is_truth(core, &key, f->payer);
+    task->payer = task->lister = f->payer;
     task->attempts++;
     struct row *row = key_row(core, &key);
     if (key.kind == TASK_GENERATE) {
@@ -289,13 +343,19 @@ static void settle_winner(struct core *core, const struct lease *lease, const st
         settle(core, lease, spent);
     else
         settle_again(core, lease, spent);
-    amounts_add(&payer_sweep(core, lease->payer)->accepted, spent);
+    struct sweep *sweep = payer_sweep(core, lease->payer);
+    const struct amounts *reserved = &lease->reserved;
+    amounts_add(&sweep->accepted, spent);
+    struct amounts over = {.tokens = spent->tokens > reserved->tokens ? spent->tokens - reserved->tokens : 0,
+                           .cost = spent->cost > reserved->cost ? spent->cost - reserved->cost : 0};
+    amounts_add(&sweep->overrun, &over);
 }
 
 int result_apply(struct core *core, const struct fact_result *f)
 {
     struct lease *lease = lease_find(core, f->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || f->finish > FINISH_EXHAUSTED)
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || f->finish > FINISH_EXHAUSTED ||
+        !key_open(core, &lease->task->key, lease->payer))
         return ERR_CORRUPT;
     struct key key = lease->task->key;
     struct row *row = key_row(core, &key);
@@ -322,11 +382,11 @@ int result_apply(struct core *core, const struct fact_result *f)
         .finish = f->finish,
         .flags = flags,
     };
-    struct amounts spent = cost_generate(core, model_of(core, &key), key_is_root(core, &key), row->tokens_in,
-                                         row->tokens_out, row->latency_ms);
+    struct amounts spent = cost_row(core, model_of(core, &key), key_is_root(core, &key), row);
     uint32_t payer = lease->payer;
+    bool promised = reserves_verdict(core, lease);
     settle_winner(core, lease, &spent);
-    if (promises(core, payer) && f->finish != FINISH_EXHAUSTED) {
+    if (promised && f->finish != FINISH_EXHAUSTED && promise_useful(core, &core->arms[payer], key.prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&payer_sweep(core, payer)->reserved, &verdict);
         row->flags |= ROW_PROMISED;
@@ -341,13 +401,14 @@ int result_apply(struct core *core, const struct fact_result *f)
 int verdict_apply(struct core *core, const struct fact_verdict *f)
 {
     struct lease *lease = lease_find(core, f->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || f->outcome > OUTCOME_UNKNOWN)
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || f->outcome > OUTCOME_UNKNOWN ||
+        !key_open(core, &lease->task->key, lease->payer))
         return ERR_CORRUPT;
     struct key key = lease->task->key;
     struct score *score = key_score(core, &key);
     *score = (struct score){f->score, SCORE_DONE, f->outcome};
     struct amounts spent = {0};
-    if (!lease->task->truth) {
+    if (!is_truth(core, &key, lease->payer)) {
         spent = cost_verify(core, key.verifier,
                             bounded(f->latency_ms, core->verifiers[key.verifier].timeout_ms));
         payer_sweep(core, lease->payer)->verdicts++;
@@ -390,7 +451,7 @@ int fail_apply(struct core *core, const struct fact_fail *f)
 int lost_apply(struct core *core, const struct fact_lost *f)
 {
     struct lease *lease = lease_find(core, f->lease);
-    if (lease == NULL || lease->state != LEASE_LIVE)
+    if (lease == NULL || lease->state != LEASE_LIVE || f->why > LOST_GRACE)
         return ERR_CORRUPT;
     struct task *task = lease->task;
     const struct amounts nothing = {0};
@@ -437,7 +498,7 @@ int give_up_apply(struct core *core, const struct fact_give_up *f)
 {
     struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
     struct task *task = task_find(core, &key);
-    if (task == NULL)
+    if (task == NULL || !key_open(core, &key, task->payer))
         return ERR_CORRUPT;
     payer_sweep(core, task->payer)->failed++;
     task_close(core, task, 0);
@@ -481,7 +542,7 @@ static void verify_for(struct core *core, struct arm *arm, const struct key *gen
     if (score->state == SCORE_DONE)
         return;
     score->state = SCORE_WANTED;
-    task_want(core, &key, arm->id, false);
+    task_want(core, &key, arm->id);
 }
 
 void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
@@ -490,6 +551,19 @@ void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t 
     for (uint32_t k = from; arm->verifier != NO_ID && k < to && k < stock->issued; k++)
         if (stock->rows[k].state == ROW_DONE && stock->rows[k].finish != FINISH_EXHAUSTED)
             verify_for(core, arm, &(struct key){TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier});
+}
+
+/* Rollouts that another sweep left waiting may be this one's to pay now. */
+void stock_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
+{
+    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    for (uint32_t k = from; core->sweeps_len > 1 && k < to && k < stock->issued; k++) {
+        struct task *task = NULL;
+        if (stock->rows[k].state == ROW_LEASED)
+            task = task_find(core, &(struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, k, NO_ID});
+        if (task != NULL)
+            task_relist(core, task);
+    }
 }
 
 static void advance_pool_arms(struct core *core, const struct key *key)
@@ -585,12 +659,19 @@ static bool too_late(const struct core *core, const struct lease *lease)
     return lease->state == LEASE_LOST && sweep->count_accepted && !sweep_affords(sweep, &lease->reserved);
 }
 
+/* A result counts whoever brings it, for its lease says what it is. What an agent says of a lease's use or failure counts
+ * only when it was given that lease. */
+static bool owns(const struct event *event, const struct lease *lease)
+{
+    return lease != NULL && lease->agent == event->agent;
+}
+
 /* A ghost, or a lease that nobody knows: say so, and book what it used. */
 static void duplicate(struct core *core, const struct event *event, struct lease *lease, uint32_t tokens_in,
                       uint32_t tokens_out, uint32_t latency_ms)
 {
     acknowledge(core, event, true);
-    if (lease != NULL && lease->state != LEASE_LIVE)
+    if (owns(event, lease) && lease->state != LEASE_LIVE)
         emit(core, &(struct fact){.type = FACT_correct,
                                   .correct = {.lease = lease->id, .tokens_in = tokens_in,
                                               .tokens_out = tokens_out, .latency_ms = latency_ms}});
@@ -608,32 +689,50 @@ static void overrun(struct core *core, const struct lease *lease, const struct r
                               .state = {.sweep = sweep->id, .state = SWEEP_FAULT, .reason = slice_of(reason)}});
 }
 
-void event_result(struct core *core, const struct event *event)
+/* What no honest agent says ends the attempt like any other failure of a task. */
+static void malformed(struct core *core, const struct event *event)
+{
+    event_fail(core, &(struct event){.type = EVENT_FAIL, .now_ms = event->now_ms, .unix_s = event->unix_s,
+                                     .agent = event->agent, .lease = event->lease,
+                                     .fail = {.tokens_out = UINT32_MAX, .reason = slice_of("malformed result")}});
+}
+
+static void credit_agent(struct core *core, uint64_t id, uint64_t tokens)
+{
+    struct agent *agent = agent_find(core, id);
+    if (agent == NULL)
+        return;
+    agent->failures = 0;
+    agent->done++;
+    agent->tokens += tokens;
+}
+
+/* Packs the features that are numbers; their bits. */
+static uint32_t features_pack(const struct features *from, double *to, size_t *len)
+{
+    uint32_t have = 0;
+    for (int i = 0; i < FEATURES; i++) {
+        if ((from->have & 1u << i) == 0 || !isfinite(from->v[i]))
+            continue;
+        to[(*len)++] = from->v[i];
+        have |= 1u << i;
+    }
+    return have;
+}
+
+static void accept_result(struct core *core, const struct event *event, const struct lease *lease)
 {
     const struct result *result = &event->result.result;
-    struct lease *lease = lease_find(core, event->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || too_late(core, lease)) {
-        duplicate(core, event, lease, result->tokens_in, result->tokens_out, result->latency_ms);
-        return;
-    }
-    uint64_t used = (key_is_root(core, &lease->task->key) ? result->tokens_in : 0) + (uint64_t)result->tokens_out;
+    const struct key *key = &lease->task->key;
+    uint64_t used = (key_is_root(core, key) ? result->tokens_in : 0) + (uint64_t)result->tokens_out;
     if (used > lease->reserved.tokens)
         overrun(core, lease, result);
     double features[FEATURES];
     size_t len = 0;
-    for (int i = 0; i < FEATURES; i++)
-        if (result->features.have & 1u << i)
-            features[len++] = result->features.v[i];
-    struct agent *agent = agent_find(core, event->agent);
-    if (agent != NULL) {
-        agent->failures = 0;
-        agent->done++;
-        agent->tokens += result->tokens_out;
-    }
-    if (lease->task->key.tree != NO_ID) {
-        const struct key *key = &lease->task->key;
+    uint32_t have = features_pack(&result->features, features, &len);
+    credit_agent(core, event->agent, result->tokens_out);
+    if (key->tree != NO_ID)
         core->arms[key->owner].cells[key->prompt].trees[key->tree].homes[key->item] = event->agent;
-    }
     core->update->used = event->result.ref.commit != 0;
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_result,
@@ -643,34 +742,48 @@ void event_result(struct core *core, const struct event *event)
                                          .latency_ms = result->latency_ms, .class = event->result.class,
                                          .ref_commit = event->result.ref.commit,
                                          .ref_offset = event->result.ref.offset,
-                                         .ref_len = event->result.ref.len, .have = result->features.have,
+                                         .ref_len = event->result.ref.len, .have = have,
                                          .features = {(const char *)features, len * 8}}});
+}
+
+void event_result(struct core *core, const struct event *event)
+{
+    const struct result *result = &event->result.result;
+    struct lease *lease = lease_find(core, event->lease);
+    if (lease == NULL || lease->task == NULL || too_late(core, lease))
+        duplicate(core, event, lease, result->tokens_in, result->tokens_out, result->latency_ms);
+    else if (lease->kind != TASK_GENERATE || result->finish == FINISH_FAILED || (unsigned)result->finish > FINISH_EXHAUSTED)
+        malformed(core, event);
+    else
+        accept_result(core, event, lease);
 }
 
 void event_verdict(struct core *core, const struct event *event)
 {
     struct lease *lease = lease_find(core, event->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || too_late(core, lease)) {
+    if (lease == NULL || lease->task == NULL || too_late(core, lease)) {
         duplicate(core, event, lease, 0, 0, event->verdict.latency_ms);
         return;
     }
-    struct agent *agent = agent_find(core, event->agent);
-    if (agent != NULL) {
-        agent->failures = 0;
-        agent->done++;
+    if (lease->kind != TASK_VERIFY) {
+        malformed(core, event);
+        return;
     }
+    const struct verdict *said = &event->verdict.verdict;
+    bool known = (unsigned)said->outcome < OUTCOME_UNKNOWN && isfinite(said->score);
+    credit_agent(core, event->agent, 0);
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_verdict,
                               .verdict = {.lease = event->lease,
-                                          .outcome = (uint8_t)event->verdict.verdict.outcome,
-                                          .score = event->verdict.verdict.score,
+                                          .outcome = known ? (uint8_t)said->outcome : OUTCOME_UNKNOWN,
+                                          .score = known ? said->score : 0,
                                           .latency_ms = event->verdict.latency_ms}});
 }
 
 void event_fail(struct core *core, const struct event *event)
 {
     struct lease *lease = lease_find(core, event->lease);
-    if (lease == NULL || lease->task == NULL) {
+    if (!owns(event, lease) || lease->task == NULL) {
         duplicate(core, event, lease, event->fail.tokens_in, event->fail.tokens_out, event->fail.latency_ms);
         return;
     }
@@ -679,18 +792,20 @@ void event_fail(struct core *core, const struct event *event)
         agent->benched_until_ms = core->now_ms + 30000;
         agent->failures = 4;
     }
+    uint64_t used = (uint64_t)event->fail.tokens_in + event->fail.tokens_out;
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_fail,
-                              .fail = {.lease = event->lease, .tokens = event->fail.tokens_out,
+                              .fail = {.lease = event->lease,
+                                       .tokens = used < UINT32_MAX ? (uint32_t)used : UINT32_MAX,
                                        .reason = event->fail.reason}});
 }
 
 void event_return(struct core *core, const struct event *event)
 {
     struct lease *lease = lease_find(core, event->lease);
-    if (lease != NULL && lease->state == LEASE_LIVE)
+    if (owns(event, lease) && lease->state == LEASE_LIVE)
         lease_lose(core, lease, LOST_RETURNED);
-    if (lease != NULL) /* ghost, or just returned: it is settled in full, and now its use is known */
+    if (owns(event, lease)) /* ghost, or just returned: it is settled in full, and now its use is known */
         emit(core, &(struct fact){.type = FACT_correct,
                                   .correct = {.lease = event->lease, .tokens_in = event->fail.tokens_in,
                                               .tokens_out = event->fail.tokens_out,

@@ -80,7 +80,8 @@ void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *
 int spawn_apply(struct core *core, const struct fact_spawn *f)
 {
     struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
-    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->parents.len % 4 != 0)
+    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->parents.len % 4 != 0 ||
+        f->parents.len / 4 > LIMIT_TREE_N || tree->nodes_len + f->parents.len / 4 > NODES_MAX)
         return ERR_CORRUPT;
     uint32_t before = tree->nodes_len;
     for (size_t at = 0; at < f->parents.len; at += 4) {
@@ -105,7 +106,8 @@ int note_apply(struct core *core, const struct fact_note *f)
 int finish_apply(struct core *core, const struct fact_finish *f)
 {
     struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
-    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->finals.len % 4 != 0)
+    if (tree == NULL || tree->finished || tree->unsettled > 0 || f->finals.len % 4 != 0 ||
+        f->finals.len / 4 > LIMIT_TREE_N)
         return ERR_CORRUPT;
     uint32_t *finals = xalloc(f->finals.len);
     if (f->finals.len > 0)
@@ -134,16 +136,15 @@ void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t t
     view->scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
     view->score = score->score;
     struct amounts unit = node_unit(core, arm, prompt, root);
-    amounts_sub(&arm->reserved, &unit);
-    struct amounts spent = cost_generate(core, core->pools[arm->pool].model, root, row->tokens_in, row->tokens_out,
-                                         row->latency_ms);
+    amounts_sub(core, &arm->reserved, &unit);
+    struct amounts spent = cost_row(core, core->pools[arm->pool].model, root, row);
     if (score->state == SCORE_DONE) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
         arm->verdicts++;
     }
     amounts_add(&arm->charged, &spent);
-    assert(tree->unsettled > 0);
+    core->damaged = core->damaged || tree->unsettled == 0;
     tree->unsettled--;
 }
 
@@ -155,7 +156,7 @@ static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint
     for (uint32_t n = 0; n < tree->nodes_len; n++) {
         struct key key = {TASK_GENERATE, arm->id, prompt, tree_id, n, NO_ID};
         if (tree->nodes[n].state == ROW_NONE) {
-            struct task *task = task_want(core, &key, arm->id, false);
+            struct task *task = task_want(core, &key, arm->id);
             uint32_t parent = tree->views[n].parent;
             task->home = parent == NO_ORDINAL ? 0 : tree->homes[parent];
         } else if (tree->nodes[n].state == ROW_DONE && arm->verifier != NO_ID &&
@@ -163,7 +164,7 @@ static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint
             key.kind = TASK_VERIFY;
             key.verifier = arm->verifier;
             tree->scores[2 * n].state = SCORE_WANTED;
-            task_want(core, &key, arm->id, false);
+            task_want(core, &key, arm->id);
         }
     }
 }
@@ -202,7 +203,7 @@ static void want_final_truth(struct core *core, struct arm *arm, uint32_t prompt
             score->state = SCORE_WANTED;
             cell->truths++;
             sweep->truths++;
-            task_want(core, &key, arm->id, true);
+            task_want(core, &key, arm->id);
         }
     }
 }
@@ -233,6 +234,7 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
     stats_clear(&stats);
     want_final_truth(core, arm, prompt);
     cell_settle(core, arm, prompt);
+    arm_advance(core, arm); /* its own budget may have ended */
 }
 
 static struct slice words(const uint32_t *at, uint32_t len)
@@ -284,9 +286,9 @@ void tree_resume(struct core *core, struct arm *arm, uint32_t prompt)
         cell_settle(core, arm, prompt);
         return;
     }
-    for (uint32_t t = 0; t < arm->trees; t++) {
+    for (uint32_t t = 0; t < arm->trees && cell->decided == DECIDED_NOT; t++) {
         if (!cell->trees[t].finished && cell->trees[t].unsettled == 0)
-            tree_plan(core, arm, prompt, t);
+            tree_plan(core, arm, prompt, t); /* the last of them decides, and may free all */
         else if (!cell->trees[t].finished)
             tree_tasks(core, arm, prompt, t);
     }
