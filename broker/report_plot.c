@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HEIGHT = 16, WIDTH = 70 }; /* of the grid; the axis takes 8 columns more */
+enum {
+    HEIGHT = 16,
+    WIDTH = 70, /* of the grid; the axis takes 8 columns more */
+    TICKS = WIDTH + 2,
+};
 
 struct plot {
     char grid[HEIGHT][WIDTH]; /* letters; 0: nothing, '.': on the way between two points, '*': several arms */
@@ -103,25 +107,29 @@ static void print_row(const struct plot *plot, int row, bool utf8, struct buf *o
     buf_puts(out, "\n");
 }
 
-/* Numbers below the axis, from the left, as long as there is room. */
+/* Numbers below the axis, as long as there is room. */
 static void print_ticks(const struct plot *plot, const struct report *report,
                         const struct report_group *group, struct buf *out)
 {
-    char line[WIDTH + 12];
+    char line[TICKS + 1]; /* one more to look at behind the last number */
     memset(line, ' ', sizeof line);
     for (uint32_t c = 0; c < report->curves_len; c++) {
         for (uint32_t i = 0; i < group->curves[c].points_len; i++) {
             char text[12];
             uint32_t n = group->curves[c].points[i].n;
+            if (isnan(group->curves[c].points[i].accuracy))
+                continue;
             int len = snprintf(text, sizeof text, "%u", n), at = column_of(plot, log2(n));
-            bool free_place = at >= 0 && at < WIDTH;
+            if (at > TICKS - len) /* the last one ends with the line */
+                at = TICKS - len;
+            bool free_place = at >= 0;
             for (int x = at - 1; free_place && x < at + len + 1; x++)
                 free_place = x < 0 || line[x] == ' ';
             if (free_place)
                 memcpy(line + at, text, (size_t)len);
         }
     }
-    int end = WIDTH + 2; /* 80 columns */
+    int end = TICKS;
     while (end > 0 && line[end - 1] == ' ')
         end--;
     buf_printf(out, "        %.*s\n", end, line);

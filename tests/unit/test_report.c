@@ -307,6 +307,37 @@ static void trees_of_one_name_are_one_curve(void **state)
     play_clear(&play);
 }
 
+/* The k-th rollout of a tree arm is the k-th final, tree by tree. */
+static void finals_follow_one_another(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    put_prompts(&play, 3, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"search", "dvts", "uniform", "none", "best", 8, 1, NULL, 0});
+    struct core *core = play_all(&play);
+    uint32_t trees = core_arm(core, 0).trees;
+    assert_true(trees > 1);
+    for (uint32_t p = 0; p < 3; p++) {
+        struct key key;
+        uint32_t k = 0;
+        for (uint32_t t = 0; t < trees; t++) {
+            const uint32_t *finals;
+            uint32_t len = core_tree_finals(core, 0, p, t, &finals);
+            for (uint32_t i = 0; i < len; i++) {
+                assert_true(core_delivered(core, 0, p, k++, &key));
+                assert_int_equal(key.tree, t);
+                assert_int_equal(key.item, finals[i]);
+            }
+        }
+        assert_true(k > 0);
+        assert_false(core_delivered(core, 0, p, k, &key));
+    }
+    core_free(&core);
+    play_clear(&play);
+}
+
 static void text_of(const struct core *core, bool utf8, struct buf *out)
 {
     struct report *report = report_new(core, 0, -1);
@@ -365,6 +396,33 @@ static void unknown_is_never_wrong(void **state)
     report_free(&report);
     text_of(core, false, &text);
     assert_non_null(strstr(text.data, "24 prompts left out: the truth of the winner is unknown"));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
+/* Decided, but nobody has said yet what is right. */
+static void pending_truth_is_never_wrong(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct buf text = {0};
+    play.answer = answer;
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
+    play_submit(&play);
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", 8);
+    play_tasks(&play);
+    struct core *core = play_replay(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(point_of(report, 0, "vote", N)->prompts, PROMPTS);
+    assert_int_equal(point_of(report, 0, "vote", N)->pending, PROMPTS);
+    assert_int_equal(point_of(report, 0, "vote", N)->judged, 0);
+    report_free(&report);
+    text_of(core, false, &text);
+    assert_non_null(strstr(text.data, "24 prompts left out: the truth of the winner is not there yet"));
     core_free(&core);
     buf_clear(&text);
     play_clear(&play);
@@ -479,6 +537,22 @@ static void plot_fits_a_terminal(void **state)
     play_clear(&play);
 }
 
+/* Numbers at the right edge stay whole. */
+static void ticks_stay_whole(void **state)
+{
+    (void)state;
+    struct report_point points[3] = {{.n = 1, .accuracy = .2}, {.n = 60000, .accuracy = NAN},
+                                     {.n = 65536, .accuracy = 1}};
+    struct report_curve curve = {.points = points, .points_len = 3};
+    struct report_group group = {.name = "all", .curves = &curve};
+    struct report report = {.groups = &group, .groups_len = 1, .curves_len = 1};
+    struct buf text = {0};
+    report_plot(&report, &group, false, &text);
+    assert_non_null(strstr(text.data, " 65536\n"));
+    assert_null(strstr(text.data, "60000"));
+    buf_clear(&text);
+}
+
 static void intervals_repeat_and_cover(void **state)
 {
     (void)state;
@@ -520,10 +594,13 @@ int main(void)
         cmocka_unit_test(trees_of_one_name_are_one_curve),
         cmocka_unit_test(partial_sweeps_say_so),
         cmocka_unit_test(unknown_is_never_wrong),
+        cmocka_unit_test(pending_truth_is_never_wrong),
+        cmocka_unit_test(finals_follow_one_another),
         cmocka_unit_test(without_truth_there_are_costs),
         cmocka_unit_test(empty_sweeps_print),
         cmocka_unit_test(hostile_names_are_harmless),
         cmocka_unit_test(plot_fits_a_terminal),
+        cmocka_unit_test(ticks_stay_whole),
         cmocka_unit_test(intervals_repeat_and_cover),
         cmocka_unit_test(large_samples_have_normal_intervals),
     };

@@ -72,12 +72,13 @@ static void run_new(struct run *run, uint32_t credits, uint32_t slow)
     put_prompts(&run->play, PROMPTS, 0);
     put_model(&run->play, "m");
     put_sweep(&run->play, "s", 0, 0);
-    put_arm(&run->play, 0, (struct arm_text){"vote", "sample", "uniform", "beta", "majority", 6, NO_ID, NULL, 0});
-    put_arm(&run->play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 3, 1, NULL, 0});
+    put_arm(&run->play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 12, NO_ID, NULL, 0});
+    put_arm(&run->play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 2, 1, NULL, 0});
     put_arm(&run->play, 2, (struct arm_text){"tree", "particles", "uniform", "none", "best", 4, 1, NULL, 0});
+    put_arm(&run->play, 3, (struct arm_text){"drop", "sample", "elimination", "none", "first-pass", 12, 1, NULL, 0});
     play_submit(&run->play);
     play_hello(&run->play, PLAY_WORKER, "w", false, "sim", credits);
-    play_hello(&run->play, PLAY_VERIFIER, "v", true, "check", 1 + credits / 2);
+    play_hello(&run->play, PLAY_VERIFIER, "v", true, "check", credits);
     play_tasks(&run->play);
     run->core = play_replay(&run->play);
 }
@@ -165,7 +166,7 @@ static void equal_runs_give_equal_bytes(void **state)
     struct error error;
     uint64_t digests[2];
     run_new(&one, 1, 0);
-    run_new(&two, 7, 3);
+    run_new(&two, 40, 3);
     struct lines a = lines_of(&one, true), b = lines_of(&two, true);
     assert_int_equal(a.len, b.len);
     assert_string_equal(a.stable.data, b.stable.data);
