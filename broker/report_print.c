@@ -54,6 +54,15 @@ static void print_spending(const char *word, const struct spending *spent, struc
                (unsigned long long)spent->tokens, (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
 }
 
+/* Arms of one model need no column to say which. */
+static bool several_models(const struct report_group *group, uint32_t curves)
+{
+    for (uint32_t c = 1; c < curves; c++)
+        if (group->curves[c].arm.model != group->curves[0].arm.model)
+            return true;
+    return false;
+}
+
 static void print_head(const struct report *report, struct buf *out)
 {
     const struct sweep_info *sweep = &report->sweep;
@@ -69,6 +78,10 @@ static void print_head(const struct report *report, struct buf *out)
                plural(report->curves_len));
     if (report->wall_s >= 0)
         buf_printf(out, "; %.1f s of wall clock", report->wall_s);
+    if (report->curves_len > 0 && !several_models(&report->groups[0], report->curves_len)) {
+        buf_puts(out, "; model ");
+        text_plain(slice_of(report->groups[0].curves[0].model), out);
+    }
     buf_puts(out, "\n");
     print_spending("kept", &sweep->accepted, out);
     print_spending("waste", &waste, out);
@@ -94,12 +107,14 @@ static void cell_share(struct text_table *table, double value)
         text_cellf(table, "%.1f%%", 100 * value);
 }
 
-static void print_point(const struct report_curve *curve, uint32_t i, char letter, struct text_table *table)
+static void print_point(const struct report_curve *curve, uint32_t i, char letter, bool models,
+                        struct text_table *table)
 {
     const struct report_point *point = &curve->points[i];
     text_cellf(table, "%c", letter);
     text_cell(table, i == 0 ? curve->arm.name : "");
-    text_cell(table, i == 0 ? curve->model : "");
+    if (models)
+        text_cell(table, i == 0 ? curve->model : "");
     text_cellf(table, "%u", point->n);
     if (isnan(point->accuracy)) {
         text_cell(table, "-");
@@ -113,13 +128,13 @@ static void print_point(const struct report_curve *curve, uint32_t i, char lette
     text_cellf(table, "%llu", (unsigned long long)point->tokens);
     text_cellf(table, "%.1f", (double)point->slot_ms / 1000);
     cell_share(table, share(point->truncated, point->rollouts));
-    cell_share(table, share(point->raced, point->rollouts));
 }
 
 /* What a reader must know before comparing this arm with another. */
 static void print_notes(const struct report_curve *curve, char letter, bool truth, struct buf *out)
 {
     uint32_t undecided = 0, total = 0, unknown = 0, pending = 0;
+    double raced = 0; /* of the largest N */
     for (uint32_t i = 0; i < curve->points_len; i++) {
         const struct report_point *point = &curve->points[i];
         if (point->undecided >= undecided) {
@@ -127,6 +142,7 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
             total = point->undecided + point->prompts;
         }
         unknown = point->unknown > unknown ? point->unknown : unknown;
+        raced = point->raced > 0 ? share(point->raced, point->rollouts) : raced;
         pending = point->pending > pending ? point->pending : pending;
     }
     if (undecided > 0)
@@ -138,6 +154,9 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (truth && pending > 0)
         buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is not there yet\n", letter,
                    pending, plural(pending));
+    if (raced > 0)
+        buf_printf(out, "  %c: %.1f%% of its rollouts had two live attempts, the first result counts\n", letter,
+                   100 * raced);
     if (curve->arm.oracle)
         buf_printf(out, "  %c: oracle: it selects with the truth itself\n", letter);
     if (truth && curve->points_len > 0 && curve->points[0].unbiased)
@@ -149,18 +168,20 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
 static void print_group(const struct report *report, const struct report_group *group, bool utf8,
                         struct buf *out)
 {
-    static const char *const heads[] = {"", "arm", "model", "N", "accuracy", "95%", "used", "tokens",
-                                        "slot s", "cut", "raced"};
+    static const char *const heads[] = {"", "arm", "model", "N", "right", "95%", "used", "tokens",
+                                        "slot s", "cut"};
+    bool models = several_models(group, report->curves_len);
     struct text_table table;
     buf_puts(out, "\n");
     text_plain(slice_of(group->name), out);
     buf_printf(out, " (%u prompt%s)\n", group->prompts, plural(group->prompts));
-    text_table_init(&table, "lllrrrrrrrr");
+    text_table_init(&table, models ? "lllrrrrrrr" : "llrrrrrrr");
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+        if (models || i != 2)
+            text_cell(&table, heads[i]);
     for (uint32_t c = 0; c < report->curves_len; c++)
         for (uint32_t i = 0; i < group->curves[c].points_len; i++)
-            print_point(&group->curves[c], i, report_letter(c), &table);
+            print_point(&group->curves[c], i, report_letter(c), models, &table);
     text_table_print(&table, 2, out);
     text_table_clear(&table);
     for (uint32_t c = 0; c < report->curves_len; c++)
@@ -177,8 +198,8 @@ void report_text(const struct report *report, bool utf8, struct buf *out)
     }
     for (uint32_t g = 0; g < report->groups_len; g++)
         print_group(report, &report->groups[g], utf8, out);
-    buf_puts(out, "\nused: rollouts per prompt; tokens and slot seconds: as if the arm ran alone;\n"
-                  "cut: ended by the token cap; raced: had two live attempts\n");
+    buf_puts(out, "\nright: share of prompts; used: rollouts per prompt; cut: ended by the token cap;\n"
+                  "tokens and slot seconds: as if the arm ran alone\n");
 }
 
 /* -- JSON ------------------------------------------------------------------------------------------- */
