@@ -604,6 +604,24 @@ static void reply_error(struct server *server, struct slice route, int code, con
     reply(server, route, code, slice_of(error.text));
 }
 
+static void trim(struct buf *text)
+{
+    while (text->len > 0 && text->data[text->len - 1] == '\n')
+        text->len--;
+}
+
+/* A cluster without keys says so wherever its state is shown. */
+static void say_insecure(const struct server *server, bool json, struct buf *text)
+{
+    trim(text);
+    if (json && text->len > 0 && text->data[text->len - 1] == '}') {
+        text->len--;
+        buf_printf(text, ",\"insecure\":%s}", server->conf.insecure ? "true" : "false");
+    } else if (server->conf.insecure) {
+        buf_puts(text, "\nINSECURE: no keys; whoever reaches this broker's ports can submit work");
+    }
+}
+
 static void on_status(struct server *server, struct slice route, const struct msg_status *msg)
 {
     struct buf json = {0}, name = {0};
@@ -612,8 +630,7 @@ static void on_status(struct server *server, struct slice route, const struct ms
         reply_error(server, route, ERR_NOT_FOUND, "there is no sweep", msg->sweep);
     else {
         (msg->json ? core_status : status_text)(server->core, msg->sweep.len > 0 ? name.data : NULL, &json);
-        while (json.len > 0 && json.data[json.len - 1] == '\n')
-            json.len--;
+        say_insecure(server, msg->json != 0, &json);
         reply(server, route, 0, buf_slice(&json));
     }
     buf_clear(&json);
@@ -624,8 +641,7 @@ static void on_workers(struct server *server, struct slice route, const struct m
 {
     struct buf json = {0};
     (msg->json ? core_workers : workers_text)(server->core, &json);
-    while (json.len > 0 && json.data[json.len - 1] == '\n')
-        json.len--;
+    trim(&json);
     reply(server, route, 0, buf_slice(&json));
     buf_clear(&json);
 }

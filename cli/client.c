@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANSWER_MS = 10000, OPTION_JSON = 1000, OPTION_DRY_RUN };
+enum { CONNECT_MS = 3000, ANSWER_MS = 10000, OPTION_JSON = 1000, OPTION_DRY_RUN };
 
 struct client {
     struct port *port;
@@ -59,8 +59,8 @@ static int send_request(struct client *client, const struct msg *request, int64_
 
 static int ask(struct client *client, const struct msg *request, struct msg *reply, struct error *error)
 {
+    int rc = send_request(client, request, clock_ms() + CONNECT_MS, error);
     int64_t until = clock_ms() + ANSWER_MS;
-    int rc = send_request(client, request, until, error);
     if (rc != 0)
         return rc;
     struct slice peer, frame;

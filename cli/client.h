@@ -11,7 +11,7 @@ struct client;
 int client_open(const char *endpoint, struct client **client, struct error *error);
 void client_close(struct client **client);
 
-/* Sends one request and waits for its reply, at most 10 s (ERR_TIMEOUT). *text borrows from the client until the next
+/* Sends one request and waits for its reply: 3 s for a connection, 10 s for the answer (ERR_TIMEOUT). *text borrows from the client until the next
  * call. A negative code of the broker is returned with its sentence in error. */
 int client_ask(struct client *client, const struct msg *request, struct slice *text, struct error *error);
 

@@ -39,7 +39,7 @@ static void set(void *socket, int option, int value)
     (void)rc;
 }
 
-static struct port *port_new(int type, int hwm)
+static struct port *port_new(int type, const char *endpoint, int hwm)
 {
     struct port *port = xalloc(sizeof *port);
     int64_t largest = LIMIT_MESSAGE;
@@ -51,13 +51,13 @@ static struct port *port_new(int type, int hwm)
     set(port->socket, ZMQ_RCVHWM, hwm);
     set(port->socket, ZMQ_LINGER, 0);
     set(port->socket, ZMQ_HANDSHAKE_IVL, 5000);
-    set(port->socket, ZMQ_IPV6, 1);
+    set(port->socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);
     if (port->router) {
         set(port->socket, ZMQ_ROUTER_MANDATORY, 1);
     } else {
         set(port->socket, ZMQ_IMMEDIATE, 1);
         set(port->socket, ZMQ_RECONNECT_IVL, 50);
-        set(port->socket, ZMQ_RECONNECT_IVL_MAX, 2000);
+        set(port->socket, ZMQ_RECONNECT_IVL_MAX, 500);
         /* A peer whose machine is gone without a word. The lease is what decides; this only frees the connection. */
         set(port->socket, ZMQ_HEARTBEAT_IVL, 5000);
         set(port->socket, ZMQ_HEARTBEAT_TIMEOUT, 15000);
@@ -82,7 +82,7 @@ static int refuse(struct port **port, const char *what, const char *endpoint, st
 
 int port_router(const char *endpoint, int hwm, struct port **port, struct error *error)
 {
-    *port = port_new(ZMQ_ROUTER, hwm);
+    *port = port_new(ZMQ_ROUTER, endpoint, hwm);
     if (zmq_bind((*port)->socket, endpoint) != 0)
         return refuse(port, "listen on", endpoint, error);
     size_t len = sizeof (*port)->address;
@@ -92,7 +92,7 @@ int port_router(const char *endpoint, int hwm, struct port **port, struct error 
 
 int port_dealer(const char *endpoint, int hwm, struct port **port, struct error *error)
 {
-    *port = port_new(ZMQ_DEALER, hwm);
+    *port = port_new(ZMQ_DEALER, endpoint, hwm);
     char monitor[64];
     snprintf(monitor, sizeof monitor, "inproc://monitor-%p", (void *)*port);
     int rc = zmq_socket_monitor((*port)->socket, monitor, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
