@@ -1,7 +1,7 @@
 /* check_exec.c - a program of the user's: one JSON line with the question, one back with the
  * verdict.
  *
- * The program starts with the first question and stays. Whatever goes wrong with it (a crash, a
+ * The program starts with the verifier and stays. Whatever goes wrong with it (a crash, a
  * hang, a line that is no verdict) is a failure of the task, never a verdict, and costs it its
  * life: after a broken exchange nobody knows which question its next line would answer. */
 #include "common/io/child.h"
@@ -18,7 +18,7 @@
 
 struct exec {
     char *argv[ARGS_MAX + 1];
-    struct child *child; /* NULL until the first question, and after a failure */
+    struct child *child; /* NULL after a failure */
 };
 
 static void exec_close(void **state)
@@ -54,12 +54,15 @@ static int exec_open(struct slice spec, void **state, struct error *error)
     int code = doc_parse(spec, &doc, error);
     if (code < 0)
         return code;
-    void *exec = xalloc(sizeof(struct exec));
+    struct exec *exec = xalloc(sizeof *exec);
+    void *opened = exec;
     code = exec_fill(exec, doc_object(doc, "options"), error);
     doc_free(&doc);
+    if (code == 0) /* one that cannot start is no failure of a task */
+        code = child_start((const char *const *)exec->argv, &exec->child, error);
     if (code < 0)
-        exec_close(&exec);
-    *state = exec;
+        exec_close(&opened);
+    *state = opened;
     return code;
 }
 

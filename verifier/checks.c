@@ -81,14 +81,6 @@ struct check_engine {
     uint64_t lookups;
 };
 
-static int engine_open(struct slice spec, void **state, struct error *error)
-{
-    (void)spec; /* jobs bring their own */
-    (void)error;
-    *state = xalloc(sizeof(struct check_engine));
-    return 0;
-}
-
 static void opened_clear(struct opened *opened)
 {
     opened->check->close(&opened->state);
@@ -145,6 +137,17 @@ static int opened_get(struct check_engine *engine, struct slice spec, struct ope
     buf_put(&opened->spec, spec.data, spec.len);
     *out = opened;
     return 0;
+}
+
+/* What the agent opens it for is opened at once: a verifier that cannot work here is refused, it fails no task. */
+static int engine_open(struct slice spec, void **state, struct error *error)
+{
+    struct opened *opened;
+    *state = xalloc(sizeof(struct check_engine));
+    int code = spec.len > 0 ? opened_get(*state, spec, &opened, error) : 0;
+    if (code < 0)
+        engine_close(state);
+    return code;
 }
 
 static void job_run(struct check_engine *engine, struct job *job)

@@ -31,7 +31,7 @@ struct state {
     struct fields *spec; /* owns the texts of argv */
     const char **argv;
     double temperature;
-    struct child *child; /* NULL before the first job and after a failure */
+    struct child *child; /* NULL after a failure */
     struct buf question, reply;
 };
 
@@ -62,6 +62,8 @@ static int exec_open(struct slice json, void **opaque, struct error *error)
         rc = error_set(&what, ERR_NOT_FOUND, "option 'command' is missing: a list, program first");
     if (rc == 0)
         rc = fields_real(state->spec, "temperature", 0, 100, &state->temperature, &what);
+    if (rc == 0) /* one that cannot start is no failure of a task */
+        rc = child_start(state->argv, &state->child, &what);
     if (rc != 0) {
         exec_close(&opened);
         error_set(error, rc, "exec: %.300s", what.text);

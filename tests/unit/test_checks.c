@@ -653,13 +653,22 @@ static void test_exec_crash(void **state)
         assert_non_null(strstr(error.text, "status 5"));
     }
     crash.check->close(&crash.state);
-    struct opened missing =
-        open_check("{\"kind\":\"exec\",\"options\":{\"command\":[\"/nonexistent/x\"]}}");
-    assert_int_equal(ask(&missing, &verdict, &error), ERR_NOT_FOUND);
-    missing.check->close(&missing.state);
     struct opened flood = open_script("read -r x; exec cat /dev/zero");
     assert_int_equal(ask(&flood, &verdict, &error), ERR_LIMIT);
     flood.check->close(&flood.state);
+}
+
+static void test_exec_missing(void **state)
+{
+    (void)state;
+    struct error error;
+    void *opened;
+    const struct check *check;
+    struct slice spec = slice_of("{\"kind\":\"exec\",\"options\":{\"command\":[\"/nonexistent/x\"]}}");
+    assert_int_equal(check_open(spec, &check, &opened, &error), ERR_NOT_FOUND);
+    assert_non_null(strstr(error.text, "/nonexistent/x"));
+    assert_int_equal(engine_check.open(spec, &opened, &error), ERR_NOT_FOUND);
+    assert_null(opened);
 }
 
 static void test_exec_hang(void **state)
@@ -750,7 +759,7 @@ int main(void)
         cmocka_unit_test(test_bad_specs),     cmocka_unit_test(test_bad_records),
         cmocka_unit_test(test_exec),          cmocka_unit_test(test_exec_replies),
         cmocka_unit_test(test_exec_garbage),  cmocka_unit_test(test_exec_crash),
-        cmocka_unit_test(test_exec_hang),     cmocka_unit_test(test_engine),
+        cmocka_unit_test(test_exec_missing),  cmocka_unit_test(test_exec_hang),     cmocka_unit_test(test_engine),
         cmocka_unit_test(test_engine_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
