@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "common/io/clock.h"
 #include "common/io/log.h"
+#include "common/io/slice.h"
 #include "common/limits.h"
 
 #include <errno.h>
@@ -361,6 +362,8 @@ static int open_run(struct run *run, struct sweep_input *input, struct error *er
     run->conf.heartbeat_busy_ms = 500;
     run->conf.heartbeat_idle_ms = 1000;
     rc = choose_socket(run, error);
+    if (rc == 0 && run->conf.short_slice)
+        short_slice(); /* the workers beside it are busy on every core */
     if (rc == 0)
         rc = server_new(&(struct server_options){.conf = &run->conf, .own_fleet = true}, &run->server, error);
     if (rc != 0)

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "common/io/agent.h"
 #include "common/io/log.h"
+#include "common/io/slice.h"
 #include "common/limits.h"
 #include "verifier/verifier.h"
 #include "worker/worker.h"
@@ -99,6 +100,8 @@ int cmd_broker(int argc, char **argv)
     log_level(args.verbose);
     int rc = broker_conf(&args, &conf, &error);
     struct server *server;
+    if (rc == 0 && conf.short_slice)
+        short_slice();
     if (rc == 0)
         rc = server_new(&(struct server_options){.conf = &conf}, &server, &error);
     if (rc != 0)

@@ -20,7 +20,6 @@ struct cluster_conf {
     uint32_t lease_heartbeats; /* announced heartbeats that may be missed before an agent counts as
                                   lost */
     uint64_t map_max_gib;      /* most GiB that the journal may grow to */
-    uint32_t outbox;           /* results that an agent keeps until they are acknowledged */
     uint32_t batch;            /* messages that one commit covers at most */
     bool short_slice;          /* ask the kernel for short time slices */
 };

@@ -1,5 +1,6 @@
 /* record.c - flat records as msgpack arrays; see record.h. */
 #include "common/record.h"
+#include "common/json.h"
 
 #include <assert.h>
 #include <msgpack.h>
@@ -288,5 +289,53 @@ void record_print(struct buf *out, const struct record_type *type, const void *v
     for (size_t i = 0; i < type->fields_len; i++) {
         buf_printf(out, " %s=", type->fields[i].name);
         print_field(out, type->fields[i].type, (const char *)value + type->fields[i].offset);
+    }
+}
+
+static void json_hex(struct buf *out, struct slice bytes)
+{
+    struct buf text = {0};
+    buf_grow(&text, 2 * bytes.len);
+    for (size_t i = 0; i < bytes.len; i++)
+        buf_printf(&text, "%02x", (unsigned char)bytes.data[i]);
+    json_text(out, buf_slice(&text));
+    buf_clear(&text);
+}
+
+static void json_field(struct buf *out, enum field_type type, const void *at)
+{
+    switch (type) {
+    case FIELD_U8:
+        json_u64(out, *(const uint8_t *)at);
+        return;
+    case FIELD_U32:
+        if (*(const uint32_t *)at == UINT32_MAX)
+            json_none(out);
+        else
+            json_u64(out, *(const uint32_t *)at);
+        return;
+    case FIELD_U64:
+        json_u64(out, *(const uint64_t *)at);
+        return;
+    case FIELD_I64:
+        json_i64(out, *(const int64_t *)at);
+        return;
+    case FIELD_F64:
+        json_f64(out, *(const double *)at);
+        return;
+    case FIELD_TEXT:
+        json_text(out, *(const struct slice *)at);
+        return;
+    case FIELD_BYTES:
+        json_hex(out, *(const struct slice *)at);
+        return;
+    }
+}
+
+void record_json(struct buf *out, const struct record_type *type, const void *value)
+{
+    for (size_t i = 0; i < type->fields_len; i++) {
+        json_key(out, type->fields[i].name);
+        json_field(out, type->fields[i].type, (const char *)value + type->fields[i].offset);
     }
 }

@@ -51,4 +51,7 @@ bool record_frame_valid(struct slice bytes);
  * characters replaced. */
 void record_print(struct buf *out, const struct record_type *type, const void *value);
 
+/* Adds "key": value for every field to a JSON object that is being written; bytes as hexadecimal text. */
+void record_json(struct buf *out, const struct record_type *type, const void *value);
+
 #endif

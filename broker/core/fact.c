@@ -1,5 +1,6 @@
 /* fact.c - codec of the facts; see fact.h. */
 #include "broker/core/fact.h"
+#include "common/json.h"
 
 #include <assert.h>
 
@@ -61,4 +62,13 @@ void fact_print(struct buf *out, const struct fact *fact)
     const struct record_type *type = type_of(fact->type);
     assert(type != NULL);
     record_print(out, type, &fact->epoch);
+}
+
+void fact_json(struct buf *out, const struct fact *fact)
+{
+    const struct record_type *type = type_of(fact->type);
+    assert(type != NULL);
+    json_key(out, "fact");
+    json_str(out, type->name);
+    record_json(out, type, &fact->epoch);
 }

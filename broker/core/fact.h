@@ -46,6 +46,9 @@ int fact_get(struct slice bytes, size_t *offset, struct fact *fact);
 
 void fact_print(struct buf *out, const struct fact *fact);
 
+/* Adds "fact": its name, and its fields to a JSON object that is being written. */
+void fact_json(struct buf *out, const struct fact *fact);
+
 /* All fact types, NULL name at the end: for documentation and fuzz seeds. */
 extern const struct record_type fact_types[];
 

@@ -26,7 +26,6 @@ static void defaults(void **state)
     assert_int_equal(conf.heartbeat_idle_ms, 10000);
     assert_int_equal(conf.lease_heartbeats, 3);
     assert_int_equal(conf.map_max_gib, 1024);
-    assert_int_equal(conf.outbox, 1024);
     assert_int_equal(conf.batch, 1024);
     assert_true(conf.short_slice);
 }
@@ -138,7 +137,7 @@ static void help_lists_keys(void **state)
     struct buf out = {0};
     cluster_conf_help(&out);
     assert_non_null(
-        strstr(out.data, "  outbox           a whole number from 1 to 65536 (results)"));
+        strstr(out.data, "  batch            a whole number from 1 to 65536 (messages)"));
     assert_non_null(strstr(out.data, "default tcp://127.0.0.1:5555"));
     buf_clear(&out);
 }

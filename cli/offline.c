@@ -1,4 +1,4 @@
-/* read.c - drover results, report, journal, audit: a journal read by this process, beside a running broker or offline.
+/* offline.c - drover results, report, journal, audit: a journal read by this process, beside a running broker or offline.
  *
  * With --state the folder is read where it is. Without, the broker's commits are fetched into a temporary folder, so the
  * same code reads a journal on another machine. */
@@ -7,6 +7,7 @@
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "common/json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -227,9 +228,31 @@ static int do_results(const struct read_args *args, struct journal *journal, str
 
 /* -- journal, audit ------------------------------------------------------------------------------------------------- */
 
+struct printer {
+    struct error *error;
+    bool json;
+};
+
+static void put_fact(struct buf *line, uint64_t commit, const struct fact *fact, bool json)
+{
+    buf_reset(line);
+    if (json) {
+        json_begin(line, '{');
+        json_key(line, "commit");
+        json_u64(line, commit);
+        fact_json(line, fact);
+        json_end(line, '}');
+    } else {
+        buf_printf(line, "%llu ", (unsigned long long)commit);
+        fact_print(line, fact);
+    }
+    buf_puts(line, "\n");
+}
+
 static int print_commit(void *arg, uint64_t commit, struct slice facts)
 {
-    struct error *error = arg;
+    struct printer *printer = arg;
+    struct error *error = printer->error;
     struct fact fact;
     struct buf line = {0};
     int rc = 0;
@@ -239,10 +262,7 @@ static int print_commit(void *arg, uint64_t commit, struct slice facts)
                            (unsigned long long)commit);
             break;
         }
-        buf_reset(&line);
-        buf_printf(&line, "%llu ", (unsigned long long)commit);
-        fact_print(&line, &fact);
-        buf_puts(&line, "\n");
+        put_fact(&line, commit, &fact, printer->json);
         rc = put_stdout(error, buf_slice(&line));
     }
     buf_clear(&line);
@@ -251,8 +271,8 @@ static int print_commit(void *arg, uint64_t commit, struct slice facts)
 
 static int do_journal(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    (void)args;
-    return journal_scan(journal, 1, print_commit, error, error);
+    struct printer printer = {error, args->json};
+    return journal_scan(journal, 1, print_commit, &printer, error);
 }
 
 struct audit {
