@@ -17,10 +17,10 @@
 
 struct read_args {
     const char *command, *sweep, *state, *conf, *broker;
-    bool takes_sweep, json, csv, features, digest;
+    bool takes_sweep, json, csv, digest;
 };
 
-enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_FEATURES, OPTION_DIGEST };
+enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST };
 
 static const struct argp_option common_options[] = {
     {"state", 's', "DIR", 0, "state folder to read (default: ask the broker; drover-state when none is configured)", 0},
@@ -28,7 +28,6 @@ static const struct argp_option common_options[] = {
     {"broker", 'b', "ENDPOINT", 0, "the broker's client address", 0},
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"csv", OPTION_CSV, NULL, 0, "report: print CSV", 0},
-    {"features", OPTION_FEATURES, NULL, 0, "results: add the features of each rollout", 0},
     {"digest", OPTION_DIGEST, NULL, 0, "results: print one hash of all lines without `timing`", 0},
     {0},
 };
@@ -51,9 +50,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_CSV:
         args->csv = true;
-        return 0;
-    case OPTION_FEATURES:
-        args->features = true;
         return 0;
     case OPTION_DIGEST:
         args->digest = true;
@@ -216,7 +212,7 @@ static int do_results(const struct read_args *args, struct journal *journal, str
         if (rc == 0)
             printf("%016llx %016llx\n", (unsigned long long)digest, (unsigned long long)core_digest(core, sweep));
     } else if (rc == 0) {
-        rc = results_write(core, journal, sweep, args->features, put_stdout, error, error);
+        rc = results_write(core, journal, sweep, true, put_stdout, error, error);
         struct sweep_info info = core_sweep(core, sweep);
         if (rc == 0 && info.decided < info.cells)
             fprintf(stderr, "drover results: partial: %llu of %llu prompts of arms are undecided\n",
