@@ -109,6 +109,7 @@ static void point_add(struct report_point *point, const struct sample *sample, d
     point->slot_ms += sample->slot_ms;
     point->truncated += sample->truncated;
     point->raced += sample->raced;
+    point->exhausted += sample->exhausted;
 }
 
 /* Values: room for one per prompt of the group. */

@@ -24,6 +24,7 @@ struct report_point {
     uint64_t rollouts;         /* used, all prompts together */
     uint64_t tokens, slot_ms;  /* charged for them, as if the arm ran alone */
     uint64_t truncated, raced; /* rollouts among them */
+    uint32_t exhausted;        /* prompts whose recorded pool ended before n */
 };
 
 struct report_curve {

@@ -175,6 +175,7 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
             charge(core, &key, &sample);
     }
     charge_trees(core, arm, prompt, &sample);
+    sample.exhausted = cell.decided == DECIDED_EXHAUSTED && n > cell.stop;
     if (arm->truth == NO_ID)
         sample.judgement = JUDGED_PENDING;
     else if (arm->selector->covers)

@@ -133,7 +133,7 @@ static void print_point(const struct report_curve *curve, uint32_t i, char lette
 /* What a reader must know before comparing this arm with another. */
 static void print_notes(const struct report_curve *curve, char letter, bool truth, struct buf *out)
 {
-    uint32_t undecided = 0, total = 0, unknown = 0, pending = 0;
+    uint32_t undecided = 0, total = 0, unknown = 0, pending = 0, exhausted = 0;
     double raced = 0; /* of the largest N */
     for (uint32_t i = 0; i < curve->points_len; i++) {
         const struct report_point *point = &curve->points[i];
@@ -144,6 +144,7 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
         unknown = point->unknown > unknown ? point->unknown : unknown;
         raced = point->raced > 0 ? share(point->raced, point->rollouts) : raced;
         pending = point->pending > pending ? point->pending : pending;
+        exhausted = point->exhausted > exhausted ? point->exhausted : exhausted;
     }
     if (undecided > 0)
         buf_printf(out, "  %c: partial: %u of %u prompt%s undecided, the rest is shown\n", letter, undecided,
@@ -154,6 +155,9 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (truth && pending > 0)
         buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is not there yet\n", letter,
                    pending, plural(pending));
+    if (exhausted > 0)
+        buf_printf(out, "  %c: the recorded pool is exhausted: %u prompt%s had fewer than %u rollouts\n", letter,
+                   exhausted, plural(exhausted), curve->arm.n);
     if (raced > 0)
         buf_printf(out, "  %c: %.1f%% of its rollouts had two live attempts, the first result counts\n", letter,
                    100 * raced);
@@ -252,6 +256,7 @@ static void put_point(struct buf *json, const struct report_curve *curve, const 
     put_f64(json, "seconds", (double)point->slot_ms / 1000);
     put_f64(json, "truncated", share(point->truncated, point->rollouts));
     put_f64(json, "raced", share(point->raced, point->rollouts));
+    put_u64(json, "exhausted", point->exhausted);
     json_end(json, '}');
 }
 
@@ -357,13 +362,14 @@ static void csv_row(const struct report *report, const struct report_group *grou
     csv_number(out, (double)point->slot_ms / 1000);
     csv_number(out, share(point->truncated, point->rollouts));
     csv_number(out, share(point->raced, point->rollouts));
+    buf_printf(out, ",%u", point->exhausted);
     buf_puts(out, "\n");
 }
 
 void report_csv(const struct report *report, struct buf *out)
 {
     buf_puts(out, "sweep,group,arm,model,estimator,oracle,n,prompts,undecided,judged,unknown,pending,accuracy,"
-                  "low,high,rollouts_per_prompt,rollouts,tokens,seconds,truncated,raced\n");
+                  "low,high,rollouts_per_prompt,rollouts,tokens,seconds,truncated,raced,exhausted\n");
     for (uint32_t g = 0; g < report->groups_len; g++) {
         const struct report_group *group = &report->groups[g];
         for (uint32_t c = 0; c < report->curves_len; c++)

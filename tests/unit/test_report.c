@@ -401,6 +401,40 @@ static void unknown_is_never_wrong(void **state)
     play_clear(&play);
 }
 
+/* A recording that holds six rollouts of every prompt. */
+static bool answer_recorded(const struct send *task, struct event *event, struct buf *text)
+{
+    answer(task, event, text);
+    if (task->key.kind == TASK_GENERATE && task->key.item >= 6)
+        event->result.result = (struct result){.finish = FINISH_EXHAUSTED};
+    return true;
+}
+
+static void exhausted_pools_are_reported(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct buf text = {0};
+    play.answer = answer_recorded;
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    const struct report_point *point = point_of(report, 0, "vote", N);
+    assert_int_equal(point->prompts, PROMPTS);
+    assert_int_equal(point->exhausted, PROMPTS);
+    assert_int_equal(point->rollouts, 6 * PROMPTS);
+    assert_int_equal(point_of(report, 0, "vote", 4)->exhausted, 0);
+    report_free(&report);
+    text_of(core, false, &text);
+    assert_non_null(strstr(text.data, "the recorded pool is exhausted: 24 prompts had fewer than"));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
 /* Decided, but nobody has said yet what is right. */
 static void pending_truth_is_never_wrong(void **state)
 {
@@ -594,6 +628,7 @@ int main(void)
         cmocka_unit_test(trees_of_one_name_are_one_curve),
         cmocka_unit_test(partial_sweeps_say_so),
         cmocka_unit_test(unknown_is_never_wrong),
+        cmocka_unit_test(exhausted_pools_are_reported),
         cmocka_unit_test(pending_truth_is_never_wrong),
         cmocka_unit_test(finals_follow_one_another),
         cmocka_unit_test(without_truth_there_are_costs),
