@@ -105,6 +105,23 @@ uint32_t cell_wants(const struct cell *cell)
     return cell->decided != DECIDED_NOT ? cell->stop : cell->opened;
 }
 
+/* What policies see of a rollout or node: score is that of the arm's verifier. */
+struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal)
+{
+    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    return (struct item){
+        .ordinal = ordinal,
+        .class = row->class,
+        .failed = row->state == ROW_FAILED,
+        .scored = scored,
+        .passed = scored && score->outcome == OUTCOME_PASS,
+        .score = scored ? score->score : 0,
+        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
+        .lp_mean = (double)row->lp_mean,
+        .tokens = row->tokens_out,
+    };
+}
+
 /* Ordinals of one prompt that its arms asked for (want), and that they may still use (keep). */
 static void stock_holds(const struct core *core, const struct pool *pool, uint32_t prompt, uint32_t *want,
                         uint32_t *keep)

@@ -374,19 +374,9 @@ bool core_item(const struct core *core, uint32_t arm, const struct key *key, uin
     const struct row *row = key_row(core, key);
     if (row == NULL || state_of(row) == ROLLOUT_OPEN)
         return false;
+    static const struct score none;
     const struct score *score = score_at(core, key, core->arms[arm].verifier);
-    bool scored = score != NULL && score->outcome != OUTCOME_UNKNOWN;
-    *out = (struct item){
-        .ordinal = ordinal,
-        .class = row->class,
-        .failed = row->state == ROW_FAILED,
-        .scored = scored,
-        .passed = scored && score->outcome == OUTCOME_PASS,
-        .score = scored ? score->score : 0,
-        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
-        .lp_mean = (double)row->lp_mean,
-        .tokens = row->tokens_out,
-    };
+    *out = row_item(row, score != NULL ? score : &none, ordinal);
     return true;
 }
 

@@ -169,24 +169,6 @@ static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint
     }
 }
 
-static struct item final_item(const struct tree *tree, uint32_t node, uint32_t ordinal)
-{
-    const struct row *row = &tree->nodes[node];
-    const struct score *score = &tree->scores[2 * node];
-    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
-    return (struct item){
-        .ordinal = ordinal,
-        .class = row->class,
-        .failed = row->state == ROW_FAILED,
-        .scored = scored,
-        .passed = scored && score->outcome == OUTCOME_PASS,
-        .score = scored ? score->score : 0,
-        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
-        .lp_mean = (double)row->lp_mean,
-        .tokens = row->tokens_out,
-    };
-}
-
 static void want_final_truth(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct sweep *sweep = &core->sweeps[arm->sweep];
@@ -215,7 +197,9 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
     stats_init(&stats);
     for (uint32_t t = 0; t < arm->trees; t++) {
         for (uint32_t i = 0; i < cell->trees[t].finals_len; i++) {
-            struct item item = final_item(&cell->trees[t], cell->trees[t].finals[i], stats.delivered);
+            const struct tree *tree = &cell->trees[t];
+            uint32_t node = tree->finals[i];
+            struct item item = row_item(&tree->nodes[node], &tree->scores[2 * node], stats.delivered);
             stats_fold(&stats, &item);
         }
     }
