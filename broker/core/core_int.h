@@ -280,7 +280,6 @@ void submit(struct core *core, const struct event *event);
 void arm_free(struct arm *arm);
 
 /* pool.c */
-struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal);
 struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
 struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */
 void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);
@@ -324,6 +323,7 @@ void trees_free(const struct arm *arm, struct cell *cell);
 struct task *task_find(const struct core *core, const struct key *key);
 struct task *task_want(struct core *core, const struct key *key, uint32_t payer); /* waiting, if new */
 void task_wait(struct core *core, struct task *task);   /* into the list of an arm that pays */
+bool task_pass(struct core *core, struct task *task);   /* to an arm that awaits it as the truth */
 void task_relist(struct core *core, struct task *task); /* whoever needs it may have changed */
 void task_unlist(struct core *core, struct task *task); /* out of it */
 void task_close(struct core *core, struct task *task, uint64_t winner); /* live leases other than winner become ghosts */

@@ -89,12 +89,8 @@ static uint32_t lister_of(const struct core *core, const struct task *task)
     return best;
 }
 
-void task_wait(struct core *core, struct task *task)
+static void enlist(struct core *core, struct task *task)
 {
-    task->state = TASK_WAITING;
-    if (!core->live)
-        return; /* core_start lists it */
-    task->lister = lister_of(core, task);
     struct task **list = list_of(core, task);
     if (task->deaths > 1)
         DL_PREPEND(*list, task); /* suspect: whoever may run it meets it first */
@@ -104,6 +100,35 @@ void task_wait(struct core *core, struct task *task)
         core->arms[task->lister].verify_len++;
     if (task->deaths > 1)
         core->suspects++;
+}
+
+void task_wait(struct core *core, struct task *task)
+{
+    task->state = TASK_WAITING;
+    if (!core->live)
+        return; /* core_start lists it */
+    task->lister = lister_of(core, task);
+    enlist(core, task);
+}
+
+/* A verdict that its lister cannot pay may be the truth that another arm of the sweep awaits, and that is free. */
+bool task_pass(struct core *core, struct task *task)
+{
+    const struct key *key = &task->key;
+    if (key->kind != TASK_VERIFY || key->tree != NO_ID)
+        return false;
+    const struct pool *pool = &core->pools[key->owner];
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->sweep != core->arms[task->lister].sweep || !is_truth(core, key, arm->id) ||
+            need_of(core, arm, key) != NEED_TRUTH)
+            continue;
+        task_unlist(core, task);
+        task->lister = arm->id;
+        enlist(core, task);
+        return true;
+    }
+    return false;
 }
 
 void task_unlist(struct core *core, struct task *task)

@@ -1,0 +1,143 @@
+/* sweeps.h - what the simulator submits: one or two sweeps over one pool, drawn from the seed, and how they grow. */
+#ifndef DROVER_TESTS_SIM_SWEEPS_H
+#define DROVER_TESTS_SIM_SWEEPS_H
+
+#include "broker/core/core.h"
+#include "broker/policy/policy.h"
+#include "common/rng.h"
+
+enum { PROMPTS = 4, MAX_TOKENS = 20, TEMPLATE_TOKENS = 2, BYTES_FIRST = 10, VERIFIERS = 2, SWEEPS = 2 };
+
+/* What one seed says of one sweep. */
+struct draft {
+    bool strict, accepted, truth, elimination;
+    int middle;          /* row of middles */
+    uint32_t truth_verifier, n, n_plain;
+    bool plain_strict, search, particles;
+    uint64_t rollouts, tokens, slot_ms, cost, deadline_s; /* caps of the sweep */
+    uint64_t own, own_search;                             /* rollouts that the middle arm, the search arm may charge */
+    bool grows, late_arm;
+    uint32_t n_more;
+};
+
+static uint64_t draft_bits(uint64_t seed, uint32_t sweep, uint64_t what)
+{
+    return rng_u64(seed, RNG_TEST, 2 + (uint64_t)sweep, what) >> 8;
+}
+
+static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
+{
+    uint64_t at = 0;
+#define DRAW(n) ((uint32_t)(draft_bits(seed, sweep, at++) % (n)))
+    struct draft d = {.strict = DRAW(2), .accepted = DRAW(2), .truth = DRAW(4) != 0, .middle = (int)DRAW(4)};
+    uint32_t cap = DRAW(10), room = DRAW(1000);
+    d.truth_verifier = sweep == 0 ? 0 : DRAW(2);
+    d.elimination = d.middle == 1;
+    d.n = 5 + DRAW(4);
+    d.n_plain = 3 + DRAW(6);
+    d.plain_strict = DRAW(2);
+    d.search = sweep == 0 || DRAW(3) == 0;
+    d.particles = DRAW(2);
+    d.rollouts = cap == 1 ? 20 + room % 40 : 0;
+    d.tokens = cap == 2 ? 400 + room : 0;
+    d.cost = cap == 3 ? 60 + room % 100 : 0;
+    d.slot_ms = cap == 4 ? 9000 + 20 * room : 0;
+    d.deadline_s = cap == 5 ? 1 + room % 2 : 0;
+    d.own = cap == 6 || cap == 7 ? 9 + room % 12 : 0;
+    d.own_search = cap == 7 ? 5 + room % 12 : 0;
+    d.grows = DRAW(3) == 0;
+    d.late_arm = DRAW(2);
+    d.n_more = 1 + DRAW(4);
+#undef DRAW
+    return d;
+}
+
+/* Are its decisions the same on any fleet, whatever happens? (DESIGN 5.4) */
+static bool draft_promises(const struct draft *d)
+{
+    if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0)
+        return false;
+    bool shared = d->own > 0 || d->elimination; /* prompts compete: their order matters */
+    return !shared || (d->strict && !d->grows);
+}
+
+static void default_options(double *to, const struct option_row *options)
+{
+    for (int i = 0; options != NULL && options[i].name != NULL; i++)
+        to[i] = options[i].fallback;
+}
+
+struct arm_draft {
+    const char *name, *strategy, *allocator, *stopper, *selector;
+    uint32_t n, verifier;
+    bool strict;
+    uint64_t rollouts;
+};
+
+static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
+{
+    double options[4][POLICY_OPTIONS_MAX] = {0};
+    default_options(options[0], strategy_find(a->strategy)->options);
+    default_options(options[1], allocator_find(a->allocator)->options);
+    default_options(options[2], stopper_find(a->stopper)->options);
+    default_options(options[3], selector_find(a->selector)->options);
+    fact_put(to, &(struct fact){.type = FACT_arm,
+                                .arm = {.id = id, .name = slice_of(a->name), .strategy = slice_of(a->strategy),
+                                        .allocator = slice_of(a->allocator), .stopper = slice_of(a->stopper),
+                                        .selector = slice_of(a->selector), .n = a->n, .verifier = a->verifier,
+                                        .strict = a->strict, .lookahead = 5, .rollouts = a->rollouts,
+                                        .options = {(const char *)options, sizeof options}}});
+}
+
+static void put_world(struct buf *to, uint64_t seed)
+{
+    fact_put(to, &(struct fact){.type = FACT_set, .set = {.digest = 7, .len = PROMPTS}});
+    for (uint32_t p = 0; p < PROMPTS; p++)
+        fact_put(to, &(struct fact){.type = FACT_prompt,
+                                    .prompt = {.ref_commit = 1, .ref_offset = p, .ref_len = 1,
+                                               .bytes = BYTES_FIRST + p}});
+    fact_put(to, &(struct fact){.type = FACT_model,
+                                .model = {.fingerprint = 11, .name = slice_of("m"), .backend = slice_of("sim"),
+                                          .max_tokens = MAX_TOKENS, .template_tokens = TEMPLATE_TOKENS,
+                                          .timeout_ms = 1000}});
+    for (uint32_t v = 0; v < VERIFIERS; v++)
+        fact_put(to, &(struct fact){.type = FACT_verifier,
+                                    .verifier = {.id = v, .fingerprint = 21 + v,
+                                                 .name = slice_of(v == 0 ? "truth" : "judge"),
+                                                 .kind = slice_of("sim"), .timeout_ms = 500, .price = 3}});
+    fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = seed}});
+}
+
+/* The definitions of a sweep, before or after it grew: three arms over one pool, one of which searches trees. */
+static void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool grown)
+{
+    static const struct {
+        const char *allocator, *stopper, *selector;
+        uint32_t verifier;
+    } middles[4] = {{"uniform", "beta", "majority", NO_ID},
+                    {"elimination", "none", "first-pass", 1},
+                    {"uniform", "none", "best", 1},
+                    {"uniform", "beta", "weighted", 1}};
+    struct draft d = draft_sweep(seed, id);
+    uint64_t times = grown && d.grows ? 3 : 1;
+    uint32_t more = grown && d.grows ? d.n_more : 0, arms = 0;
+    put_world(to, seed);
+    fact_put(to, &(struct fact){.type = FACT_sweep,
+                                .sweep = {.name = slice_of(id == 0 ? "first" : "second"), .seed = seed,
+                                          .truth = d.truth ? d.truth_verifier : NO_ID, .rollouts = times * d.rollouts,
+                                          .tokens = times * d.tokens, .slot_ms = times * d.slot_ms,
+                                          .cost = times * d.cost, .deadline_s = times * d.deadline_s,
+                                          .accepted = d.accepted}});
+    put_arm(to, arms++, &(struct arm_draft){"middle", "sample", middles[d.middle].allocator, middles[d.middle].stopper,
+                                            middles[d.middle].selector, d.n + more, middles[d.middle].verifier,
+                                            d.strict, times * d.own});
+    put_arm(to, arms++, &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
+                                            d.n_plain + more, NO_ID, d.plain_strict, 0});
+    if (d.search)
+        put_arm(to, arms++, &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
+                                                d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
+    if (d.late_arm && more > 0)
+        put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0});
+}
+
+#endif
