@@ -48,20 +48,7 @@ static const struct score *row_score(const struct core *core, const struct arm *
 
 static struct item item_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
 {
-    const struct row *row = &stock_of(core, arm, prompt)->rows[k];
-    const struct score *score = row_score(core, arm, prompt, k);
-    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
-    return (struct item){
-        .ordinal = k,
-        .class = row->class,
-        .failed = row->state == ROW_FAILED,
-        .scored = scored,
-        .passed = scored && score->outcome == OUTCOME_PASS,
-        .score = scored ? score->score : 0,
-        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
-        .lp_mean = (double)row->lp_mean,
-        .tokens = row->tokens_out,
-    };
+    return row_item(&stock_of(core, arm, prompt)->rows[k], row_score(core, arm, prompt, k), k);
 }
 
 /* Statistics of the delivered prefix; built anew after a restart or when a decided prompt was opened again. */

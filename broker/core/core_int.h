@@ -280,6 +280,7 @@ void submit(struct core *core, const struct event *event);
 void arm_free(struct arm *arm);
 
 /* pool.c */
+struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal);
 struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
 struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */
 void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);

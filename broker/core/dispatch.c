@@ -4,6 +4,7 @@
  * arm opened, then a new opening by the arm with the smallest decided share, so that arms advance in step and stay
  * paired when a budget ends. Verification: what an arm waits for, then the truth. Sweeps take turns. */
 #include "broker/core/core_int.h"
+#include "common/limits.h"
 #include "common/rng.h"
 
 #include <assert.h>
@@ -211,12 +212,37 @@ static bool open_something(struct core *core, struct sweep *sweep, const struct 
     return behind != NULL && arm_open_next(core, behind);
 }
 
+/* The arm with the smallest decided share that has work which nobody runs. */
+static struct arm *waiting_arm(const struct core *core, const struct sweep *sweep, const bool *tried)
+{
+    struct arm *behind = NULL;
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *arm = &core->arms[sweep->arms[i]];
+        if (!tried[i] && (arm->generate != NULL || arm->ready.len > 0) &&
+            (behind == NULL || more_behind(arm, behind)))
+            behind = arm;
+    }
+    return behind;
+}
+
+static bool waiting_generate(struct core *core, struct sweep *sweep, struct agent *agent)
+{
+    bool tried[LIMIT_ARMS] = {false};
+    struct arm *arm;
+    while ((arm = waiting_arm(core, sweep, tried)) != NULL) {
+        if (arm_generate(core, sweep, arm, agent))
+            return true;
+        for (uint32_t i = 0; i < sweep->arms_len; i++) /* its work does not suit this agent */
+            tried[i] = tried[i] || sweep->arms[i] == arm->id;
+    }
+    return false;
+}
+
 static bool sweep_generate(struct core *core, struct sweep *sweep, struct agent *agent)
 {
     do {
-        for (uint32_t i = 0; i < sweep->arms_len; i++)
-            if (arm_generate(core, sweep, &core->arms[sweep->arms[i]], agent))
-                return true;
+        if (waiting_generate(core, sweep, agent))
+            return true;
     } while (!agent->runner && !sweep->broke && open_something(core, sweep, agent));
     return false;
 }
