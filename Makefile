@@ -8,9 +8,16 @@ VARIANT  ?= release
 BUILD    := build$(if $(filter-out release,$(VARIANT)),/$(VARIANT))
 PREFIX   ?= /usr/local
 
-PKGS     := libzmq lmdb yaml-0.1 jansson libxxhash libzstd
-PKG_CF   := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LD   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -lm
+# PKG_CF and PKG_LD: flags of the libraries. Made by a rule below that installs the packages first, and make starts over
+# once it is there, so that one command is enough on a machine that has none of them.
+ifneq ($(or $(filter-out clean help,$(MAKECMDGOALS)),$(if $(MAKECMDGOALS),,all)),)
+include build/packages.mk
+endif
+
+# As many jobs as cores, unless the command line says otherwise.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Werror
 CFLAGS   ?= -O2 -g
@@ -30,15 +37,21 @@ UNITS    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/tes
 TOOLS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/sim/sim.c tests/bench/*.c))
 FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
-HEADERS  := $(foreach d,$(DIRS) tests/sim tests/unit tests/fuzz,$(wildcard $(d)/*.h $(d)/*.def))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo check check-asan lint fmt bench fuzz soak install clean help FORCE
+.PHONY: all deps demo check check-asan tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
 
-all: deps $(BUILD)/drover                      ## build build/drover
+all: $(BUILD)/drover                           ## build build/drover
 
 deps:                                          ## install what the build needs (Debian packages)
 	@scripts/deps
+
+PKGS := libzmq lmdb yaml-0.1 jansson libxxhash libzstd
+build/packages.mk: scripts/deps
+	@scripts/deps
+	@mkdir -p build
+	@printf 'PKG_CF := %s\nPKG_LD := %s -lpthread -lm\n' "$$(pkg-config --cflags $(PKGS))" "$$(pkg-config --libs $(PKGS))" >$@.new
+	@mv $@.new $@
 
 $(BUILD)/drover: $(BUILD)/obj/cli/main.o $(LIB)
 	@echo "  LINK $@"
@@ -48,50 +61,57 @@ $(LIB): $(OBJECTS)
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(BUILD)/obj/%.o: %.c | deps
+$(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
 	@$(CC) $(ALL_CFLAGS) -c $< -o $@
 
-$(BUILD)/tests/%: tests/unit/%.c $(LIB) | deps
+$(BUILD)/tests/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ -lcmocka $(PKG_LD)
 
-$(BUILD)/tests/%: tests/%.c $(LIB) | deps
+$(BUILD)/tests/%: tests/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(CC) $(ALL_CFLAGS) $< $(LIB) -o $@ $(PKG_LD)
 
 # A fuzz target linked with a plain main that feeds it the seed corpus: what `make check` runs.
-$(BUILD)/tests/replay_%: tests/fuzz/%.c tests/fuzz/replay.c $(LIB) | deps
+$(BUILD)/tests/replay_%: tests/fuzz/%.c tests/fuzz/replay.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(CC) $(ALL_CFLAGS) $< tests/fuzz/replay.c $(LIB) -o $@ $(PKG_LD)
 
+# The same with libFuzzer's main: VARIANT=fuzz CC=clang.
+$(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $< $(LIB) -o $@ $(PKG_LD)
+
 demo: all                                      ## the demo sweep: nine strategies on a tiny language model
-	scripts/demo
+	@scripts/demo
 
 tests-built: all $(UNITS) $(TOOLS) $(REPLAYS)
+sanitized: $(UNITS) $(BUILD)/tests/sim/sim $(REPLAYS)
+fuzzers: $(FUZZERS)
 
 check: tests-built                             ## every test; ends with "N passed, N failed"
 	@BUILD=$(BUILD) scripts/run-tests
 
 check-asan:                                    ## unit tests, simulation and fuzz corpora under ASan and UBSan
-	@$(MAKE) --no-print-directory VARIANT=asan tests-built
-	@BUILD=build/asan scripts/run-tests unit sim fuzz
+	@scripts/run-tests asan
 
-lint: deps                                     ## include rule, purity of the core, formatting, static analysis
+lint: $(LIB)                                     ## include rule, purity of the core, formatting, static analysis
 	@BUILD=$(BUILD) scripts/lint
 
-fmt: deps                                      ## format every source file
+fmt:                                           ## format every source file
 	@clang-format -i $(foreach d,$(DIRS) tests/unit tests/sim tests/fuzz tests/bench,$(wildcard $(d)/*.c $(d)/*.h))
 
 bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle
 	@BUILD=$(BUILD) scripts/bench
 
 fuzz:                                          ## libFuzzer on every decoder (SECONDS_EACH=60)
-	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang build/fuzz/libdrover.a
+	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang fuzzers
 	@scripts/fuzz
 
 soak: tests-built                              ## 10,000 kill -9 cycles and long simulations
@@ -110,4 +130,4 @@ clean:                                         ## remove everything built
 help:                                          ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(BUILD)/obj/cli/main.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/*/*.d)

@@ -73,7 +73,7 @@ static uint64_t big_endian(const unsigned char *p, size_t len)
 
 /* Wide forms 0xc0..0xdf: what kind, how many bytes of head follow. -1: nothing that drover ever writes. */
 static const struct {
-    signed char kind, head;
+    unsigned char kind, head;
 } wide_forms[32] = {
     [0x04] = {TOKEN_BYTES, 1}, [0x05] = {TOKEN_BYTES, 2}, [0x06] = {TOKEN_BYTES, 4},
     [0x0a] = {TOKEN_REAL, 4},  [0x0b] = {TOKEN_REAL, 8},  [0x0c] = {TOKEN_UINT, 1},
@@ -88,7 +88,7 @@ static bool next_wide(struct slice bytes, size_t *offset, unsigned char first, s
 {
     const unsigned char *p = (const unsigned char *)bytes.data + *offset;
     int head = wide_forms[first - 0xc0].head;
-    token->kind = (unsigned char)wide_forms[first - 0xc0].kind;
+    token->kind = wide_forms[first - 0xc0].kind;
     if (head == 0)
         return first == 0xc0 || first == 0xc2 || first == 0xc3; /* nil, false, true */
     if (bytes.len - *offset < (size_t)head)

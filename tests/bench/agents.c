@@ -2,7 +2,7 @@
  *
  * Speaks the agents' protocol over bare sockets and answers each task at once, one message per result, as workers do whose
  * tasks end at different times (--together: one message per answered frame). Measures the broker's process from outside:
- * rollouts acknowledged per second, CPU of all its threads from /proc/PID/stat, memory.
+ * rollouts acknowledged per second, CPU of all its threads from /proc, memory.
  *
  *   agents load   PID ENDPOINT [options]  rollouts/s and CPU per rollout, after a second of warming up
  *   agents finish PID ENDPOINT [options]  runs until --rollouts are acknowledged
@@ -18,6 +18,7 @@
 #include "common/text.h"
 
 #include <getopt.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,21 +53,28 @@ struct load {
 
 /* -- the broker's process ------------------------------------------------------------------------------------------- */
 
+/* Of all its threads, in nanoseconds as the scheduler counts them; /proc/PID/stat counts hundredths of seconds. */
 static double cpu_s(const struct load *load)
 {
-    char path[64], line[1024] = "";
-    unsigned long user = 0, system = 0;
-    snprintf(path, sizeof path, "/proc/%ld/stat", load->pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fgets(line, sizeof line, file) == NULL) {
+    char path[64];
+    double ns = 0;
+    glob_t tasks = {0};
+    snprintf(path, sizeof path, "/proc/%ld/task/*/schedstat", load->pid);
+    if (glob(path, 0, NULL, &tasks) != 0) {
         fprintf(stderr, "agents: the broker is gone\n");
         exit(1);
     }
-    fclose(file);
-    const char *after = strrchr(line, ')'); /* the name may hold anything */
-    if (after != NULL)
-        sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    for (size_t i = 0; i < tasks.gl_pathc; i++) {
+        unsigned long long one = 0;
+        FILE *file = fopen(tasks.gl_pathv[i], "r");
+        if (file == NULL)
+            continue;
+        if (fscanf(file, "%llu", &one) == 1)
+            ns += (double)one;
+        fclose(file);
+    }
+    globfree(&tasks);
+    return ns / 1e9;
 }
 
 static double memory_mb(const struct load *load)
