@@ -47,9 +47,15 @@ static const char *estimator(const struct report_curve *curve, const struct repo
 
 /* -- text ------------------------------------------------------------------------------------------- */
 
+static const char *const waste_words[] = {
+#define X(name, text) "- " text,
+    WASTE_TABLE(X)
+#undef X
+};
+
 static void print_spending(const char *word, const struct spending *spent, struct buf *out)
 {
-    buf_printf(out, "  %-7s %llu rollout%s, %llu tokens, %.1f slot seconds, cost %.6g\n", word,
+    buf_printf(out, "  %-11s %llu rollout%s, %llu tokens, %.1f slot seconds, cost %.6g\n", word,
                (unsigned long long)spent->rollouts, plural(spent->rollouts),
                (unsigned long long)spent->tokens, (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
 }
@@ -85,7 +91,9 @@ static void print_head(const struct report *report, struct buf *out)
     buf_puts(out, "\n");
     print_spending("kept", &sweep->accepted, out);
     print_spending("waste", &waste, out);
-    buf_puts(out, "          (attempts that failed, were lost, or were cut off by a stop)\n");
+    for (int w = 0; w < WASTES; w++)
+        if (sweep->waste[w].rollouts + sweep->waste[w].tokens + sweep->waste[w].slot_ms > 0)
+            print_spending(waste_words[w], &sweep->waste[w], out);
     if (sweep->failed > 0)
         buf_printf(out, "  %llu task%s given up for good: %s no answer and no vote\n",
                    (unsigned long long)sweep->failed, plural(sweep->failed),
@@ -310,6 +318,11 @@ void report_json(const struct report *report, struct buf *json)
     put_spending(json, "kept", &sweep->accepted);
     put_spending(json, "burned", &sweep->burned);
     put_spending(json, "waste", &waste);
+    json_key(json, "waste_by");
+    json_begin(json, '{');
+    for (int w = 0; w < WASTES; w++)
+        put_spending(json, waste_words[w] + 2, &sweep->waste[w]);
+    json_end(json, '}');
     put_u64(json, "rollouts_used", report->charged);
     put_u64(json, "rollouts_bought", report->bought);
     put_f64(json, "reused", reused(report));

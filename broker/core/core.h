@@ -65,6 +65,20 @@ enum lost {
 #undef X
 };
 
+/* What was burned and not kept, apart. */
+#define WASTE_TABLE(X)                                                                             \
+    X(WASTE_LOST, "lost")           /* attempts whose agent died, was silent, or gave them back */ \
+    X(WASTE_CANCELLED, "cancelled") /* attempts that ran when their key was closed or voided */    \
+    X(WASTE_FAILED, "failed")       /* attempts that failed */                                     \
+    X(WASTE_VOIDED, "voided")       /* results behind a stop that no other arm held */
+
+enum waste {
+#define X(name, text) name,
+    WASTE_TABLE(X)
+#undef X
+    WASTES
+};
+
 enum event_type {
     EVENT_TICK,      /* time passed: deadlines */
     EVENT_DISPATCH,  /* end of a batch of events: hand out work */

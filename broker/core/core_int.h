@@ -155,7 +155,8 @@ struct sweep {
     char *name;
     uint64_t seed;
     uint32_t set, truth;
-    struct amounts caps, accepted, burned, reserved;
+    struct amounts caps, accepted, reserved;
+    struct amounts waste[WASTES]; /* burned and not kept; burned = accepted + these */
     struct amounts overrun;    /* what results used beyond their reservations: a fault, but spent */
     uint64_t deadline_s, started_s;
     bool count_accepted;
@@ -269,6 +270,7 @@ struct amounts cost_generate(const struct core *core, uint32_t model, bool root,
                              uint32_t tokens_out, uint32_t latency_ms);
 struct amounts cost_row(const struct core *core, uint32_t model, bool root, const struct row *row);
 struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms);
+struct amounts sweep_burned(const struct sweep *sweep);
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
 bool arm_affords(const struct arm *arm, const struct amounts *more);
 void promise_release(struct core *core, struct row *row); /* of the first verdict on a row */

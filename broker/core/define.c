@@ -469,7 +469,7 @@ static int check_sweep(const struct core *core, struct update *update, const str
              (f->truth != NO_ID && core->verifiers[sweep->truth].fingerprint != map->verifier_prints[f->truth]))
         differs = "truth";
     const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
-    struct amounts used = f->accepted ? sweep->accepted : sweep->burned;
+    struct amounts used = f->accepted ? sweep->accepted : sweep_burned(sweep);
     amounts_add(&used, &sweep->reserved);
     if (differs == NULL && !amounts_fit(&caps, &nothing, &used))
         return error_set(&update->error, ERR_CONFLICT,

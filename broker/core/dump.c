@@ -9,7 +9,16 @@
 
 #define PUT(name, ...) fact_put(out, &(struct fact){.type = FACT_##name, .name = {__VA_ARGS__}})
 
-enum ledger_kind { LEDGER_ACCEPTED, LEDGER_BURNED, LEDGER_RESERVED, LEDGER_CHARGED, LEDGER_ARM_RESERVED, LEDGER_FAILED, LEDGER_OVERRUN };
+/* Of an arm: CHARGED, ARM_RESERVED. FAILED counts tasks. WASTE + w: one kind for each enum waste. */
+enum ledger_kind {
+    LEDGER_ACCEPTED,
+    LEDGER_RESERVED = 2,
+    LEDGER_CHARGED,
+    LEDGER_ARM_RESERVED,
+    LEDGER_FAILED,
+    LEDGER_OVERRUN,
+    LEDGER_WASTE = 10
+};
 
 static struct slice text(const char *s)
 {
@@ -196,7 +205,8 @@ static void dump_ledgers(const struct core *core, struct buf *out)
     for (uint32_t i = 0; i < core->sweeps_len; i++) {
         const struct sweep *s = &core->sweeps[i];
         dump_amounts(out, LEDGER_ACCEPTED, i, &s->accepted, s->verdicts);
-        dump_amounts(out, LEDGER_BURNED, i, &s->burned, 0);
+        for (int w = 0; w < WASTES; w++)
+            dump_amounts(out, (enum ledger_kind)(LEDGER_WASTE + w), i, &s->waste[w], 0);
         dump_amounts(out, LEDGER_RESERVED, i, &s->reserved, 0);
         dump_amounts(out, LEDGER_OVERRUN, i, &s->overrun, 0);
         dump_amounts(out, LEDGER_FAILED, i, &(struct amounts){.rollouts = s->failed}, 0);
@@ -360,31 +370,34 @@ static int ledger_apply(struct core *core, const struct fact_ledger *f)
 {
     struct amounts amounts = {f->rollouts, f->tokens, f->slot_ms, f->cost};
     bool of_arm = f->kind == LEDGER_CHARGED || f->kind == LEDGER_ARM_RESERVED;
-    if (f->kind > LEDGER_OVERRUN || f->id >= (of_arm ? core->arms_len : core->sweeps_len))
+    if (f->id >= (of_arm ? core->arms_len : core->sweeps_len))
         return ERR_CORRUPT;
-    switch ((enum ledger_kind)f->kind) {
-    case LEDGER_ACCEPTED:
-        core->sweeps[f->id].accepted = amounts;
-        core->sweeps[f->id].verdicts = f->verdicts;
+    struct arm *arm = of_arm ? &core->arms[f->id] : NULL;
+    struct sweep *sweep = of_arm ? NULL : &core->sweeps[f->id];
+    if (f->kind >= LEDGER_WASTE && f->kind < LEDGER_WASTE + WASTES) {
+        sweep->waste[f->kind - LEDGER_WASTE] = amounts;
         return 0;
-    case LEDGER_BURNED:
-        core->sweeps[f->id].burned = amounts;
+    }
+    switch (f->kind) {
+    case LEDGER_ACCEPTED:
+        sweep->accepted = amounts;
+        sweep->verdicts = f->verdicts;
         return 0;
     case LEDGER_RESERVED:
-        core->sweeps[f->id].reserved = amounts;
+        sweep->reserved = amounts;
         return 0;
     case LEDGER_CHARGED:
-        core->arms[f->id].charged = amounts;
-        core->arms[f->id].verdicts = f->verdicts;
+        arm->charged = amounts;
+        arm->verdicts = f->verdicts;
         return 0;
     case LEDGER_ARM_RESERVED:
-        core->arms[f->id].reserved = amounts;
-        return 0;
-    case LEDGER_OVERRUN:
-        core->sweeps[f->id].overrun = amounts;
+        arm->reserved = amounts;
         return 0;
     case LEDGER_FAILED:
-        core->sweeps[f->id].failed = f->rollouts;
+        sweep->failed = f->rollouts;
+        return 0;
+    case LEDGER_OVERRUN:
+        sweep->overrun = amounts;
         return 0;
     }
     return ERR_CORRUPT;

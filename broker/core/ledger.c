@@ -89,9 +89,17 @@ struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t 
     return (struct amounts){.slot_ms = latency_ms, .cost = core->verifiers[verifier].price};
 }
 
+struct amounts sweep_burned(const struct sweep *sweep)
+{
+    struct amounts burned = sweep->accepted;
+    for (int w = 0; w < WASTES; w++)
+        amounts_add(&burned, &sweep->waste[w]);
+    return burned;
+}
+
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more)
 {
-    struct amounts used = sweep->count_accepted ? sweep->accepted : sweep->burned;
+    struct amounts used = sweep->count_accepted ? sweep->accepted : sweep_burned(sweep);
     amounts_add(&used, &sweep->reserved);
     return amounts_fit(&sweep->caps, &used, more);
 }
@@ -100,7 +108,7 @@ bool core_budget_ok(const struct core *core)
 {
     for (uint32_t i = 0; i < core->sweeps_len; i++) {
         const struct sweep *sweep = &core->sweeps[i];
-        struct amounts used = sweep->count_accepted ? sweep->accepted : sweep->burned;
+        struct amounts used = sweep->count_accepted ? sweep->accepted : sweep_burned(sweep);
         const struct amounts *caps = &sweep->caps, *over = &sweep->overrun;
         amounts_add(&used, &sweep->reserved);
         if ((caps->rollouts > 0 && used.rollouts > caps->rollouts + over->rollouts) ||

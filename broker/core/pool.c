@@ -209,6 +209,7 @@ int voided_apply(struct core *core, const struct fact_voided *f)
             struct sweep *sweep = &core->sweeps[core->arms[row->payer].sweep];
             struct amounts spent = cost_row(core, pool->model, true, row);
             amounts_sub(core, &sweep->accepted, &spent);
+            amounts_add(&sweep->waste[WASTE_VOIDED], &spent);
             sweep->broke = false;
         }
         promise_release(core, row);

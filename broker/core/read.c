@@ -35,6 +35,7 @@ struct sweep_info core_sweep(const struct core *core, uint32_t id)
 {
     assert(id < core->sweeps_len);
     const struct sweep *sweep = &core->sweeps[id];
+    struct amounts burned = sweep_burned(sweep);
     struct sweep_info info = {
         .id = id,
         .set = sweep->set,
@@ -47,7 +48,7 @@ struct sweep_info core_sweep(const struct core *core, uint32_t id)
         .source = sweep->source,
         .caps = spending_of(&sweep->caps),
         .accepted = spending_of(&sweep->accepted),
-        .burned = spending_of(&sweep->burned),
+        .burned = spending_of(&burned),
         .reserved = spending_of(&sweep->reserved),
         .count_accepted = sweep->count_accepted,
         .deadline_s = sweep->deadline_s,
@@ -63,6 +64,8 @@ struct sweep_info core_sweep(const struct core *core, uint32_t id)
         info.cells += core->arms[sweep->arms[i]].prompts;
         info.decided += core->arms[sweep->arms[i]].decided;
     }
+    for (int w = 0; w < WASTES; w++)
+        info.waste[w] = spending_of(&sweep->waste[w]);
     return info;
 }
 

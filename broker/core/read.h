@@ -27,6 +27,7 @@ struct sweep_info {
     uint64_t seed;
     struct slice source; /* the sweep file */
     struct spending caps, accepted, burned, reserved;
+    struct spending waste[WASTES]; /* burned = accepted + these */
     bool count_accepted; /* which of the two the caps mean */
     uint64_t deadline_s, started_s; /* deadline: seconds after the start, 0: none */
     uint64_t verdicts;   /* paid for */

@@ -187,7 +187,7 @@ static void dimension_print(uint64_t value, int i, struct buf *out)
 /* The cap that leaves no room for a rollout of the cheapest arm; the fullest one when that cannot be said. */
 static int spent_dimension(const struct core *core, const struct sweep *sweep)
 {
-    struct amounts used = sweep->count_accepted ? sweep->accepted : sweep->burned;
+    struct amounts used = sweep->count_accepted ? sweep->accepted : sweep_burned(sweep);
     amounts_add(&used, &sweep->reserved);
     int fullest = 0;
     double share = -1;
@@ -214,11 +214,11 @@ static int spent_dimension(const struct core *core, const struct sweep *sweep)
 static void say_budget(const struct core *core, const struct sweep *sweep, struct buf *out, size_t from)
 {
     int d = spent_dimension(core, sweep);
-    const struct amounts *used = sweep->count_accepted ? &sweep->accepted : &sweep->burned;
+    struct amounts used = sweep->count_accepted ? sweep->accepted : sweep_burned(sweep);
     clause(out, from);
     buf_printf(out, sweep->leased > 0 ? "room in the budget of %s (" : "budget of %s is spent (",
                dimension_names[d]);
-    dimension_print(dimension(used, d), d, out);
+    dimension_print(dimension(&used, d), d, out);
     buf_puts(out, " used and ");
     dimension_print(dimension(&sweep->reserved, d), d, out);
     buf_puts(out, " reserved of ");
@@ -295,6 +295,7 @@ static void put_value(struct buf *json, uint64_t value, int d)
 
 static void put_budget(const struct sweep *sweep, struct buf *json)
 {
+    struct amounts burned = sweep_burned(sweep);
     json_key(json, "count");
     json_str(json, sweep->count_accepted ? "accepted" : "burned");
     for (int d = 0; d < DIMENSIONS; d++) {
@@ -303,7 +304,7 @@ static void put_budget(const struct sweep *sweep, struct buf *json)
         json_key(json, "accepted");
         put_value(json, dimension(&sweep->accepted, d), d);
         json_key(json, "burned");
-        put_value(json, dimension(&sweep->burned, d), d);
+        put_value(json, dimension(&burned, d), d);
         json_key(json, "reserved");
         put_value(json, dimension(&sweep->reserved, d), d);
         json_key(json, "cap");
@@ -477,13 +478,14 @@ static void print_budget(const struct sweep *sweep, struct buf *out)
 {
     struct text_table table;
     text_table_init(&table, "lrrrr");
+    struct amounts burned = sweep_burned(sweep);
     static const char *const heads[] = {"", "accepted", "burned", "reserved", "cap"};
     for (int i = 0; i < 5; i++)
         text_cellf(&table, "%s%s", heads[i], (i == 1) == sweep->count_accepted && (i == 1 || i == 2) ? "*" : "");
     for (int d = 0; d < DIMENSIONS; d++) {
         text_cell(&table, dimension_names[d]);
         cell_value(&table, dimension(&sweep->accepted, d), d);
-        cell_value(&table, dimension(&sweep->burned, d), d);
+        cell_value(&table, dimension(&burned, d), d);
         cell_value(&table, dimension(&sweep->reserved, d), d);
         if (dimension(&sweep->caps, d) == 0)
             text_cell(&table, "-");

@@ -168,24 +168,29 @@ static struct sweep *payer_sweep(const struct core *core, uint32_t payer)
     return &core->sweeps[core->arms[payer].sweep];
 }
 
-/* A live lease ends: what it reserved is settled at `spent`. */
-static void settle(struct core *core, const struct lease *lease, const struct amounts *spent)
+/* A live lease ends: what it reserved is settled at `spent`, booked under `as`. */
+static void settle(struct core *core, const struct lease *lease, const struct amounts *spent, struct amounts *as)
 {
     struct sweep *sweep = payer_sweep(core, lease->payer);
     assert(lease->state == LEASE_LIVE);
     amounts_sub(core, &sweep->reserved, &lease->reserved);
-    amounts_add(&sweep->burned, spent);
+    amounts_add(as, spent);
     sweep->leased--;
     sweep->broke = false;
 }
 
-/* A lease that was settled in full turns out to have used less. */
-static void settle_again(struct core *core, const struct lease *lease, const struct amounts *spent)
+/* Where a lease stands that was settled in full. */
+static struct amounts *waste_of(const struct core *core, const struct lease *lease)
 {
-    struct sweep *sweep = payer_sweep(core, lease->payer);
-    amounts_sub(core, &sweep->burned, &lease->reserved);
-    amounts_add(&sweep->burned, spent);
-    sweep->broke = false;
+    return &payer_sweep(core, lease->payer)->waste[lease->state == LEASE_GHOST ? WASTE_CANCELLED : WASTE_LOST];
+}
+
+/* It turns out to have used `spent`, or to be worth something after all. */
+static void settle_again(struct core *core, const struct lease *lease, const struct amounts *spent, struct amounts *as)
+{
+    amounts_sub(core, waste_of(core, lease), &lease->reserved);
+    amounts_add(as, spent);
+    payer_sweep(core, lease->payer)->broke = false;
 }
 
 void lease_drop(struct core *core, struct lease *lease)
@@ -219,7 +224,7 @@ void task_close(struct core *core, struct task *task, uint64_t winner)
             lease_drop(core, lease);
             continue;
         }
-        settle(core, lease, &lease->reserved);
+        settle(core, lease, &lease->reserved, &payer_sweep(core, lease->payer)->waste[WASTE_CANCELLED]);
         lease->state = LEASE_GHOST;
         DL_DELETE2(task->leases, lease, task_prev, task_next);
         lease->task = NULL;
@@ -364,13 +369,12 @@ static uint32_t model_of(const struct core *core, const struct key *key)
 /* A result or verdict was accepted: its lease becomes `spent`, twice if it had been settled as lost. */
 static void settle_winner(struct core *core, const struct lease *lease, const struct amounts *spent)
 {
-    if (lease->state == LEASE_LIVE)
-        settle(core, lease, spent);
-    else
-        settle_again(core, lease, spent);
     struct sweep *sweep = payer_sweep(core, lease->payer);
     const struct amounts *reserved = &lease->reserved;
-    amounts_add(&sweep->accepted, spent);
+    if (lease->state == LEASE_LIVE)
+        settle(core, lease, spent, &sweep->accepted);
+    else
+        settle_again(core, lease, spent, &sweep->accepted);
     struct amounts over = {.tokens = spent->tokens > reserved->tokens ? spent->tokens - reserved->tokens : 0,
                            .cost = spent->cost > reserved->cost ? spent->cost - reserved->cost : 0};
     amounts_add(&sweep->overrun, &over);
@@ -462,10 +466,11 @@ int fail_apply(struct core *core, const struct fact_fail *f)
     struct amounts spent = lease->reserved; /* nobody knows what a failed attempt used, unless it says so */
     if (f->tokens != UINT32_MAX && f->tokens <= spent.tokens)
         spent.tokens = f->tokens;
+    struct amounts *failed = &payer_sweep(core, lease->payer)->waste[WASTE_FAILED];
     if (lease->state == LEASE_LIVE)
-        settle(core, lease, &spent);
+        settle(core, lease, &spent, failed);
     else
-        settle_again(core, lease, &spent);
+        settle_again(core, lease, &spent, failed);
     lease_drop(core, lease);
     task->failures++;
     if (!has_live(task) && task->state == TASK_LEASED)
@@ -480,7 +485,8 @@ int lost_apply(struct core *core, const struct fact_lost *f)
         return ERR_CORRUPT;
     struct task *task = lease->task;
     const struct amounts nothing = {0};
-    settle(core, lease, f->why == LOST_REFUSED ? &nothing : &lease->reserved);
+    struct amounts *lost = &payer_sweep(core, lease->payer)->waste[WASTE_LOST];
+    settle(core, lease, f->why == LOST_REFUSED ? &nothing : &lease->reserved, lost);
     lease->state = LEASE_LOST;
     if (f->why != LOST_SILENT && f->why != LOST_GRACE && f->why != LOST_RETURNED)
         lease_drop(core, lease);
@@ -504,7 +510,7 @@ int correct_apply(struct core *core, const struct fact_correct *f)
         if (tokens == 0 && f->latency_ms == 0)
             spent = (struct amounts){0};
     }
-    settle_again(core, lease, &spent);
+    settle_again(core, lease, &spent, waste_of(core, lease));
     lease_drop(core, lease);
     return 0;
 }
