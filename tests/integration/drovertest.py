@@ -179,13 +179,20 @@ class Proc:
     def alive(self):
         return self.popen.poll() is None
 
+    def forget(self):
+        """A process that is over leaves nothing behind."""
+        self.kill()
+        _procs.remove(self)
+        os.unlink(self.out_path)
+        os.unlink(self.err_path)
+
     def says(self, pattern, seconds=20):
         """Waits for a line on stderr and returns the match."""
         def look():
             found = re.search(pattern, self.err())
             check(found or self.alive(), f"{self.args[0]} ended before it said '{pattern}': {self.err()}")
             return found
-        return until(look, f"'{pattern}' from {self.args[0]}; it said: {self.err()}", seconds)
+        return until(look, f"'{pattern}' from {self.args[0]}; it said: {self.err()}", seconds, every=0.002)
 
     def signal(self, number):
         self.popen.send_signal(number)
@@ -272,6 +279,87 @@ def journal(state):
 
 def count(facts, name):
     return sum(1 for fact in facts if fact[1] == name)
+
+
+# -- the wire -----------------------------------------------------------------------------------------------------------
+
+def messages():
+    """common/msg.def as {name: (number, [(field, type)])}."""
+    text = re.sub(r"/\*.*?\*/", "", read(os.path.join(ROOT, "common", "msg.def")).decode(), flags=re.S)
+    found = {}
+    for number, name, fields in re.findall(r"RECORD\((\d+), (\w+), ((?:\s*\w+\(\w+, \w+\))*)\)", text):
+        found[name] = (int(number), [(field, kind) for kind, field in re.findall(r"(\w+)\(\w+, (\w+)\)", fields)])
+    check(len(found) > 20 and "hello" in found and "commit" in found, "common/msg.def is not understood")
+    return found
+
+
+NOTHING = {"U8": 0, "U32": 0, "U64": 0, "I64": 0, "F64": 0.0, "TEXT": "", "BYTES": b""}
+
+
+class Wire:
+    """Encodes and decodes messages by the table that the broker itself is compiled from."""
+
+    def __init__(self):
+        import msgpack
+        self.msgpack, self.table = msgpack, messages()
+        self.names = {number: (name, fields) for name, (number, fields) in self.table.items()}
+
+    def pack(self, name, **values):
+        number, fields = self.table[name]
+        unknown = set(values) - {field for field, _ in fields}
+        check(not unknown, f"{name} has no {unknown}")
+        return self.msgpack.packb([number] + [values.get(field, NOTHING[kind]) for field, kind in fields])
+
+    def unpack(self, frame):
+        """The records of a frame as (name, fields)."""
+        found = []
+        unpacker = self.msgpack.Unpacker(raw=False, unicode_errors="surrogateescape", max_buffer_size=1 << 27)
+        unpacker.feed(frame)
+        for record in unpacker:
+            name, fields = self.names[record[0]]
+            found.append((name, dict(zip((field for field, _ in fields), record[1:]))))
+        return found
+
+
+class Peer:
+    """A DEALER of the test's own: an agent or a client that says what it likes."""
+
+    def __init__(self, address, identity=None):
+        import zmq
+        self.zmq, self.wire = zmq, Wire()
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 5)
+        if identity is not None:
+            self.socket.setsockopt(zmq.IDENTITY, identity)
+        self.socket.connect(address)
+
+    def send(self, *records):
+        self.raw(b"".join(records))
+
+    def raw(self, *frames):
+        try:
+            self.socket.send_multipart(frames, self.zmq.DONTWAIT)
+        except self.zmq.Again:
+            pass
+
+    def say(self, name, **values):
+        self.send(self.wire.pack(name, **values))
+
+    def receive(self, seconds=5.0):
+        """The records of the next frame; none when nothing comes."""
+        if not self.socket.poll(seconds * 1000):
+            return []
+        return self.wire.unpack(self.socket.recv())
+
+    def ask(self, name, seconds=5.0, **values):
+        """One request of a client and its answer: (name, fields), or None."""
+        self.say(name, **values)
+        got = self.receive(seconds)
+        return got[0] if got else None
+
+    def close(self):
+        self.socket.close()
 
 
 # -- a broker and its agents ------------------------------------------------------------------------------------------
