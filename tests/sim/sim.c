@@ -244,11 +244,25 @@ static void commit(struct world *w)
     buf_put(&w->journal, w->update.facts.data, w->update.facts.len);
 }
 
+/* The core's books beside the rules': within the caps, and never below what leases are known to use. */
+static void check_books(struct world *w)
+{
+    if (!core_budget_ok(w->core))
+        broke(&w->rules, "a sweep spent and reserved more than its budget");
+    for (uint32_t i = 0; i < w->sweeps && w->rules.sweeps[i].known; i++) {
+        const struct sweep_model *model = &w->rules.sweeps[i];
+        struct sweep_info sweep = core_sweep(w->core, i);
+        const struct spending *used = sweep.count_accepted ? &sweep.accepted : &sweep.burned;
+        if (used->rollouts + sweep.reserved.rollouts < model->rollouts_used ||
+            used->tokens + sweep.reserved.tokens < model->tokens_used)
+            broke(&w->rules, "sweep '%s' books less than its leases use", sweep.name);
+    }
+}
+
 static void commit_and_send(struct world *w)
 {
     commit(w);
-    if (!core_budget_ok(w->core))
-        broke(&w->rules, "a sweep spent and reserved more than its budget");
+    check_books(w);
     deliver_sends(w);
     if (w->update.wake_ms < w->tick_at) {
         w->tick_at = w->update.wake_ms;
@@ -491,6 +505,10 @@ static void agent_alarm(struct world *w, int a)
         return;
     if (w->faults && chance(w, .004)) { /* kill -9; another one comes up in its place */
         agent_dies(w, a);
+        return;
+    }
+    if (w->faults && chance(w, .02)) { /* kill -STOP: its leases are lost, and then it goes on as if nothing was */
+        post(w, AGENT_ALARM, a, w->now + between(w, 100, 400));
         return;
     }
     int64_t next = agent->next_beat;

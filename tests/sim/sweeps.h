@@ -30,7 +30,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     uint64_t at = 0;
 #define DRAW(n) ((uint32_t)(draft_bits(seed, sweep, at++) % (n)))
     struct draft d = {.strict = DRAW(2), .accepted = DRAW(2), .truth = DRAW(4) != 0, .middle = (int)DRAW(4)};
-    uint32_t cap = DRAW(10), room = DRAW(1000);
+    uint32_t cap = DRAW(9), room = DRAW(1000);
     d.truth_verifier = sweep == 0 ? 0 : DRAW(2);
     d.elimination = d.middle == 1;
     d.n = 5 + DRAW(4);
