@@ -132,12 +132,16 @@ static int source_open(const struct read_args *args, struct source *source, stru
 
 /* -- output --------------------------------------------------------------------------------------------------------- */
 
+/* ERR_CLOSED: whoever reads (head, less) has seen enough. */
+static int stdout_failed(struct error *error)
+{
+    return error_set(error, errno == EPIPE ? ERR_CLOSED : ERR_IO, "cannot write to standard output: %s",
+                     strerror(errno));
+}
+
 static int put_stdout(void *arg, struct slice line)
 {
-    struct error *error = arg;
-    if (fwrite(line.data, 1, line.len, stdout) != line.len)
-        return error_set(error, ERR_IO, "cannot write to standard output: %s", strerror(errno));
-    return 0;
+    return fwrite(line.data, 1, line.len, stdout) == line.len ? 0 : stdout_failed(arg);
 }
 
 static int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
@@ -382,7 +386,9 @@ static int read_command(const char *name, const char *args_doc, const char *doc,
         source_close(&source);
     }
     if (rc == 0 && fflush(stdout) != 0)
-        rc = error_set(&error, ERR_IO, "cannot write to standard output: %s", strerror(errno));
+        rc = stdout_failed(&error);
+    if (rc == ERR_CLOSED && ferror(stdout))
+        return EXIT_OK;
     return rc == 0 ? EXIT_OK : complain(name, rc, &error);
 }
 

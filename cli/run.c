@@ -303,7 +303,9 @@ static bool stalled(struct run *run, struct error *error)
     run->moved = moved;
     if (now - run->moved_ms < STALL_MS)
         return false;
-    error_set(error, ERR_SYSTEM, "no worker can serve it: %s", info.refusal);
+    bool file = strstr(info.refusal, "No such file") != NULL;
+    error_set(error, ERR_SYSTEM, "no worker can serve it: %s%s", info.refusal,
+              file ? " (the `path` of a model counts from the folder where drover is started)" : "");
     return true;
 }
 
