@@ -389,8 +389,13 @@ static void on_bye(struct server *server, struct peer *peer)
 static int on_agent_msg(struct server *server, struct peer *peer, const struct msg *msg)
 {
     struct event event = event_of(EVENT_TICK, peer->agent, 0);
+    struct agent_info known;
     switch ((int)msg->type) {
     case MSG_heartbeat:
+        if (!core_agent(server->core, peer->agent, &known)) { /* given up as lost, and alive after all */
+            peer_put(server, peer, &(struct msg){.type = MSG_who});
+            return 0;
+        }
         event.type = EVENT_HEARTBEAT;
         event.heartbeat.next_ms = msg->heartbeat.next_ms < 600000 ? msg->heartbeat.next_ms : 600000;
         event.heartbeat.tokens = msg->heartbeat.tokens;
