@@ -760,6 +760,22 @@ static void drain_port(struct server *server, struct port *port, uint32_t batch,
     }
 }
 
+/* Memory is ahead of the disk: nothing of it may be told. */
+static void answer_full(struct server *server)
+{
+    struct slice route, frame;
+    struct buf out = {0};
+    struct error error;
+    int rc;
+    error_set(&error, ERR_DISK_FULL, "the disk of state folder '%s' is full: the broker is paused, nothing is lost; free "
+              "some space and it goes on by itself", server->conf.state);
+    msg_put(&out, &(struct msg){.type = MSG_reply, .reply = {ERR_DISK_FULL, slice_of(error.text)}});
+    while ((rc = port_recv(server->clients, &route, &frame)) != ERR_NOT_FOUND)
+        if (rc == 0)
+            port_send(server->clients, route, buf_slice(&out));
+    buf_clear(&out);
+}
+
 int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t wait_ms, struct error *error)
 {
     struct port *ports[2] = {server->agents, server->clients};
@@ -768,8 +784,10 @@ int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t w
     int64_t until = server->retry_ms != 0 ? server->retry_ms : server->wake_ms;
     int64_t wait = until == INT64_MAX ? wait_ms : until > now ? until - now : 0;
     wait = wait < wait_ms ? wait : wait_ms;
-    if (server->retry_ms != 0) { /* the sockets are left alone, or their messages would wake us for nothing */
-        port_wait(ports, 0, fds, fds_len, wait);
+    if (server->retry_ms != 0) { /* agents are left alone, or their messages would wake us for nothing */
+        port_wait(ports + 1, ports_len - 1, fds, fds_len, wait);
+        if (server->clients != NULL)
+            answer_full(server);
         return clock_ms() < server->retry_ms ? 0 : commit_and_send(server, error);
     }
     port_wait(ports, ports_len, fds, fds_len, wait);
