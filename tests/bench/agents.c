@@ -10,11 +10,12 @@
  *   agents hold   PID ENDPOINT [options]  takes tasks and keeps them; the broker's memory after --seconds
  *   agents idle   PID ENDPOINT [options]  heartbeats alone; share of a core over --seconds
  *
- * options: --workers 4 --credits 64 --seconds 5 --rollouts 0 --bytes 2000 --together */
+ * options: --workers 4 --verifiers 0 --credits 64 --seconds 5 --rollouts 0 --bytes 2000 --together */
 #include "common/io/clock.h"
 #include "common/limits.h"
 #include "common/msg.h"
 #include "common/rng.h"
+#include "common/rollout.h"
 #include "common/text.h"
 
 #include <getopt.h>
@@ -41,7 +42,7 @@ struct load {
     enum mode mode;
     long pid;
     const char *endpoint;
-    uint32_t workers_len, credits;
+    uint32_t workers_len, verifiers, credits; /* verifiers: so many of the workers */
     uint64_t rollouts;
     double seconds;
     bool together;
@@ -107,7 +108,8 @@ static void hello(struct load *load, struct worker *worker)
     msg_put(&worker->out,
             &(struct msg){.type = MSG_hello,
                           .hello = {.version = PROTOCOL_VERSION, .agent = worker->id, .name = slice_of(name),
-                                    .kinds = slice_of("synthetic"), .credits = load->credits,
+                                    .verifier = worker - load->workers < load->verifiers,
+                                    .kinds = slice_of("synthetic,exact"), .credits = load->credits,
                                     .next_ms = worker->idle_ms, .pid = (uint64_t)getpid()}});
     flush(worker);
 }
@@ -128,9 +130,19 @@ static void answer(struct load *load, struct worker *worker, const struct msg_ta
     load->tasks++;
     if (load->mode == MODE_HOLD || load->mode == MODE_FIRST)
         return;
+    if (task->verify) {
+        msg_put(&worker->out,
+                &(struct msg){.type = MSG_verdict,
+                              .verdict = {.lease = task->lease, .outcome = task->seed % 2 ? OUTCOME_PASS : OUTCOME_FAIL,
+                                          .score = (double)(task->seed % 97) / 97, .latency_ms = 1}});
+        if (!load->together)
+            flush(worker);
+        return;
+    }
+    enum finish finish = task->step && task->seed / 16 % 4 != 0 ? FINISH_STEP : FINISH_STOP;
     msg_put(&worker->out,
             &(struct msg){.type = MSG_result,
-                          .result = {.lease = task->lease, .finish = 0, .tokens_in = 200, .tokens_out = 50,
+                          .result = {.lease = task->lease, .finish = (uint8_t)finish, .tokens_in = 10, .tokens_out = 50,
                                      .latency_ms = 1, .answer = {answers + task->seed % 10, 1},
                                      .frame = buf_slice(&load->text)}});
     if (!load->together)
@@ -271,7 +283,7 @@ static void connect_all(struct load *load)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: agents load|finish|first|hold|idle PID ENDPOINT [--workers N] [--credits N] [--seconds S] "
+    fprintf(stderr, "usage: agents load|finish|first|hold|idle PID ENDPOINT [--workers N] [--verifiers N] [--credits N] [--seconds S] "
                     "[--rollouts N] [--bytes N] [--together]\n");
     exit(2);
 }
@@ -282,7 +294,7 @@ static size_t parse(struct load *load, int argc, char **argv)
         {"workers", required_argument, NULL, 'w'}, {"credits", required_argument, NULL, 'c'},
         {"seconds", required_argument, NULL, 's'}, {"rollouts", required_argument, NULL, 'r'},
         {"bytes", required_argument, NULL, 'b'},   {"together", no_argument, NULL, 't'},
-        {NULL, 0, NULL, 0},
+        {"verifiers", required_argument, NULL, 'v'}, {NULL, 0, NULL, 0},
     };
     static const char *const modes[] = {"load", "finish", "first", "hold", "idle"};
     size_t bytes = 2000;
@@ -292,6 +304,9 @@ static size_t parse(struct load *load, int argc, char **argv)
         switch (option) {
         case 'w':
             load->workers_len = value < WORKERS_MAX ? (uint32_t)value : WORKERS_MAX;
+            break;
+        case 'v':
+            load->verifiers = (uint32_t)value;
             break;
         case 'c':
             load->credits = (uint32_t)value;
