@@ -130,6 +130,7 @@ struct arm {
     const struct stopper *stopper;
     const struct selector *selector;
     double options[4][POLICY_OPTIONS_MAX]; /* strategy, allocator, stopper, selector */
+    uint32_t versions[4];  /* of the policies that the sweep was submitted with */
     uint32_t trees;        /* 0: samples a pool */
     size_t record_size;
     bool strict;
@@ -353,6 +354,8 @@ void event_verdict(struct core *core, const struct event *event);
 void event_fail(struct core *core, const struct event *event);
 void event_return(struct core *core, const struct event *event);
 /* dump.c */
+struct fact sweep_fact(const struct core *core, uint32_t sweep); /* its definition, as it stands */
+struct fact arm_fact(const struct core *core, uint32_t arm);
 int snapshot_apply(struct core *core, const struct fact *fact);
 
 /* fleet.c */

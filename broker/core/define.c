@@ -174,6 +174,10 @@ static bool arm_policies(const struct fact_arm *f, struct arm *arm)
         (f->strict != 0 && (f->lookahead == 0 || f->lookahead > LIMIT_LOOKAHEAD)))
         return false;
     memcpy(arm->options, f->options.data, sizeof arm->options);
+    arm->versions[0] = f->strategy_version;
+    arm->versions[1] = f->allocator_version;
+    arm->versions[2] = f->stopper_version;
+    arm->versions[3] = f->selector_version;
     if (!options_valid(arm->strategy->options, arm->options[0]) ||
         !options_valid(arm->allocator->options, arm->options[1]) ||
         !options_valid(arm->stopper->options, arm->options[2]) ||
@@ -421,7 +425,14 @@ static uint32_t find_arm(const struct core *core, uint32_t sweep, const struct f
     return NO_ID;
 }
 
-/* What of an arm may not change under its name; NULL when nothing did. */
+static const char *const changed_words[4] = {
+    "strategy (its rules are others in this release)",
+    "allocator (its rules are others in this release)",
+    "stopper (its rules are others in this release)",
+    "selector (its rules are others in this release)",
+};
+
+/* What of an arm may not change under its name; NULL when nothing did. n may grow; a smaller one is there already. */
 static const char *arm_difference(const struct core *core, const struct arm *arm, const struct fact_arm *f,
                                   const struct mapping *map)
 {
@@ -435,6 +446,11 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     for (int i = 0; i < 4; i++)
         if (!same(new[i], old[i]) || memcmp(options[i], arm->options[i], sizeof options[i]) != 0)
             return words[i];
+    const uint32_t versions[4] = {f->strategy_version, f->allocator_version, f->stopper_version,
+                                  f->selector_version};
+    for (int i = 0; i < 4; i++)
+        if (versions[i] != arm->versions[i])
+            return changed_words[i];
     if (core->pools[arm->pool].fingerprint != map->pool_prints[f->pool])
         return "pool (its prompts, model, sampling, template, answer extractor or the seed)";
     if ((arm->verifier == NO_ID) != (f->verifier == NO_ID) ||
@@ -443,8 +459,6 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "verifier";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
-    if (f->n < arm->n)
-        return "n (it may only grow)";
     const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
     struct amounts used = arm->charged;
     amounts_add(&used, &arm->reserved);
@@ -625,7 +639,21 @@ static bool submit_number(struct core *core, struct fact *fact, struct mapping *
     return false;
 }
 
-static void submit_sweep(struct core *core, const struct event *event, struct fact *fact, struct mapping *map)
+/* Definitions that stand already are not written again. True when it was. */
+static bool emit_changed(struct core *core, const struct fact *now, const struct fact *old)
+{
+    struct buf a = {0}, b = {0};
+    fact_put(&a, now);
+    fact_put(&b, old);
+    bool changed = a.len != b.len || memcmp(a.data, b.data, a.len) != 0;
+    buf_clear(&a);
+    buf_clear(&b);
+    if (changed)
+        emit(core, now);
+    return changed;
+}
+
+static bool submit_sweep(struct core *core, const struct event *event, struct fact *fact, struct mapping *map)
 {
     bool new = map->sweep == NO_ID;
     if (new)
@@ -635,12 +663,15 @@ static void submit_sweep(struct core *core, const struct event *event, struct fa
     fact->sweep.started_s = new ? (uint64_t)event->unix_s : core->sweeps[map->sweep].started_s;
     if (fact->sweep.truth != NO_ID)
         fact->sweep.truth = map->verifiers[fact->sweep.truth];
+    if (!new) {
+        struct fact old = sweep_fact(core, map->sweep);
+        return emit_changed(core, fact, &old);
+    }
     emit(core, fact);
-    if (!new && core->sweeps[map->sweep].state != SWEEP_RUNNING)
-        emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = map->sweep, .state = SWEEP_RUNNING}});
+    return true;
 }
 
-static void submit_arm(struct core *core, struct fact *fact, const struct mapping *map)
+static bool submit_arm(struct core *core, struct fact *fact, const struct mapping *map)
 {
     uint32_t id = find_arm(core, map->sweep, &fact->arm);
     fact->arm.id = id == NO_ID ? core->arms_len : id;
@@ -648,14 +679,21 @@ static void submit_arm(struct core *core, struct fact *fact, const struct mappin
     fact->arm.pool = map->pools[fact->arm.pool];
     if (fact->arm.verifier != NO_ID)
         fact->arm.verifier = map->verifiers[fact->arm.verifier];
+    if (id != NO_ID) {
+        struct fact old = arm_fact(core, id);
+        if (fact->arm.n < core->arms[id].n)
+            fact->arm.n = core->arms[id].n;
+        return emit_changed(core, fact, &old);
+    }
     emit(core, fact);
+    return true;
 }
 
 void submit(struct core *core, const struct event *event)
 {
     struct mapping *map = xalloc(sizeof *map);
     map->set = map->sweep = NO_ID;
-    bool new_set = false;
+    bool new_set = false, changed = false;
     struct update *update = core->update;
     update->code = submit_check(core, event->submit.definitions, map);
     struct fact fact;
@@ -663,11 +701,17 @@ void submit(struct core *core, const struct event *event)
         int rc = fact_get(event->submit.definitions, &at, &fact);
         assert(rc == 0); /* the first pass read the same bytes */
         if (fact.type == FACT_sweep)
-            submit_sweep(core, event, &fact, map);
+            changed |= submit_sweep(core, event, &fact, map);
         else if (fact.type == FACT_arm)
-            submit_arm(core, &fact, map);
+            changed |= submit_arm(core, &fact, map);
         else if (submit_number(core, &fact, map, &new_set))
             emit(core, &fact);
+    }
+    /* Whoever submits a sweep wants it to run; a finished one has nothing to do unless it was extended. */
+    if (update->code == 0) {
+        uint8_t state = core->sweeps[map->sweep].state;
+        if (state != SWEEP_RUNNING && (changed || state != SWEEP_DONE))
+            emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = map->sweep, .state = SWEEP_RUNNING}});
     }
     update->sweep = map->sweep;
     update->used = new_set;

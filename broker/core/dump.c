@@ -38,6 +38,23 @@ static void dump_sets(const struct core *core, struct buf *out)
     }
 }
 
+static void put_fact(struct buf *out, struct fact fact)
+{
+    fact_put(out, &fact);
+}
+
+struct fact sweep_fact(const struct core *core, uint32_t id)
+{
+    const struct sweep *s = &core->sweeps[id];
+    return (struct fact){
+        .type = FACT_sweep,
+        .sweep = {.id = id, .name = text(s->name), .seed = s->seed, .set = s->set, .truth = s->truth,
+                  .rollouts = s->caps.rollouts, .tokens = s->caps.tokens, .slot_ms = s->caps.slot_ms,
+                  .cost = s->caps.cost, .deadline_s = s->deadline_s, .started_s = s->started_s,
+                  .accepted = s->count_accepted, .source = s->source},
+    };
+}
+
 static void dump_definitions(const struct core *core, struct buf *out)
 {
     dump_sets(core, out);
@@ -57,29 +74,31 @@ static void dump_definitions(const struct core *core, struct buf *out)
         PUT(pool, .id = i, .fingerprint = pool->fingerprint, .set = pool->set, .model = pool->model,
             .seed = pool->seed);
     }
-    for (uint32_t i = 0; i < core->sweeps_len; i++) {
-        const struct sweep *s = &core->sweeps[i];
-        PUT(sweep, .id = i, .name = text(s->name), .seed = s->seed, .set = s->set, .truth = s->truth,
-            .rollouts = s->caps.rollouts, .tokens = s->caps.tokens, .slot_ms = s->caps.slot_ms,
-            .cost = s->caps.cost, .deadline_s = s->deadline_s, .started_s = s->started_s,
-            .accepted = s->count_accepted, .source = s->source);
-    }
+    for (uint32_t i = 0; i < core->sweeps_len; i++)
+        put_fact(out, sweep_fact(core, i));
+}
+
+struct fact arm_fact(const struct core *core, uint32_t id)
+{
+    const struct arm *a = &core->arms[id];
+    return (struct fact){
+        .type = FACT_arm,
+        .arm = {.id = id, .sweep = a->sweep, .name = text(a->name), .pool = a->pool, .verifier = a->verifier,
+                .n = a->n, .strategy = text(a->strategy->name), .strategy_version = a->versions[0],
+                .allocator = text(a->allocator->name), .allocator_version = a->versions[1],
+                .stopper = text(a->stopper->name), .stopper_version = a->versions[2],
+                .selector = text(a->selector->name), .selector_version = a->versions[3],
+                .options = {(const char *)a->options, sizeof a->options}, .strict = a->strict,
+                .lookahead = a->lookahead, .rollouts = a->caps.rollouts, .tokens = a->caps.tokens,
+                .slot_ms = a->caps.slot_ms, .cost = a->caps.cost,
+                .report_at = {(const char *)a->report_at, a->report_at_len * 4}},
+    };
 }
 
 static void dump_arms(const struct core *core, struct buf *out)
 {
-    for (uint32_t i = 0; i < core->arms_len; i++) {
-        const struct arm *a = &core->arms[i];
-        PUT(arm, .id = i, .sweep = a->sweep, .name = text(a->name), .pool = a->pool, .verifier = a->verifier,
-            .n = a->n, .strategy = text(a->strategy->name), .strategy_version = a->strategy->version,
-            .allocator = text(a->allocator->name), .allocator_version = a->allocator->version,
-            .stopper = text(a->stopper->name), .stopper_version = a->stopper->version,
-            .selector = text(a->selector->name), .selector_version = a->selector->version,
-            .options = {(const char *)a->options, sizeof a->options}, .strict = a->strict,
-            .lookahead = a->lookahead, .rollouts = a->caps.rollouts, .tokens = a->caps.tokens,
-            .slot_ms = a->caps.slot_ms, .cost = a->caps.cost,
-            .report_at = {(const char *)a->report_at, a->report_at_len * 4});
-    }
+    for (uint32_t i = 0; i < core->arms_len; i++)
+        put_fact(out, arm_fact(core, i));
 }
 
 static void dump_row(struct buf *out, uint32_t pool, uint32_t prompt, uint32_t k, const struct row *row)
