@@ -208,6 +208,7 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
     arm->stopper = new.stopper;
     arm->selector = new.selector;
     memcpy(arm->options, new.options, sizeof arm->options);
+    memcpy(arm->versions, new.versions, sizeof arm->versions);
     arm->trees = new.trees;
     arm->record_size = new.record_size;
     arm->n = f->n;
@@ -459,11 +460,6 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "verifier";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
-    const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
-    struct amounts used = arm->charged;
-    amounts_add(&used, &arm->reserved);
-    if (!amounts_fit(&caps, &nothing, &used))
-        return "budget, which is below what it spent already";
     return NULL;
 }
 
@@ -482,13 +478,6 @@ static int check_sweep(const struct core *core, struct update *update, const str
     else if ((sweep->truth == NO_ID) != (f->truth == NO_ID) ||
              (f->truth != NO_ID && core->verifiers[sweep->truth].fingerprint != map->verifier_prints[f->truth]))
         differs = "truth";
-    const struct amounts nothing = {0}, caps = {f->rollouts, f->tokens, f->slot_ms, f->cost};
-    struct amounts used = f->accepted ? sweep->accepted : sweep_burned(sweep);
-    amounts_add(&used, &sweep->reserved);
-    if (differs == NULL && !amounts_fit(&caps, &nothing, &used))
-        return error_set(&update->error, ERR_CONFLICT,
-                         "sweep '%s' has spent more than the new budget already: budgets may grow, and shrink to what is "
-                         "spent at most", sweep->name);
     if (differs == NULL)
         return 0;
     return error_set(&update->error, ERR_CONFLICT,
@@ -639,6 +628,12 @@ static bool submit_number(struct core *core, struct fact *fact, struct mapping *
     return false;
 }
 
+/* A cap below what is spent buys nothing more, and undoes nothing: it is that much. */
+static uint64_t at_least(uint64_t cap, uint64_t used)
+{
+    return cap > 0 && cap < used ? used : cap;
+}
+
 /* Definitions that stand already are not written again. True when it was. */
 static bool emit_changed(struct core *core, const struct fact *now, const struct fact *old)
 {
@@ -664,7 +659,14 @@ static bool submit_sweep(struct core *core, const struct event *event, struct fa
     if (fact->sweep.truth != NO_ID)
         fact->sweep.truth = map->verifiers[fact->sweep.truth];
     if (!new) {
+        const struct sweep *sweep = &core->sweeps[map->sweep];
         struct fact old = sweep_fact(core, map->sweep);
+        struct amounts used = fact->sweep.accepted ? sweep->accepted : sweep_burned(sweep);
+        amounts_add(&used, &sweep->reserved);
+        fact->sweep.rollouts = at_least(fact->sweep.rollouts, used.rollouts);
+        fact->sweep.tokens = at_least(fact->sweep.tokens, used.tokens);
+        fact->sweep.slot_ms = at_least(fact->sweep.slot_ms, used.slot_ms);
+        fact->sweep.cost = at_least(fact->sweep.cost, used.cost);
         return emit_changed(core, fact, &old);
     }
     emit(core, fact);
@@ -680,9 +682,15 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
     if (fact->arm.verifier != NO_ID)
         fact->arm.verifier = map->verifiers[fact->arm.verifier];
     if (id != NO_ID) {
+        const struct arm *arm = &core->arms[id];
         struct fact old = arm_fact(core, id);
-        if (fact->arm.n < core->arms[id].n)
-            fact->arm.n = core->arms[id].n;
+        struct amounts used = arm->charged;
+        amounts_add(&used, &arm->reserved);
+        fact->arm.n = fact->arm.n < arm->n ? arm->n : fact->arm.n;
+        fact->arm.rollouts = at_least(fact->arm.rollouts, used.rollouts);
+        fact->arm.tokens = at_least(fact->arm.tokens, used.tokens);
+        fact->arm.slot_ms = at_least(fact->arm.slot_ms, used.slot_ms);
+        fact->arm.cost = at_least(fact->arm.cost, used.cost);
         return emit_changed(core, fact, &old);
     }
     emit(core, fact);
