@@ -184,7 +184,8 @@ static int check_folder(const struct journal *journal, struct error *error)
                                  "cannot create state folder '%s': %s", dir, strerror(rc));
         } else if (errno != EEXIST) {
             return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO,
-                             "cannot create state folder '%s': %s", dir, strerror(errno));
+                             "cannot create state folder '%s': %s%s", dir, strerror(errno),
+                             errno == ENOENT ? ": create the folder above it first" : "");
         }
     }
     if (stat(dir, &st) != 0)

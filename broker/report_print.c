@@ -83,7 +83,7 @@ static void print_head(const struct report *report, struct buf *out)
     buf_printf(out, "; %u prompt%s, %u arm%s", sweep->prompts, plural(sweep->prompts), report->curves_len,
                plural(report->curves_len));
     if (report->wall_s >= 0)
-        buf_printf(out, "; %.1f s of wall clock", report->wall_s);
+        buf_printf(out, "; %.1f s in this run", report->wall_s);
     if (report->curves_len > 0 && !several_models(&report->groups[0], report->curves_len)) {
         buf_puts(out, "; model ");
         text_plain(slice_of(report->groups[0].curves[0].model), out);

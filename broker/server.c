@@ -16,7 +16,7 @@
 #include <string.h>
 #include <uthash.h>
 
-enum { ROUTE_MAX = 32, TEXTS_MAX = 64 << 20, RETRY_MS = 1000, RUNNING_MAX = 2 * LIMIT_CREDITS };
+enum { ROUTE_MAX = 32, TEXTS_MAX = 64 << 20, RETRY_MS = 1000, FETCH_PAGE = 8 << 20, UPLOAD_IDLE_MS = 60000, RUNNING_MAX = 2 * LIMIT_CREDITS };
 
 /* An agent's connection. */
 struct peer {
@@ -42,6 +42,7 @@ struct upload {
     uint64_t digest;
     char *text;
     size_t len, size;
+    int64_t heard_ms; /* of the last chunk */
     struct upload *next;
 };
 
@@ -60,6 +61,8 @@ struct server {
     int64_t wake_ms, retry_ms; /* retry_ms: of a commit that found the disk full; 0: none waits */
     struct ref record_ref;     /* of the prompt record in `record`, the one asked for last */
     struct buf record, path, blob, definitions;
+    struct buf facts_page, texts_page; /* of commit `fetched`, the one that a client reads */
+    uint64_t fetched;
 };
 
 /* -- commit, then send ---------------------------------------------------------------------------------------------- */
@@ -530,6 +533,17 @@ static void upload_free(struct server *server, struct upload *upload)
     free(upload);
 }
 
+/* Of clients that died in the middle: their room is for others. */
+static void drop_abandoned(struct server *server)
+{
+    struct upload *next;
+    for (struct upload *upload = server->uploads; upload != NULL; upload = next) {
+        next = upload->next;
+        if (clock_ms() - upload->heard_ms > UPLOAD_IDLE_MS)
+            upload_free(server, upload);
+    }
+}
+
 static void on_chunk(struct server *server, struct slice route, const struct msg_chunk *chunk)
 {
     struct upload *upload = upload_of(server, route);
@@ -537,6 +551,7 @@ static void on_chunk(struct server *server, struct slice route, const struct msg
         upload_free(server, upload);
         upload = NULL;
     }
+    drop_abandoned(server);
     size_t others = 0;
     for (const struct upload *u = server->uploads; u != NULL; u = u->next)
         others += u->size;
@@ -552,6 +567,7 @@ static void on_chunk(struct server *server, struct slice route, const struct msg
         upload->digest = chunk->digest;
         upload->size = chunk->size;
         upload->text = xalloc(chunk->size + 1);
+        upload->heard_ms = clock_ms();
         upload->next = server->uploads;
         server->uploads = upload;
     }
@@ -561,6 +577,7 @@ static void on_chunk(struct server *server, struct slice route, const struct msg
     }
     memcpy(upload->text + upload->len, chunk->data.data, chunk->data.len);
     upload->len += chunk->data.len;
+    upload->heard_ms = clock_ms();
     reply(server, route, 0, (struct slice){0});
 }
 
@@ -690,25 +707,33 @@ static void on_drain_agent(struct server *server, struct slice route, const stru
     reply(server, route, 0, (struct slice){0});
 }
 
-/* One commit, as the journal has it: how `results` and `report` read a broker that is elsewhere. */
+/* A commit as the journal has it, in pages: how `results` and `report` read a broker that is elsewhere. Its facts and, right
+ * behind them, its texts; the page from `offset` on. */
 static void on_fetch(struct server *server, struct slice route, const struct msg_fetch *msg)
 {
-    struct buf facts = {0}, texts = {0};
     struct error error;
     int rc = ERR_NOT_FOUND;
-    if (msg->commit < journal_next(server->journal))
-        rc = journal_commit(server->journal, msg->commit, &facts, &texts, &error);
+    if (msg->commit < journal_next(server->journal) && msg->commit > 0)
+        rc = msg->commit == server->fetched ? 0
+                                            : journal_commit(server->journal, msg->commit, &server->facts_page,
+                                                             &server->texts_page, &error);
+    uint64_t facts_len = server->facts_page.len, size = facts_len + server->texts_page.len;
+    if (rc == 0)
+        server->fetched = msg->commit; /* the next page is likely of the same */
+    if (rc == 0 && msg->offset > size)
+        rc = ERR_NOT_FOUND;
     if (rc != 0) {
         reply(server, route, rc, slice_of(rc == ERR_NOT_FOUND ? "no such commit yet" : error.text));
-    } else {
-        reply(server, route, 0, (struct slice){0});
-        struct buf *frame = &server->replies[server->replies_len - 1].frame;
-        buf_reset(frame);
-        msg_put(frame, &(struct msg){.type = MSG_commit,
-                                     .commit = {msg->commit, buf_slice(&facts), buf_slice(&texts)}});
+        return;
     }
-    buf_clear(&facts);
-    buf_clear(&texts);
+    const struct buf *from = msg->offset < facts_len ? &server->facts_page : &server->texts_page;
+    uint64_t at = msg->offset < facts_len ? msg->offset : msg->offset - facts_len;
+    size_t len = from->len - at < FETCH_PAGE ? from->len - at : FETCH_PAGE;
+    reply(server, route, 0, (struct slice){0});
+    struct buf *frame = &server->replies[server->replies_len - 1].frame;
+    buf_reset(frame);
+    msg_put(frame, &(struct msg){.type = MSG_commit,
+                                 .commit = {msg->commit, facts_len, size, msg->offset, {from->data + at, len}}});
 }
 
 static void on_client_frame(struct server *server, struct slice route, struct slice frame)
@@ -928,6 +953,8 @@ void server_free(struct server **server_ptr)
     buf_clear(&server->path);
     buf_clear(&server->blob);
     buf_clear(&server->definitions);
+    buf_clear(&server->facts_page);
+    buf_clear(&server->texts_page);
     free(server);
     *server_ptr = NULL;
 }

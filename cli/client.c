@@ -40,7 +40,8 @@ void client_close(struct client **client)
 
 static int no_answer(const struct client *client, struct error *error)
 {
-    return error_set(error, ERR_TIMEOUT, "no broker answers at %s: is it running, and is the address right (--broker)?",
+    return error_set(error, ERR_TIMEOUT, "no broker answers at %s: is it running, and is the address right (--broker)? A `drover run` has none: "
+                     "read its state folder with `drover report --state DIR`",
                      client->endpoint);
 }
 
@@ -94,19 +95,26 @@ int client_ask(struct client *client, const struct msg *request, struct slice *t
     return 0;
 }
 
-int client_fetch(struct client *client, uint64_t commit, struct slice *facts, struct slice *texts, struct error *error)
+int client_fetch(struct client *client, uint64_t commit, struct buf *facts, struct buf *texts, struct error *error)
 {
     struct msg reply;
-    int rc = ask(client, &(struct msg){.type = MSG_fetch, .fetch = {commit}}, &reply, error);
-    if (rc != 0)
-        return rc;
-    if (reply.type == MSG_reply)
-        return error_set(error, (int)reply.reply.code, "%.*s", (int)(reply.reply.text.len < 500 ? reply.reply.text.len : 500),
-                         reply.reply.text.data);
-    if (reply.type != MSG_commit || reply.commit.number != commit)
-        return error_set(error, ERR_PROTOCOL, "the broker gave an answer that was not asked for");
-    *facts = reply.commit.facts;
-    *texts = reply.commit.texts;
+    uint64_t at = 0;
+    buf_reset(facts);
+    buf_reset(texts);
+    do {
+        int rc = ask(client, &(struct msg){.type = MSG_fetch, .fetch = {commit, at}}, &reply, error);
+        if (rc != 0)
+            return rc;
+        const struct msg_commit *page = &reply.commit;
+        if (reply.type == MSG_reply)
+            return error_set(error, (int)reply.reply.code, "%.*s",
+                             (int)(reply.reply.text.len < 500 ? reply.reply.text.len : 500), reply.reply.text.data);
+        if (reply.type != MSG_commit || page->number != commit || page->offset != at ||
+            (page->data.len == 0 && at < page->size) || page->data.len > page->size - at)
+            return error_set(error, ERR_PROTOCOL, "the broker gave an answer that was not asked for");
+        buf_put(at < page->facts_len ? facts : texts, page->data.data, page->data.len);
+        at += page->data.len;
+    } while (at < reply.commit.size);
     return 0;
 }
 
@@ -153,6 +161,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG:
         if (args->subject == NULL && args->takes_subject)
             args->subject = arg;
+        else if (args->submits && strchr(arg, '\n') != NULL) /* they travel as lines */
+            argp_error(state, "an override cannot hold a line break: change the sweep file instead");
         else if (args->submits && strchr(arg, '=') != NULL && args->overrides_len < 256)
             args->overrides[args->overrides_len++] = arg;
         else

@@ -16,6 +16,6 @@ void client_close(struct client **client);
 int client_ask(struct client *client, const struct msg *request, struct slice *text, struct error *error);
 
 /* One commit of the broker's journal; ERR_NOT_FOUND behind the last. */
-int client_fetch(struct client *client, uint64_t commit, struct slice *facts, struct slice *texts, struct error *error);
+int client_fetch(struct client *client, uint64_t commit, struct buf *facts, struct buf *texts, struct error *error);
 
 #endif

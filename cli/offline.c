@@ -22,13 +22,28 @@ struct read_args {
 
 enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST };
 
-static const struct argp_option common_options[] = {
-    {"state", 's', "DIR", 0, "state folder to read (default: ask the broker; drover-state when none is configured)", 0},
-    {"conf", 'c', "FILE", 0, "cluster.conf that names the broker", 0},
-    {"broker", 'b', "ENDPOINT", 0, "the broker's client address", 0},
+#define SOURCE_OPTIONS                                                                                                  \
+    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0},              \
+    {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},                        \
+    {"conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0}
+
+static const struct argp_option report_options[] = {
+    SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
-    {"csv", OPTION_CSV, NULL, 0, "report: print CSV", 0},
-    {"digest", OPTION_DIGEST, NULL, 0, "results: print one hash of all lines without `timing`", 0},
+    {"csv", OPTION_CSV, NULL, 0, "print CSV", 0},
+    {0},
+};
+
+static const struct argp_option results_options[] = {
+    SOURCE_OPTIONS,
+    {"json", OPTION_JSON, NULL, 0, "print JSON lines, as it always does", 0},
+    {"digest", OPTION_DIGEST, NULL, 0, "print two hashes instead: of all lines without `timing`, of all decisions", 0},
+    {0},
+};
+
+static const struct argp_option plain_options[] = {
+    SOURCE_OPTIONS,
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
 
@@ -99,14 +114,14 @@ static int fetch(struct source *source, const char *endpoint, struct error *erro
     int rc = client_open(endpoint, &client, error);
     if (rc == 0)
         rc = journal_open(source->temporary, &(struct journal_options){0}, &source->journal, error);
+    struct buf facts = {0}, texts = {0};
     for (uint64_t commit = 1; rc == 0; commit++) {
-        struct slice facts, texts;
         rc = client_fetch(client, commit, &facts, &texts, error);
-        if (rc == ERR_NOT_FOUND)
-            break;
         if (rc == 0)
-            rc = journal_append(source->journal, facts, texts, error);
+            rc = journal_append(source->journal, buf_slice(&facts), buf_slice(&texts), error);
     }
+    buf_clear(&facts);
+    buf_clear(&texts);
     client_close(&client);
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
@@ -278,7 +293,7 @@ static int do_journal(const struct read_args *args, struct journal *journal, str
 struct audit {
     struct core *core;
     struct error *error;
-    uint64_t facts, commits;
+    uint64_t facts, commits, next_check;
 };
 
 static int audit_commit(void *arg, uint64_t commit, struct slice facts)
@@ -295,6 +310,13 @@ static int audit_commit(void *arg, uint64_t commit, struct slice facts)
         audit->facts++;
     }
     audit->commits++;
+    if (!core_budget_ok(audit->core))
+        return error_set(audit->error, ERR_CORRUPT, "commit %llu: more is spent and reserved than a budget allows",
+                         (unsigned long long)commit);
+    if (audit->commits < audit->next_check)
+        return 0;
+    /* Looks at everything, so less and less often: each time the journal has grown by 1 %. */
+    audit->next_check = audit->commits + 1 + audit->commits / 100;
     return core_check(audit->core, audit->error);
 }
 
@@ -348,6 +370,8 @@ static int do_audit(const struct read_args *args, struct journal *journal, struc
     core_audit_begin(audit.core);
     int rc = journal_scan(journal, 1, audit_commit, &audit, error);
     if (rc == 0)
+        rc = core_check(audit.core, error);
+    if (rc == 0)
         rc = core_audit_end(audit.core, error);
     if (rc == 0)
         rc = check_texts(journal, audit.commits, error);
@@ -372,10 +396,10 @@ static int do_audit(const struct read_args *args, struct journal *journal, struc
 
 /* -- commands ------------------------------------------------------------------------------------------------------- */
 
-static int read_command(const char *name, const char *args_doc, const char *doc, bool takes_sweep, int argc, char **argv,
-                        int (*run)(const struct read_args *, struct journal *, struct error *))
+static int read_command(const char *name, const struct argp_option *options, const char *doc, bool takes_sweep, int argc,
+                        char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
-    const struct argp argp = {common_options, parse, args_doc, doc, 0, 0, 0};
+    const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
     struct read_args args = {.command = name, .takes_sweep = takes_sweep};
     struct source source;
     struct error error = {""};
@@ -394,23 +418,23 @@ static int read_command(const char *name, const char *args_doc, const char *doc,
 
 int cmd_results(int argc, char **argv)
 {
-    return read_command("results", "[SWEEP]", "Print every delivered rollout or node as one line of JSON.", true, argc,
+    return read_command("results", results_options, "Print every delivered rollout or node as one line of JSON.", true, argc,
                         argv, do_results);
 }
 
 int cmd_report(int argc, char **argv)
 {
-    return read_command("report", "[SWEEP]", "Print accuracy against compute of every arm.", true, argc, argv, do_report);
+    return read_command("report", report_options, "Print accuracy against compute of every arm.", true, argc, argv, do_report);
 }
 
 int cmd_journal(int argc, char **argv)
 {
-    return read_command("journal", "", "Print the facts of a journal, one a line, each behind its commit's number.", false,
+    return read_command("journal", plain_options, "Print the facts of a journal, one a line, each behind its commit's number.", false,
                         argc, argv, do_journal);
 }
 
 int cmd_audit(int argc, char **argv)
 {
-    return read_command("audit", "", "Check a journal: invariants after every commit, dump = replay, checksums, and every "
-                        "decision re-run and compared.", false, argc, argv, do_audit);
+    return read_command("audit", plain_options, "Check a journal: budgets after every commit, every invariant now and then and at the end, "
+                        "dump = replay, checksums, and every decision re-run and compared.", false, argc, argv, do_audit);
 }
