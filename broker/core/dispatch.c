@@ -238,12 +238,14 @@ static bool waiting_generate(struct core *core, struct sweep *sweep, struct agen
     return false;
 }
 
+/* Work that is spared is taken by its agent in this very dispatch, and then this one is asked again: opening more instead
+ * would end with every prompt open, since what is opened stands behind what is spared. */
 static bool sweep_generate(struct core *core, struct sweep *sweep, struct agent *agent)
 {
     do {
         if (waiting_generate(core, sweep, agent))
             return true;
-    } while (!agent->runner && !sweep->broke && open_something(core, sweep, agent));
+    } while (!agent->runner && !sweep->broke && !core->spared && open_something(core, sweep, agent));
     return false;
 }
 
