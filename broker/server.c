@@ -58,6 +58,8 @@ struct server {
     struct reply *replies;
     size_t replies_len;
     struct upload *uploads;
+    uint64_t malformed;        /* messages ignored */
+    int64_t malformed_ms;      /* when the log told last */
     int64_t wake_ms, retry_ms; /* retry_ms: of a commit that found the disk full; 0: none waits */
     struct ref record_ref;     /* of the prompt record in `record`, the one asked for last */
     struct buf record, path, blob, definitions;
@@ -437,6 +439,18 @@ static int on_agent_msg(struct server *server, struct peer *peer, const struct m
     return ERR_PROTOCOL;
 }
 
+/* One line a second at most: who floods the broker shall not flood its log too. */
+static void malformed(struct server *server, const char *from, size_t len)
+{
+    int64_t now = clock_ms();
+    server->malformed++;
+    if (server->malformed > 1 && now - server->malformed_ms < 1000)
+        return;
+    server->malformed_ms = now;
+    log_line(0, "a malformed message of %zu bytes from %s is ignored; %llu since the start", len, from,
+             (unsigned long long)server->malformed);
+}
+
 /* A malformed frame costs its sender the connection's standing: it must say HELLO again. Nothing of the frame before the
  * fault is taken back: each record stands for itself. */
 static void on_agent_frame(struct server *server, struct slice route, struct slice frame)
@@ -464,7 +478,7 @@ static void on_agent_frame(struct server *server, struct slice route, struct sli
     }
     if (rc == 0)
         return;
-    log_line(0, "a malformed message from a peer is ignored (%zu bytes)", frame.len);
+    malformed(server, "an agent", frame.len);
     struct peer *peer = peer_by_route(server, route);
     if (peer != NULL)
         peer_free(server, peer);
@@ -741,7 +755,7 @@ static void on_client_frame(struct server *server, struct slice route, struct sl
     struct msg msg;
     size_t offset = 0;
     if (route.len > ROUTE_MAX || !record_frame_valid(frame) || msg_get(frame, &offset, &msg) != 0) {
-        log_line(0, "a malformed request from a client is ignored (%zu bytes)", frame.len);
+        malformed(server, "a client", frame.len);
         return;
     }
     switch ((int)msg.type) {

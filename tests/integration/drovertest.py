@@ -305,7 +305,7 @@ class Wire:
         self.msgpack, self.table = msgpack, messages()
         self.names = {number: (name, fields) for name, (number, fields) in self.table.items()}
 
-    def pack(self, name, **values):
+    def pack(self, name, /, **values):
         number, fields = self.table[name]
         unknown = set(values) - {field for field, _ in fields}
         check(not unknown, f"{name} has no {unknown}")
@@ -329,7 +329,7 @@ class Peer:
         import zmq
         self.zmq, self.wire = zmq, Wire()
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.LINGER, 3000)  # what was said arrives
         self.socket.setsockopt(zmq.RECONNECT_IVL, 5)
         if identity is not None:
             self.socket.setsockopt(zmq.IDENTITY, identity)
@@ -344,8 +344,8 @@ class Peer:
         except self.zmq.Again:
             pass
 
-    def say(self, name, **values):
-        self.send(self.wire.pack(name, **values))
+    def say(self, message, /, **values):
+        self.send(self.wire.pack(message, **values))
 
     def receive(self, seconds=5.0):
         """The records of the next frame; none when nothing comes."""
@@ -353,9 +353,9 @@ class Peer:
             return []
         return self.wire.unpack(self.socket.recv())
 
-    def ask(self, name, seconds=5.0, **values):
+    def ask(self, message, /, seconds=5.0, **values):
         """One request of a client and its answer: (name, fields), or None."""
-        self.say(name, **values)
+        self.say(message, **values)
         got = self.receive(seconds)
         return got[0] if got else None
 
