@@ -139,12 +139,13 @@ int core_kind(struct core *core, bool verifier, struct slice name)
 {
     char **kinds = core->kinds[verifier];
     for (int i = 0; i < core->kinds_len[verifier]; i++)
-        if (strlen(kinds[i]) == name.len && memcmp(kinds[i], name.data, name.len) == 0)
+        if (strlen(kinds[i]) == name.len && (name.len == 0 || memcmp(kinds[i], name.data, name.len) == 0))
             return i;
     if (core->kinds_len[verifier] == 64)
         return -1;
     char *own = xalloc(name.len + 1);
-    memcpy(own, name.data, name.len);
+    if (name.len > 0)
+        memcpy(own, name.data, name.len);
     kinds[core->kinds_len[verifier]] = own;
     return core->kinds_len[verifier]++;
 }

@@ -23,7 +23,7 @@ static struct slice own(struct slice slice)
 
 static bool same(struct slice slice, const char *text)
 {
-    return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
+    return slice.len == strlen(text) && (slice.len == 0 || memcmp(slice.data, text, slice.len) == 0);
 }
 
 static int set_apply(struct core *core, const struct fact_set *f)

@@ -5,6 +5,8 @@
  *   sim --check             the seeds of seeds.txt, then 2,000 (TAP; as `make check` runs it)
  *   sim --seeds A B         seeds A..B-1; stops at the first broken rule, prints its seed, exit 1
  *   sim --seed S --verbose  one seed, with every fact and message
+ *   sim --journal S         its journal, as facts, on standard output: seeds for fuzz_fact
+ *   sim --dump S            the snapshot of its last state, likewise
  *
  * Checked after every commit: rules.h. Now and then and at the end: every invariant of core_check. At the end: every sweep
  * is over (once faults stop), nothing is reserved, leased or awaited, dump = replay, the audit re-runs every decision, and
@@ -984,6 +986,23 @@ static bool one_seed(uint64_t seed, bool verbose, uint64_t *events)
     return good;
 }
 
+static int write_journal(uint64_t seed, bool dump)
+{
+    struct world *w = world_new(seed, false, false);
+    struct buf bytes = {0};
+    run_events(w);
+    commit(w);
+    if (dump)
+        core_dump(w->core, &bytes);
+    else
+        buf_put(&bytes, w->journal.data, w->journal.len);
+    size_t written = fwrite(bytes.data, 1, bytes.len, stdout);
+    int rc = written == bytes.len ? 0 : 1;
+    buf_clear(&bytes);
+    world_free(w);
+    return rc;
+}
+
 static int run_seeds(uint64_t from, uint64_t to, bool verbose)
 {
     uint64_t events = 0, seed = from;
@@ -1039,6 +1058,8 @@ int main(int argc, char **argv)
         uint64_t seed = strtoull(argv[2], NULL, 10);
         return run_seeds(seed, seed + 1, argc == 4);
     }
-    fprintf(stderr, "usage: sim --check | --seeds FROM TO | --seed S [--verbose]\n");
+    if (argc == 3 && (strcmp(argv[1], "--journal") == 0 || strcmp(argv[1], "--dump") == 0))
+        return write_journal(strtoull(argv[2], NULL, 10), argv[1][2] == 'd');
+    fprintf(stderr, "usage: sim --check | --seeds FROM TO | --seed S [--verbose] | --journal S | --dump S\n");
     return 2;
 }

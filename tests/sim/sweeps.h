@@ -29,7 +29,10 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
 {
     uint64_t at = 0;
 #define DRAW(n) ((uint32_t)(draft_bits(seed, sweep, at++) % (n)))
-    struct draft d = {.strict = DRAW(2), .accepted = DRAW(2), .truth = DRAW(4) != 0, .middle = (int)DRAW(4)};
+    struct draft d = {.strict = DRAW(2)};
+    d.accepted = DRAW(2);
+    d.truth = DRAW(4) != 0;
+    d.middle = (int)DRAW(4);
     uint32_t cap = DRAW(9), room = DRAW(1000);
     d.truth_verifier = sweep == 0 ? 0 : DRAW(2);
     d.elimination = d.middle == 1;
@@ -53,7 +56,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
 }
 
 /* Are its decisions the same on any fleet, whatever happens? (DESIGN 5.4) */
-static bool draft_promises(const struct draft *d)
+static inline bool draft_promises(const struct draft *d)
 {
     if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0)
         return false;
@@ -109,7 +112,7 @@ static void put_world(struct buf *to, uint64_t seed)
 }
 
 /* The definitions of a sweep, before or after it grew: three arms over one pool, one of which searches trees. */
-static void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool grown)
+static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool grown)
 {
     static const struct {
         const char *allocator, *stopper, *selector;
