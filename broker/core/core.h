@@ -36,6 +36,7 @@ struct key {
 enum sweep_state { SWEEP_RUNNING, SWEEP_PAUSED, SWEEP_CANCELLED, SWEEP_DONE, SWEEP_FAULT };
 
 /* Why a prompt was decided. Stored. */
+/* clang-format off */
 #define DECIDED_TABLE(X)                                                                           \
     X(DECIDED_NOT, 0, "undecided")                                                                 \
     X(DECIDED_CAP, 1, "n")            /* all n rollouts are there */                               \
@@ -43,6 +44,7 @@ enum sweep_state { SWEEP_RUNNING, SWEEP_PAUSED, SWEEP_CANCELLED, SWEEP_DONE, SWE
     X(DECIDED_SOLVED, 3, "solved")    /* the allocator needs no more of it */                      \
     X(DECIDED_BUDGET, 4, "budget")    /* the arm's own budget is spent */                          \
     X(DECIDED_EXHAUSTED, 5, "exhausted") /* a recorded pool has no more rollouts */
+/* clang-format on */
 
 enum decided {
 #define X(name, value, text) name = (value),
@@ -52,12 +54,14 @@ enum decided {
 
 /* Why a lease was lost. Stored. Only SILENT counts against the task. After SILENT and GRACE a result may still come and
  * counts if no other came first; the others are over. */
+/* clang-format off */
 #define LOST_TABLE(X)                                                                              \
     X(LOST_SILENT, 0, "silent")       /* its agent missed its announced heartbeats, or died */     \
     X(LOST_ORPHAN, 1, "orphan")       /* granted before a restart, and nobody holds it now */      \
     X(LOST_RETURNED, 2, "returned")   /* given back by a draining agent */                         \
     X(LOST_REFUSED, 3, "refused")     /* the agent cannot serve this model or verifier: nothing was spent */ \
     X(LOST_GRACE, 4, "grace")         /* granted before a restart, its agent stayed silent */
+/* clang-format on */
 
 enum lost {
 #define X(name, value, text) name = (value),

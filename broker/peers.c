@@ -1,0 +1,356 @@
+/* peers.c - the agents of a broker: connections, what they say, what they are told; see server_int.h. */
+#include "broker/server_int.h"
+#include "common/answer.h"
+#include "common/io/clock.h"
+#include "common/io/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RUNNING_MAX = 2 * LIMIT_CREDITS };
+
+/* -- what they are told ----------------------------------------------------------------------------------------------- */
+
+struct peer *peer_of(const struct server *server, uint64_t agent)
+{
+    struct peer *peer;
+    HASH_FIND(hh, server->peers, &agent, sizeof agent, peer);
+    return peer;
+}
+
+void peer_put(struct server *server, struct peer *peer, const struct msg *msg)
+{
+    if (peer->out.len == 0)
+        msg_put(&peer->out, &(struct msg){.type = MSG_epoch, .epoch = {core_epoch(server->core)}});
+    msg_put(&peer->out, msg);
+}
+
+/* A frame that does not arrive is no loss: the agent's next HELLO shows what it did not get. */
+void peer_flush(struct server *server, struct peer *peer)
+{
+    if (peer->out.len == 0)
+        return;
+    int rc = port_send(server->agents, (struct slice){peer->route, peer->route_len}, buf_slice(&peer->out));
+    if (rc != 0)
+        log_line(1, "frame to agent %016llx not sent: %s", (unsigned long long)peer->agent, err_text(rc));
+    buf_reset(&peer->out);
+}
+
+/* Models and verifiers are told once per connection, before the first task that needs them. */
+static void put_spec(struct server *server, struct peer *peer, bool verify, uint32_t id)
+{
+    struct buf *sent = &peer->specs[verify];
+    while (sent->len <= id)
+        buf_put(sent, "", 1);
+    if (sent->data[id])
+        return;
+    sent->data[id] = 1;
+    struct slice json = verify ? core_verifier(server->core, id).spec : core_model(server->core, id).spec;
+    peer_put(server, peer, &(struct msg){.type = MSG_spec, .spec = {verify, id, json}});
+}
+
+static int read_text(struct server *server, struct ref ref, struct buf *out)
+{
+    struct error error;
+    int rc = journal_text(server->journal, (struct text_ref){ref.commit, ref.offset, ref.len}, false, out, &error);
+    if (rc != 0)
+        log_line(0, "%s", error.text);
+    return rc;
+}
+
+static int put_task(struct server *server, struct peer *peer, const struct send *send)
+{
+    bool verify = send->key.kind == TASK_VERIFY;
+    if (memcmp(&send->prompt_ref, &server->record_ref, sizeof send->prompt_ref) != 0) {
+        buf_reset(&server->record);
+        int rc = read_text(server, send->prompt_ref, &server->record);
+        if (rc != 0)
+            return rc;
+        server->record_ref = send->prompt_ref;
+    }
+    buf_reset(&server->path);
+    for (size_t i = 0; i < send->refs_len; i++) {
+        buf_reset(&server->blob);
+        int rc = read_text(server, server->update.refs[send->refs + i], &server->blob);
+        if (rc != 0)
+            return rc;
+        path_put(&server->path, buf_slice(&server->blob));
+    }
+    put_spec(server, peer, verify, send->spec);
+    peer_put(server, peer,
+             &(struct msg){.type = MSG_task,
+                           .task = {.lease = send->lease, .verify = verify, .spec = send->spec,
+                                    .prompt = send->key.prompt, .item = send->key.item, .seed = send->seed,
+                                    .tokens_max = send->tokens_max, .timeout_ms = send->timeout_ms,
+                                    .step = send->step, .finished = send->finished,
+                                    .record = buf_slice(&server->record), .path = buf_slice(&server->path)}});
+    return 0;
+}
+
+int put_send(struct server *server, const struct send *send)
+{
+    struct peer *peer = peer_of(server, send->agent);
+    if (peer == NULL)
+        return 0;
+    switch (send->type) {
+    case SEND_TASK:
+        return put_task(server, peer, send);
+    case SEND_ACK:
+        peer_put(server, peer, &(struct msg){.type = MSG_ack, .ack = {send->lease, send->duplicate}});
+        return 0;
+    case SEND_CANCEL:
+        peer_put(server, peer, &(struct msg){.type = MSG_cancel, .cancel = {send->lease}});
+        return 0;
+    }
+    return 0;
+}
+
+/* -- what they say ---------------------------------------------------------------------------------------------------- */
+
+static struct peer *peer_by_route(const struct server *server, struct slice route)
+{
+    struct peer *peer;
+    HASH_FIND(hh_route, server->routes, route.data, route.len, peer);
+    return peer;
+}
+
+void peer_free(struct server *server, struct peer *peer)
+{
+    HASH_DELETE(hh, server->peers, peer);
+    HASH_DELETE(hh_route, server->routes, peer);
+    buf_clear(&peer->out);
+    buf_clear(&peer->specs[0]);
+    buf_clear(&peer->specs[1]);
+    free(peer);
+}
+
+/* The agent is behind this route now; what it was told on another connection it may not have got. */
+static struct peer *peer_connect(struct server *server, struct slice route, uint64_t agent)
+{
+    struct peer *old = peer_of(server, agent);
+    if (old != NULL)
+        peer_free(server, old);
+    old = peer_by_route(server, route);
+    if (old != NULL)
+        peer_free(server, old);
+    struct peer *peer = xalloc(sizeof *peer);
+    peer->agent = agent;
+    peer->route_len = route.len;
+    memcpy(peer->route, route.data, route.len);
+    HASH_ADD(hh, server->peers, agent, sizeof peer->agent, peer);
+    HASH_ADD_KEYPTR(hh_route, server->routes, peer->route, peer->route_len, peer);
+    return peer;
+}
+
+static void answer_unknown(struct server *server, struct slice route, const struct msg *msg)
+{
+    struct buf frame = {0};
+    msg_put(&frame, &(struct msg){.type = MSG_epoch, .epoch = {core_epoch(server->core)}});
+    msg_put(&frame, msg);
+    port_send(server->agents, route, buf_slice(&frame));
+    buf_clear(&frame);
+}
+
+static uint64_t kinds_of(struct server *server, bool verifier, struct slice list)
+{
+    uint64_t kinds = 0;
+    for (size_t at = 0; at < list.len;) {
+        size_t end = at;
+        while (end < list.len && list.data[end] != ',')
+            end++;
+        int bit = end - at <= LIMIT_NAME ? core_kind(server->core, verifier, (struct slice){list.data + at, end - at})
+                                         : -1;
+        if (bit >= 0)
+            kinds |= (uint64_t)1 << bit;
+        at = end + 1;
+    }
+    return kinds;
+}
+
+/* HELLO and the running leases behind it. */
+static int on_hello(struct server *server, struct slice route, const struct msg_hello *hello, struct slice frame,
+                    size_t offset)
+{
+    if (hello->version != PROTOCOL_VERSION) {
+        answer_unknown(server, route,
+                       &(struct msg){.type = MSG_refuse,
+                                     .refuse = {slice_of("it speaks another protocol version: install the same drover "
+                                                         "on every node")}});
+        return 0;
+    }
+    if (hello->agent == 0 || hello->credits == 0 || hello->credits > LIMIT_CREDITS || hello->name.len > LIMIT_NAME)
+        return ERR_PROTOCOL;
+    uint64_t *running = xalloc(RUNNING_MAX * sizeof *running);
+    size_t len = 0;
+    struct msg msg;
+    while (offset < frame.len && len < RUNNING_MAX) {
+        if (msg_get(frame, &offset, &msg) != 0 || msg.type != MSG_running)
+            break;
+        running[len++] = msg.running.lease;
+    }
+    struct peer *peer = peer_connect(server, route, hello->agent);
+    peer_put(server, peer,
+             &(struct msg){.type = MSG_welcome,
+                           .welcome = {PROTOCOL_VERSION, server->conf.heartbeat_busy_ms,
+                                       server->conf.heartbeat_idle_ms}});
+    struct event event = event_of(EVENT_HELLO, hello->agent, 0);
+    event.hello.name = hello->name;
+    event.hello.verifier = hello->verifier != 0;
+    event.hello.kinds = kinds_of(server, event.hello.verifier, hello->kinds);
+    event.hello.credits = hello->credits;
+    event.hello.next_ms = hello->next_ms < 600000 ? hello->next_ms : 600000;
+    event.hello.running = running;
+    event.hello.running_len = len;
+    server_step(server, &event);
+    free(running);
+    return 0;
+}
+
+static int on_result(struct server *server, struct event *event, const struct msg_result *msg)
+{
+    uint32_t count = (uint32_t)__builtin_popcount(msg->have & ((1u << FEATURES) - 1));
+    if (msg->finish > FINISH_EXHAUSTED || msg->answer.len > LIMIT_ANSWER || msg->features.len != 8 * count ||
+        msg->have >= 1u << FEATURES || msg->frame.len > LIMIT_TEXT + 64)
+        return ERR_PROTOCOL;
+    struct result *result = &event->result.result;
+    *result = (struct result){
+        .finish = (enum finish)msg->finish, .tokens_in = msg->tokens_in, .tokens_out = msg->tokens_out,
+        .tokens_reread = msg->tokens_reread, .latency_ms = msg->latency_ms, .features.have = msg->have,
+    };
+    size_t at = 0;
+    for (int i = 0; i < FEATURES; i++) {
+        if ((msg->have & 1u << i) == 0)
+            continue;
+        memcpy(&result->features.v[i], msg->features.data + 8 * at++, 8);
+        if (!__builtin_isfinite(result->features.v[i]))
+            return ERR_PROTOCOL;
+    }
+    size_t before = server->texts.len;
+    blob_put(&server->texts, msg->answer, msg->frame);
+    event->result.class = answer_class(msg->answer);
+    event->result.ref = (struct ref){journal_next(server->journal), (uint32_t)before,
+                                     (uint32_t)(server->texts.len - before)};
+    server->update.used = false;
+    server_step(server, event);
+    if (!server->update.used)
+        server->texts.len = before; /* a duplicate: nothing refers to it */
+    return 0;
+}
+
+static int on_verdict(struct server *server, struct event *event, const struct msg_verdict *msg)
+{
+    if (msg->outcome > OUTCOME_UNKNOWN || !__builtin_isfinite(msg->score))
+        return ERR_PROTOCOL;
+    event->verdict.verdict = (struct verdict){(enum outcome)msg->outcome, msg->score};
+    event->verdict.latency_ms = msg->latency_ms;
+    server_step(server, event);
+    return 0;
+}
+
+static void on_trouble(struct server *server, struct event *event, const struct msg_failed *used)
+{
+    event->fail.tokens_in = used->tokens_in;
+    event->fail.tokens_out = used->tokens_out;
+    event->fail.latency_ms = used->latency_ms;
+    event->fail.reason = (struct slice){used->reason.data, used->reason.len < 400 ? used->reason.len : 400};
+    if (used->reason.len > 0)
+        log_line(1, "agent %016llx, lease %llu: %.*s", (unsigned long long)event->agent,
+                 (unsigned long long)event->lease, (int)event->fail.reason.len, event->fail.reason.data);
+    server_step(server, event);
+}
+
+/* Everything that it held is given back, and that is not held against any task. */
+static void on_bye(struct server *server, struct peer *peer)
+{
+    struct agent_info info;
+    struct event event = event_of(EVENT_HELLO, peer->agent, 0);
+    if (core_agent(server->core, peer->agent, &info)) {
+        event.hello.name = slice_of(info.name);
+        event.hello.verifier = info.verifier;
+        server_step(server, &event);
+    }
+    event = event_of(EVENT_GONE, peer->agent, 0);
+    server_step(server, &event);
+    peer_free(server, peer);
+}
+
+static int on_agent_msg(struct server *server, struct peer *peer, const struct msg *msg)
+{
+    struct event event = event_of(EVENT_TICK, peer->agent, 0);
+    struct agent_info known;
+    switch ((int)msg->type) {
+    case MSG_heartbeat:
+        if (!core_agent(server->core, peer->agent, &known)) { /* given up as lost, and alive after all */
+            peer_put(server, peer, &(struct msg){.type = MSG_who});
+            return 0;
+        }
+        event.type = EVENT_HEARTBEAT;
+        event.heartbeat.next_ms = msg->heartbeat.next_ms < 600000 ? msg->heartbeat.next_ms : 600000;
+        event.heartbeat.tokens = msg->heartbeat.tokens;
+        server_step(server, &event);
+        return 0;
+    case MSG_result:
+        event.type = EVENT_RESULT;
+        event.lease = msg->result.lease;
+        return on_result(server, &event, &msg->result);
+    case MSG_verdict:
+        event.type = EVENT_VERDICT;
+        event.lease = msg->verdict.lease;
+        return on_verdict(server, &event, &msg->verdict);
+    case MSG_failed:
+        event.type = EVENT_FAIL;
+        event.lease = msg->failed.lease;
+        on_trouble(server, &event, &msg->failed);
+        return 0;
+    case MSG_returned:
+        event.type = EVENT_RETURN;
+        event.lease = msg->returned.lease;
+        on_trouble(server, &event,
+                   &(struct msg_failed){.tokens_in = msg->returned.tokens_in, .tokens_out = msg->returned.tokens_out,
+                                        .latency_ms = msg->returned.latency_ms});
+        return 0;
+    case MSG_refused:
+        event.type = EVENT_REFUSE;
+        event.lease = msg->refused.lease;
+        on_trouble(server, &event, &(struct msg_failed){.reason = msg->refused.reason});
+        return 0;
+    case MSG_drain:
+        event.type = EVENT_DRAIN;
+        server_step(server, &event);
+        return 0;
+    }
+    return ERR_PROTOCOL;
+}
+
+/* A malformed frame costs its sender the connection's standing: it must say HELLO again. Nothing of the frame before the
+ * fault is taken back: each record stands for itself. */
+void on_agent_frame(struct server *server, struct slice route, struct slice frame)
+{
+    struct msg msg;
+    size_t offset = 0;
+    int rc = record_frame_valid(frame) && route.len <= ROUTE_MAX ? 0 : ERR_PROTOCOL;
+    while (rc == 0 && offset < frame.len) {
+        rc = msg_get(frame, &offset, &msg);
+        if (rc != 0)
+            break;
+        struct peer *peer = peer_by_route(server, route);
+        if (msg.type == MSG_hello) {
+            rc = on_hello(server, route, &msg.hello, frame, offset);
+            offset = frame.len;
+        } else if (peer == NULL) {
+            answer_unknown(server, route, &(struct msg){.type = MSG_who});
+            return;
+        } else if (msg.type == MSG_bye) {
+            on_bye(server, peer);
+            return;
+        } else {
+            rc = on_agent_msg(server, peer, &msg);
+        }
+    }
+    if (rc == 0)
+        return;
+    malformed(server, "an agent", frame.len);
+    struct peer *peer = peer_by_route(server, route);
+    if (peer != NULL)
+        peer_free(server, peer);
+}

@@ -1,0 +1,315 @@
+/* requests.c - the clients of a broker: submit, status, control, fetch; see server_int.h. */
+#include "broker/compile.h"
+#include "broker/server_int.h"
+#include "common/hash.h"
+#include "common/io/clock.h"
+#include "common/io/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FETCH_PAGE = 8 << 20, UPLOAD_IDLE_MS = 60000 };
+
+void reply(struct server *server, struct slice route, int64_t code, struct slice text)
+{
+    server->replies = xrealloc(server->replies, (server->replies_len + 1) * sizeof *server->replies);
+    struct reply *reply = &server->replies[server->replies_len++];
+    *reply = (struct reply){.route_len = route.len};
+    memcpy(reply->route, route.data, route.len);
+    msg_put(&reply->frame, &(struct msg){.type = MSG_reply, .reply = {code, text}});
+}
+
+int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error)
+{
+    struct sweep_spec spec;
+    struct prompt_set set;
+    int rc = sweep_spec_parse(submission->yaml, submission->file, submission->overrides, submission->overrides_len,
+                              &spec, error);
+    if (rc != 0) {
+        free(submission->prompts);
+        return rc;
+    }
+    rc = prompt_set_parse(&submission->prompts, submission->prompts_len, submission->prompts_file, spec.group_by, &set,
+                          error);
+    if (rc == 0) {
+        size_t before = server->texts.len;
+        struct buf *definitions = &server->definitions;
+        buf_reset(definitions);
+        rc = compile(&spec, &set, submission->yaml, journal_next(server->journal), before, definitions, error);
+        if (rc == 0) {
+            struct event event = event_of(EVENT_SUBMIT, 0, 0);
+            event.submit.definitions = buf_slice(definitions);
+            server->update.used = false;
+            server_step(server, &event);
+            rc = server->update.code;
+            *error = server->update.error;
+            *sweep = server->update.sweep;
+            if (server->update.used)
+                compile_texts(&set, &server->texts);
+        }
+        prompt_set_clear(&set);
+    }
+    sweep_spec_clear(&spec);
+    return rc;
+}
+
+static struct upload *upload_of(struct server *server, struct slice route)
+{
+    struct upload *upload = server->uploads;
+    while (upload != NULL && (upload->route_len != route.len || memcmp(upload->route, route.data, route.len) != 0))
+        upload = upload->next;
+    return upload;
+}
+
+static void upload_free(struct server *server, struct upload *upload)
+{
+    struct upload **at = &server->uploads;
+    while (*at != upload)
+        at = &(*at)->next;
+    *at = upload->next;
+    free(upload->text);
+    free(upload);
+}
+
+/* Of clients that died in the middle: their room is for others. */
+static void drop_abandoned(struct server *server)
+{
+    struct upload *next;
+    for (struct upload *upload = server->uploads; upload != NULL; upload = next) {
+        next = upload->next;
+        if (clock_ms() - upload->heard_ms > UPLOAD_IDLE_MS)
+            upload_free(server, upload);
+    }
+}
+
+static void on_chunk(struct server *server, struct slice route, const struct msg_chunk *chunk)
+{
+    struct upload *upload = upload_of(server, route);
+    if (upload != NULL && chunk->offset == 0) {
+        upload_free(server, upload);
+        upload = NULL;
+    }
+    drop_abandoned(server);
+    size_t others = 0;
+    for (const struct upload *u = server->uploads; u != NULL; u = u->next)
+        others += u->size;
+    if (upload == NULL && (chunk->offset != 0 || chunk->size > LIMIT_SUBMISSION - others)) {
+        reply(server, route, ERR_LIMIT, slice_of("the prompt file is too large for this broker, or others are being "
+                                                 "submitted: try again later (see `drover help limits`)"));
+        return;
+    }
+    if (upload == NULL) {
+        upload = xalloc(sizeof *upload);
+        memcpy(upload->route, route.data, route.len);
+        upload->route_len = route.len;
+        upload->digest = chunk->digest;
+        upload->size = chunk->size;
+        upload->text = xalloc(chunk->size + 1);
+        upload->heard_ms = clock_ms();
+        upload->next = server->uploads;
+        server->uploads = upload;
+    }
+    if (chunk->offset != upload->len || chunk->data.len > upload->size - upload->len) {
+        reply(server, route, ERR_PROTOCOL, slice_of("chunks of the prompt file came out of order: submit again"));
+        return;
+    }
+    memcpy(upload->text + upload->len, chunk->data.data, chunk->data.len);
+    upload->len += chunk->data.len;
+    upload->heard_ms = clock_ms();
+    reply(server, route, 0, (struct slice){0});
+}
+
+static const char **split_lines(char *text, size_t *len)
+{
+    const char **lines = NULL;
+    *len = 0;
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        lines = xrealloc(lines, (*len + 1) * sizeof *lines);
+        lines[(*len)++] = line;
+    }
+    return lines;
+}
+
+static void on_submit(struct server *server, struct slice route, const struct msg_submit *msg)
+{
+    struct upload *upload = upload_of(server, route);
+    if (upload == NULL || upload->len != upload->size || upload->digest != msg->digest ||
+        hash_bytes(upload->text, upload->len) != msg->digest) {
+        reply(server, route, ERR_PROTOCOL, slice_of("the prompt file did not arrive whole: submit again"));
+        return;
+    }
+    struct buf file = {0}, prompts_file = {0}, overrides = {0};
+    buf_put(&file, msg->file.data, msg->file.len);
+    buf_put(&prompts_file, msg->prompts_file.data, msg->prompts_file.len);
+    buf_put(&overrides, msg->overrides.data, msg->overrides.len);
+    struct submission submission = {.yaml = msg->yaml, .file = file.data, .prompts = upload->text,
+                                    .prompts_len = upload->len, .prompts_file = prompts_file.data};
+    submission.overrides = split_lines(overrides.data, &submission.overrides_len);
+    upload->text = NULL; /* taken */
+    upload_free(server, upload);
+    struct error error = {""};
+    uint32_t sweep;
+    int rc = server_submit(server, &submission, &sweep, &error);
+    reply(server, route, rc, rc == 0 ? slice_of(core_sweep(server->core, sweep).name) : slice_of(error.text));
+    free((void *)submission.overrides);
+    buf_clear(&file);
+    buf_clear(&prompts_file);
+    buf_clear(&overrides);
+}
+
+static void reply_error(struct server *server, struct slice route, int code, const char *what, struct slice name)
+{
+    struct error error;
+    error_set(&error, code, "%s '%.*s'", what, (int)(name.len < 64 ? name.len : 64), name.data);
+    reply(server, route, code, slice_of(error.text));
+}
+
+static void trim(struct buf *text)
+{
+    while (text->len > 0 && text->data[text->len - 1] == '\n')
+        text->len--;
+}
+
+/* A cluster without keys says so wherever its state is shown. */
+static void say_insecure(const struct server *server, bool json, struct buf *text)
+{
+    trim(text);
+    if (json && text->len > 0 && text->data[text->len - 1] == '}') {
+        text->len--;
+        buf_printf(text, ",\"insecure\":%s}", server->conf.insecure ? "true" : "false");
+    } else if (server->conf.insecure) {
+        buf_puts(text, "\nINSECURE: no keys; whoever reaches this broker's ports can submit work");
+    }
+}
+
+static void on_status(struct server *server, struct slice route, const struct msg_status *msg)
+{
+    struct buf json = {0}, name = {0};
+    buf_put(&name, msg->sweep.data, msg->sweep.len);
+    if (msg->sweep.len > 0 && core_sweep_find(server->core, msg->sweep) == NO_ID)
+        reply_error(server, route, ERR_NOT_FOUND, "there is no sweep", msg->sweep);
+    else {
+        (msg->json ? core_status : status_text)(server->core, msg->sweep.len > 0 ? name.data : NULL, &json);
+        say_insecure(server, msg->json != 0, &json);
+        reply(server, route, 0, buf_slice(&json));
+    }
+    buf_clear(&json);
+    buf_clear(&name);
+}
+
+static void on_workers(struct server *server, struct slice route, const struct msg_workers *msg)
+{
+    struct buf json = {0};
+    (msg->json ? core_workers : workers_text)(server->core, &json);
+    trim(&json);
+    reply(server, route, 0, buf_slice(&json));
+    buf_clear(&json);
+}
+
+static void on_control(struct server *server, struct slice route, const struct msg_control *msg)
+{
+    uint32_t sweep = core_sweep_find(server->core, msg->sweep);
+    if (sweep == NO_ID || msg->state > SWEEP_CANCELLED) {
+        reply_error(server, route, ERR_NOT_FOUND, "there is no sweep", msg->sweep);
+        return;
+    }
+    server->update.code = 0;
+    server_control(server, sweep, (enum sweep_state)msg->state);
+    reply(server, route, server->update.code, slice_of(server->update.code == 0 ? "" : server->update.error.text));
+}
+
+struct find_agent {
+    struct slice name;
+    uint64_t id;
+};
+
+static void match_agent(void *arg, const struct agent_info *agent)
+{
+    struct find_agent *find = arg;
+    if (strlen(agent->name) == find->name.len && memcmp(agent->name, find->name.data, find->name.len) == 0)
+        find->id = agent->id;
+}
+
+static void on_drain_agent(struct server *server, struct slice route, const struct msg_drain_agent *msg)
+{
+    struct find_agent find = {.name = msg->name};
+    core_agents(server->core, match_agent, &find);
+    struct peer *peer = find.id != 0 ? peer_of(server, find.id) : NULL;
+    if (peer == NULL) {
+        reply_error(server, route, ERR_NOT_FOUND, "no worker or verifier is called", msg->name);
+        return;
+    }
+    struct event event = event_of(EVENT_DRAIN, find.id, 0);
+    server_step(server, &event);
+    peer_put(server, peer, &(struct msg){.type = MSG_drain});
+    reply(server, route, 0, (struct slice){0});
+}
+
+/* A commit as the journal has it, in pages: how `results` and `report` read a broker that is elsewhere. Its facts and, right
+ * behind them, its texts; the page from `offset` on. */
+static void on_fetch(struct server *server, struct slice route, const struct msg_fetch *msg)
+{
+    struct error error;
+    int rc = ERR_NOT_FOUND;
+    if (msg->commit < journal_next(server->journal) && msg->commit > 0)
+        rc = msg->commit == server->fetched ? 0
+                                            : journal_commit(server->journal, msg->commit, &server->facts_page,
+                                                             &server->texts_page, &error);
+    uint64_t facts_len = server->facts_page.len, size = facts_len + server->texts_page.len;
+    if (rc == 0)
+        server->fetched = msg->commit; /* the next page is likely of the same */
+    if (rc == 0 && msg->offset > size)
+        rc = ERR_NOT_FOUND;
+    if (rc != 0) {
+        reply(server, route, rc, slice_of(rc == ERR_NOT_FOUND ? "no such commit yet" : error.text));
+        return;
+    }
+    const struct buf *from = msg->offset < facts_len ? &server->facts_page : &server->texts_page;
+    uint64_t at = msg->offset < facts_len ? msg->offset : msg->offset - facts_len;
+    size_t len = from->len - at < FETCH_PAGE ? from->len - at : FETCH_PAGE;
+    reply(server, route, 0, (struct slice){0});
+    struct buf *frame = &server->replies[server->replies_len - 1].frame;
+    buf_reset(frame);
+    msg_put(frame, &(struct msg){.type = MSG_commit,
+                                 .commit = {msg->commit, facts_len, size, msg->offset, {from->data + at, len}}});
+}
+
+void on_client_frame(struct server *server, struct slice route, struct slice frame)
+{
+    struct msg msg;
+    size_t offset = 0;
+    if (route.len > ROUTE_MAX || !record_frame_valid(frame) || msg_get(frame, &offset, &msg) != 0) {
+        malformed(server, "a client", frame.len);
+        return;
+    }
+    switch ((int)msg.type) {
+    case MSG_chunk:
+        on_chunk(server, route, &msg.chunk);
+        return;
+    case MSG_submit:
+        on_submit(server, route, &msg.submit);
+        return;
+    case MSG_status:
+        on_status(server, route, &msg.status);
+        return;
+    case MSG_workers:
+        on_workers(server, route, &msg.workers);
+        return;
+    case MSG_control:
+        on_control(server, route, &msg.control);
+        return;
+    case MSG_drain_agent:
+        on_drain_agent(server, route, &msg.drain_agent);
+        return;
+    case MSG_fetch:
+        on_fetch(server, route, &msg.fetch);
+        return;
+    }
+    reply(server, route, ERR_PROTOCOL, slice_of("the broker does not know this request: use the same drover version"));
+}
+
+void uploads_free(struct server *server)
+{
+    while (server->uploads != NULL)
+        upload_free(server, server->uploads);
+}
