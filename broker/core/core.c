@@ -55,6 +55,11 @@ struct core *core_new(const struct core_options *options)
 
 static void set_free(struct set *set)
 {
+    struct group *group, *next;
+    HASH_ITER (hh, set->by_name, group, next) {
+        HASH_DEL(set->by_name, group);
+        free(group);
+    }
     for (uint32_t i = 0; i < set->groups_len; i++)
         free(set->groups[i]);
     free(set->groups);

@@ -49,6 +49,12 @@ struct prompt_row {
     uint32_t bytes, group;
 };
 
+struct group {
+    const char *name; /* the set's */
+    uint32_t id;
+    UT_hash_handle hh;
+};
+
 struct set {
     uint64_t digest;
     uint32_t len, filled;
@@ -56,6 +62,7 @@ struct set {
     struct prompt_row *prompts;
     char **groups;
     uint32_t groups_len;
+    struct group *by_name; /* hash: there may be as many groups as prompts */
 };
 
 struct model {

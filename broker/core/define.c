@@ -42,11 +42,20 @@ static int set_apply(struct core *core, const struct fact_set *f)
 
 static uint32_t group_id(struct set *set, struct slice name)
 {
-    for (uint32_t i = set->groups_len; i-- > 0;) /* prompts of a group tend to follow one another */
-        if (same(name, set->groups[i]))
-            return i;
+    struct group *group;
+    char *text = text_of(name);
+    size_t len = strlen(text);
+    HASH_FIND(hh, set->by_name, text, len, group);
+    if (group != NULL) {
+        free(text);
+        return group->id;
+    }
+    group = xalloc(sizeof *group);
+    group->name = text;
+    group->id = set->groups_len;
+    HASH_ADD_KEYPTR(hh, set->by_name, group->name, len, group);
     set->groups = grow_array(set->groups, set->groups_len, sizeof *set->groups);
-    set->groups[set->groups_len] = text_of(name);
+    set->groups[set->groups_len] = text;
     return set->groups_len++;
 }
 

@@ -519,6 +519,24 @@ static void pending_costs_nothing(void **state)
         assert_true(used[1] < used[0] + used[0] / 8);
 }
 
+/* As many groups as prompts: each prompt finds its own at once. */
+static void many_groups(void **state)
+{
+    (void)state;
+    enum { PROMPTS = 200000 };
+    struct core *core = core_new(&(struct core_options){.lease_ms = LEASE});
+    struct fact set = {.type = FACT_set, .set = {.len = PROMPTS}};
+    assert_int_equal(core_apply(core, &set), 0);
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        char name[16];
+        snprintf(name, sizeof name, "g%u", p / 2);
+        struct fact prompt = {.type = FACT_prompt, .prompt = {.group = slice_of(name)}};
+        assert_int_equal(core_apply(core, &prompt), 0);
+    }
+    assert_int_equal(core_prompt(core, 0, PROMPTS - 1).group, PROMPTS / 2 - 1);
+    core_free(&core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +566,7 @@ int main(void)
         cmocka_unit_test(shared_pool),
         cmocka_unit_test(tree_to_done),
         cmocka_unit_test(pending_costs_nothing),
+        cmocka_unit_test(many_groups),
     };
     return cmocka_run_group_tests_name("core", tests, NULL, NULL);
 }
