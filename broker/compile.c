@@ -34,8 +34,8 @@ static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, 
     struct slice group_by = {0};
     if (spec->group_by != NULL)
         group_by = slice_of(spec->group_by);
-    fact_put(to, &(struct fact){.type = FACT_set,
-                                .set = {.digest = set->digest, .len = set->len, .group_by = group_by}});
+    fact_put(to,
+             &(struct fact){.type = FACT_set, .set = {.digest = set->digest, .len = set->len, .group_by = group_by}});
     const char *groups[256];
     uint32_t groups_len = 0;
     for (uint32_t i = 0; i < set->len; i++) {
@@ -50,8 +50,10 @@ static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, 
         if (g == groups_len)
             groups[groups_len++] = group;
         fact_put(to, &(struct fact){.type = FACT_prompt,
-                                    .prompt = {.ref_commit = commit, .ref_offset = (uint32_t)offset,
-                                               .ref_len = (uint32_t)prompt->record.len, .bytes = prompt->bytes,
+                                    .prompt = {.ref_commit = commit,
+                                               .ref_offset = (uint32_t)offset,
+                                               .ref_len = (uint32_t)prompt->record.len,
+                                               .bytes = prompt->bytes,
                                                .group = slice_of(group)}});
         offset += prompt->record.len;
     }
@@ -66,11 +68,17 @@ static void put_models(const struct sweep_spec *spec, struct buf *to)
         print = word(word(word(print, m->max_tokens), m->template_tokens), m->timeout_ms);
         print = word(word(word(print, m->slots), m->price_in_micro), m->price_out_micro);
         fact_put(to, &(struct fact){.type = FACT_model,
-                                    .model = {.id = i, .fingerprint = print, .name = slice_of(m->name),
-                                              .backend = slice_of(m->backend), .spec = slice_of(m->spec),
-                                              .max_tokens = m->max_tokens, .template_tokens = m->template_tokens,
-                                              .timeout_ms = m->timeout_ms, .slots = m->slots,
-                                              .price_in = m->price_in_micro, .price_out = m->price_out_micro}});
+                                    .model = {.id = i,
+                                              .fingerprint = print,
+                                              .name = slice_of(m->name),
+                                              .backend = slice_of(m->backend),
+                                              .spec = slice_of(m->spec),
+                                              .max_tokens = m->max_tokens,
+                                              .template_tokens = m->template_tokens,
+                                              .timeout_ms = m->timeout_ms,
+                                              .slots = m->slots,
+                                              .price_in = m->price_in_micro,
+                                              .price_out = m->price_out_micro}});
     }
 }
 
@@ -80,9 +88,12 @@ static void put_verifiers(const struct sweep_spec *spec, struct buf *to)
         const struct sweep_verifier *v = &spec->verifiers[i];
         uint64_t print = word(hash_bytes(v->spec, strlen(v->spec)), v->timeout_ms);
         fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = i, .fingerprint = word(print, v->price_micro),
-                                                 .name = slice_of(v->name), .kind = slice_of(v->kind),
-                                                 .spec = slice_of(v->spec), .timeout_ms = v->timeout_ms,
+                                    .verifier = {.id = i,
+                                                 .fingerprint = word(print, v->price_micro),
+                                                 .name = slice_of(v->name),
+                                                 .kind = slice_of(v->kind),
+                                                 .spec = slice_of(v->spec),
+                                                 .timeout_ms = v->timeout_ms,
                                                  .price = v->price_micro}});
     }
 }
@@ -91,9 +102,9 @@ static void put_pools(const struct sweep_spec *spec, const struct prompt_set *se
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
         uint64_t print = word(word(spec_hash(spec->models[i].spec, spec->models[i].name), set->digest), spec->seed);
-        fact_put(to, &(struct fact){.type = FACT_pool,
-                                    .pool = {.id = i, .fingerprint = print, .model = i,
-                                             .seed = word(spec->seed, 0x706f6f6c)}});
+        fact_put(to, &(struct fact){
+                         .type = FACT_pool,
+                         .pool = {.id = i, .fingerprint = print, .model = i, .seed = word(spec->seed, 0x706f6f6c)}});
     }
 }
 
@@ -101,10 +112,16 @@ static void put_sweep(const struct sweep_spec *spec, struct slice source, struct
 {
     const struct budget *b = &spec->budget;
     fact_put(to, &(struct fact){.type = FACT_sweep,
-                                .sweep = {.name = slice_of(spec->name), .seed = spec->seed, .truth = spec->truth,
-                                          .rollouts = b->rollouts, .tokens = b->tokens, .slot_ms = b->slot_ms,
-                                          .cost = b->cost_micro, .deadline_s = b->deadline_s,
-                                          .accepted = b->accepted, .source = source}});
+                                .sweep = {.name = slice_of(spec->name),
+                                          .seed = spec->seed,
+                                          .truth = spec->truth,
+                                          .rollouts = b->rollouts,
+                                          .tokens = b->tokens,
+                                          .slot_ms = b->slot_ms,
+                                          .cost = b->cost_micro,
+                                          .deadline_s = b->deadline_s,
+                                          .accepted = b->accepted,
+                                          .source = source}});
 }
 
 static void put_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
@@ -114,20 +131,28 @@ static void put_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
     memcpy(options[1], a->allocate.options, sizeof options[1]);
     memcpy(options[2], a->stop.options, sizeof options[2]);
     memcpy(options[3], a->select.options, sizeof options[3]);
-    fact_put(to, &(struct fact){
-                     .type = FACT_arm,
-                     .arm = {.id = id, .name = slice_of(a->name), .pool = a->model, .verifier = a->verifier, .n = a->n,
-                             .strategy = slice_of(a->strategy.policy->name),
-                             .strategy_version = a->strategy.policy->version,
-                             .allocator = slice_of(a->allocate.policy->name),
-                             .allocator_version = a->allocate.policy->version,
-                             .stopper = slice_of(a->stop.policy->name), .stopper_version = a->stop.policy->version,
-                             .selector = slice_of(a->select.policy->name),
-                             .selector_version = a->select.policy->version,
-                             .options = {(const char *)options, sizeof options}, .strict = a->strict,
-                             .lookahead = a->lookahead, .rollouts = a->budget.rollouts, .tokens = a->budget.tokens,
-                             .slot_ms = a->budget.slot_ms, .cost = a->budget.cost_micro,
-                             .report_at = {(const char *)a->report_at, 4 * (size_t)a->report_at_len}}});
+    fact_put(to, &(struct fact){.type = FACT_arm,
+                                .arm = {.id = id,
+                                        .name = slice_of(a->name),
+                                        .pool = a->model,
+                                        .verifier = a->verifier,
+                                        .n = a->n,
+                                        .strategy = slice_of(a->strategy.policy->name),
+                                        .strategy_version = a->strategy.policy->version,
+                                        .allocator = slice_of(a->allocate.policy->name),
+                                        .allocator_version = a->allocate.policy->version,
+                                        .stopper = slice_of(a->stop.policy->name),
+                                        .stopper_version = a->stop.policy->version,
+                                        .selector = slice_of(a->select.policy->name),
+                                        .selector_version = a->select.policy->version,
+                                        .options = {(const char *)options, sizeof options},
+                                        .strict = a->strict,
+                                        .lookahead = a->lookahead,
+                                        .rollouts = a->budget.rollouts,
+                                        .tokens = a->budget.tokens,
+                                        .slot_ms = a->budget.slot_ms,
+                                        .cost = a->budget.cost_micro,
+                                        .report_at = {(const char *)a->report_at, 4 * (size_t)a->report_at_len}}});
 }
 
 int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct slice source, uint64_t commit,

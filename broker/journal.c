@@ -53,21 +53,17 @@ static bool is_full(int rc)
 static int fail(const struct journal *journal, int rc, const char *doing, struct error *error)
 {
     if (is_full(rc))
-        return error_set(error, ERR_DISK_FULL, "cannot %s '%s': %s", doing, journal->path,
-                         strerror(rc));
-    if (rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID ||
-        rc == MDB_CURSOR_FULL || rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE ||
-        rc == MDB_VERSION_MISMATCH)
-        return error_set(error, ERR_CORRUPT, "cannot %s '%s': it is damaged (%s)", doing,
-                         journal->path, mdb_strerror(rc));
+        return error_set(error, ERR_DISK_FULL, "cannot %s '%s': %s", doing, journal->path, strerror(rc));
+    if (rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID || rc == MDB_CURSOR_FULL ||
+        rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE || rc == MDB_VERSION_MISMATCH)
+        return error_set(error, ERR_CORRUPT, "cannot %s '%s': it is damaged (%s)", doing, journal->path,
+                         mdb_strerror(rc));
     return error_set(error, ERR_IO, "cannot %s '%s': %s", doing, journal->path, mdb_strerror(rc));
 }
 
-static int damaged(const struct journal *journal, uint64_t commit, const char *what,
-                   struct error *error)
+static int damaged(const struct journal *journal, uint64_t commit, const char *what, struct error *error)
 {
-    return error_set(error, ERR_CORRUPT,
-                     "journal '%s': commit %" PRIu64 " %s - restore the folder from a copy",
+    return error_set(error, ERR_CORRUPT, "journal '%s': commit %" PRIu64 " %s - restore the folder from a copy",
                      journal->path, commit, what);
 }
 
@@ -180,22 +176,20 @@ static int check_folder(const struct journal *journal, struct error *error)
         if (mkdir(dir, 0700) == 0) {
             int rc = sync_parent(dir);
             if (rc != 0)
-                return error_set(error, is_full(rc) ? ERR_DISK_FULL : ERR_IO,
-                                 "cannot create state folder '%s': %s", dir, strerror(rc));
+                return error_set(error, is_full(rc) ? ERR_DISK_FULL : ERR_IO, "cannot create state folder '%s': %s",
+                                 dir, strerror(rc));
         } else if (errno != EEXIST) {
-            return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO,
-                             "cannot create state folder '%s': %s%s", dir, strerror(errno),
-                             errno == ENOENT ? ": create the folder above it first" : "");
+            return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot create state folder '%s': %s%s",
+                             dir, strerror(errno), errno == ENOENT ? ": create the folder above it first" : "");
         }
     }
     if (stat(dir, &st) != 0)
-        return error_set(error, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
-                         "cannot open state folder '%s': %s", dir, strerror(errno));
+        return error_set(error, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "cannot open state folder '%s': %s", dir,
+                         strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return error_set(error, ERR_IO, "state folder '%s' is not a folder", dir);
     if (statfs(dir, &fs) != 0)
-        return error_set(error, ERR_IO, "cannot look at state folder '%s': %s", dir,
-                         strerror(errno));
+        return error_set(error, ERR_IO, "cannot look at state folder '%s': %s", dir, strerror(errno));
     const char *network = network_filesystem((long)fs.f_type);
     if (network != NULL)
         return error_set(error, ERR_REFUSED,
@@ -213,11 +207,10 @@ static int lock_busy(const struct journal *journal, struct error *error)
     char who[48] = "another process";
     if (pid > 0)
         snprintf(who, sizeof(who), "pid %ld", pid);
-    return error_set(
-        error, ERR_LOCKED,
-        "state folder '%s' is in use by %s (a running drover): wait for it, stop it, or "
-        "choose another folder with --state",
-        journal->dir, who);
+    return error_set(error, ERR_LOCKED,
+                     "state folder '%s' is in use by %s (a running drover): wait for it, stop it, or "
+                     "choose another folder with --state",
+                     journal->dir, who);
 }
 
 /* flock ends with the process however that dies, so a lock file left behind means nothing. */
@@ -227,8 +220,7 @@ static int take_lock(struct journal *journal, struct error *error)
     snprintf(path, sizeof(path), "%s/drover.lock", journal->dir);
     journal->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (journal->lock < 0)
-        return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot open '%s': %s",
-                         path, strerror(errno));
+        return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot open '%s': %s", path, strerror(errno));
     if (flock(journal->lock, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK)
             return lock_busy(journal, error);
@@ -236,8 +228,8 @@ static int take_lock(struct journal *journal, struct error *error)
     }
     int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
     if (ftruncate(journal->lock, 0) != 0 || pwrite(journal->lock, pid, (size_t)len, 0) != len)
-        return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot write '%s': %s",
-                         path, strerror(errno));
+        return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot write '%s': %s", path,
+                         strerror(errno));
     return 0;
 }
 
@@ -248,21 +240,19 @@ static int check_file(const struct journal *journal, struct error *error)
     int fd = open(journal->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) {
         if (journal->read_only)
-            return error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal",
-                             journal->dir);
+            return error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal", journal->dir);
         return 0;
     }
     if (fd < 0)
-        return error_set(error, errno == ELOOP ? ERR_CORRUPT : ERR_IO, "cannot open '%s': %s",
-                         journal->path, errno == ELOOP ? "it is a symbolic link" : strerror(errno));
+        return error_set(error, errno == ELOOP ? ERR_CORRUPT : ERR_IO, "cannot open '%s': %s", journal->path,
+                         errno == ELOOP ? "it is a symbolic link" : strerror(errno));
     int rc = 0;
     if (fstat(fd, &st) != 0)
         rc = error_set(error, ERR_IO, "cannot read '%s': %s", journal->path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         rc = error_set(error, ERR_CORRUPT, "'%s' is not a regular file", journal->path);
     else if (st.st_size == 0 && journal->read_only)
-        rc =
-            error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal yet", journal->dir);
+        rc = error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal yet", journal->dir);
     else if (st.st_size > 0)
         rc = lmdb_file_check_head(fd, journal->path, NULL, error);
     /* A writer beside us may have been writing its meta page just then. */
@@ -304,8 +294,7 @@ static int env_open(struct journal *journal, uint64_t map_size, struct error *er
     if (rc != 0)
         return fail(journal, rc, "open", error);
     int dead;
-    mdb_reader_check(journal->env,
-                     &dead); /* slots of killed readers keep pages from being reused */
+    mdb_reader_check(journal->env, &dead); /* slots of killed readers keep pages from being reused */
     return 0;
 }
 
@@ -341,11 +330,10 @@ static int check_format(struct journal *journal, MDB_txn *txn, MDB_dbi meta, str
         return error_set(error, ERR_CORRUPT, "'%s' is damaged: its format number", journal->path);
     memcpy(text, payload.data, payload.len);
     if (strtol(text, NULL, 10) != JOURNAL_FORMAT)
-        return error_set(
-            error, ERR_VERSION,
-            "state folder '%s' holds a journal of format %s and this drover knows format "
-            "%d: use the release that wrote it, or another folder with --state",
-            journal->dir, text, JOURNAL_FORMAT);
+        return error_set(error, ERR_VERSION,
+                         "state folder '%s' holds a journal of format %s and this drover knows format "
+                         "%d: use the release that wrote it, or another folder with --state",
+                         journal->dir, text, JOURNAL_FORMAT);
     return 0;
 }
 
@@ -433,8 +421,7 @@ static int open_or_create(struct journal *journal, struct error *error)
     } else if (stat.ms_entries == 0) {
         mdb_txn_abort(txn);
         if (journal->read_only)
-            return error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal yet",
-                             journal->dir);
+            return error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal yet", journal->dir);
         return create_trees(journal, error);
     } else {
         rc = open_trees(journal, txn, error);
@@ -453,8 +440,7 @@ static uint64_t to_pages(uint64_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-int journal_open(const char *dir, const struct journal_options *options, struct journal **journal,
-                 struct error *error)
+int journal_open(const char *dir, const struct journal_options *options, struct journal **journal, struct error *error)
 {
     struct journal *j = xalloc(sizeof(*j));
     struct buf path = {0};
@@ -564,16 +550,14 @@ static bool no_room(const struct journal *journal, size_t bytes)
     if (mdb_env_get_fd(journal->env, &fd) != 0 || fstat(fd, &st) != 0)
         return false;
     uint64_t end = (uint64_t)st.st_size + to_pages(bytes) + 64 * to_pages(1);
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < end)
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < end)
         return true;
     if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)end) == 0)
         return false;
     return is_full(errno);
 }
 
-int journal_append(struct journal *journal, struct slice facts, struct slice texts,
-                   struct error *error)
+int journal_append(struct journal *journal, struct slice facts, struct slice texts, struct error *error)
 {
     assert(!journal->read_only);
     assert(facts.len > 0 || texts.len > 0);
@@ -583,9 +567,8 @@ int journal_append(struct journal *journal, struct slice facts, struct slice tex
     while (rc == MDB_MAP_FULL) {
         rc = grow_map(journal);
         if (rc == MDB_MAP_FULL)
-            return error_set(error, ERR_LIMIT,
-                             "journal '%s' has reached its limit of %" PRIu64 " bytes",
-                             journal->path, journal->map_max);
+            return error_set(error, ERR_LIMIT, "journal '%s' has reached its limit of %" PRIu64 " bytes", journal->path,
+                             journal->map_max);
         if (rc == 0)
             rc = append_once(journal, facts, texts);
     }
@@ -617,15 +600,13 @@ static void chunk_add(struct chunk *chunk, uint64_t commit, const MDB_val *value
         chunk->cap = chunk->cap > 0 ? chunk->cap * 2 : 256;
         chunk->entries = xrealloc(chunk->entries, chunk->cap * sizeof(*chunk->entries));
     }
-    chunk->entries[chunk->len++] =
-        (struct entry){commit, hash_of(value), chunk->bytes.len, payload.len};
+    chunk->entries[chunk->len++] = (struct entry){commit, hash_of(value), chunk->bytes.len, payload.len};
     buf_put(&chunk->bytes, payload.data, payload.len);
 }
 
 /* Copies commits from `from` on, about SCAN_BYTES of them. Ends at the first that is not the next.
  */
-static int chunk_read(struct journal *journal, uint64_t from, struct chunk *chunk,
-                      struct error *error)
+static int chunk_read(struct journal *journal, uint64_t from, struct chunk *chunk, struct error *error)
 {
     MDB_txn *txn;
     MDB_cursor *cursor;
@@ -659,8 +640,7 @@ static int chunk_read(struct journal *journal, uint64_t from, struct chunk *chun
 }
 
 static int chunk_visit(const struct journal *journal, const struct chunk *chunk,
-                       int (*visit)(void *arg, uint64_t commit, struct slice facts), void *arg,
-                       struct error *error)
+                       int (*visit)(void *arg, uint64_t commit, struct slice facts), void *arg, struct error *error)
 {
     for (size_t i = 0; i < chunk->len; i++) {
         const struct entry *entry = &chunk->entries[i];
@@ -674,9 +654,8 @@ static int chunk_visit(const struct journal *journal, const struct chunk *chunk,
     return 0;
 }
 
-int journal_scan(struct journal *journal, uint64_t from,
-                 int (*visit)(void *arg, uint64_t commit, struct slice facts), void *arg,
-                 struct error *error)
+int journal_scan(struct journal *journal, uint64_t from, int (*visit)(void *arg, uint64_t commit, struct slice facts),
+                 void *arg, struct error *error)
 {
     struct chunk chunk = {0};
     uint64_t commit = from > 0 ? from : 1;
@@ -695,8 +674,7 @@ int journal_scan(struct journal *journal, uint64_t from,
     return rc;
 }
 
-int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out,
-                 struct error *error)
+int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out, struct error *error)
 {
     MDB_txn *txn;
     MDB_val key = key_of(&ref.commit), value;
@@ -739,8 +717,7 @@ static int copy_value(struct journal *journal, MDB_txn *txn, MDB_dbi dbi, uint64
     return 0;
 }
 
-int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts,
-                   struct error *error)
+int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts, struct error *error)
 {
     MDB_txn *txn;
     int rc = begin_read(journal, &txn);

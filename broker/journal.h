@@ -23,16 +23,15 @@ struct text_ref {
 };
 
 struct journal_options {
-    bool read_only;   /* for reports beside a running broker: takes no lock, fails if there is no journal */
-    uint64_t map_max; /* most bytes the file may grow to; 0: 1 TiB */
+    bool read_only;     /* for reports beside a running broker: takes no lock, fails if there is no journal */
+    uint64_t map_max;   /* most bytes the file may grow to; 0: 1 TiB */
     uint64_t map_start; /* first map size, doubled when full; 0: 1 GiB. Tests use a tiny one */
 };
 
 /* Opens or creates DIR. ERR_LOCKED names the pid that holds it. ERR_CORRUPT: foreign, truncated (the file is shorter
  * than its meta pages say: LMDB itself would die of SIGBUS) or damaged file; ERR_VERSION: another format;
  * ERR_REFUSED: a network filesystem (LMDB's locks and maps are not safe there); ERR_IO. */
-int journal_open(const char *dir, const struct journal_options *options, struct journal **journal,
-                 struct error *error);
+int journal_open(const char *dir, const struct journal_options *options, struct journal **journal, struct error *error);
 void journal_close(struct journal **journal);
 
 /* Number that the next append will get. */
@@ -41,23 +40,19 @@ uint64_t journal_next(const struct journal *journal);
 /* Durably appends one commit. ERR_DISK_FULL: nothing was written, call again with the same when there is space.
  * Anything else: the process must end, the state on disk is the last good commit. Either slice may be empty, not
  * both. Grows the map as needed. */
-int journal_append(struct journal *journal, struct slice facts, struct slice texts,
-                   struct error *error);
+int journal_append(struct journal *journal, struct slice facts, struct slice texts, struct error *error);
 
 /* Calls visit(arg, commit, facts) for every commit from `from` on, in order; a non-zero return of visit ends the scan
  * and is returned. The slice is valid during the call only. ERR_CORRUPT names the commit. Returns 0 at the end. */
-int journal_scan(struct journal *journal, uint64_t from,
-                 int (*visit)(void *arg, uint64_t commit, struct slice facts), void *arg,
-                 struct error *error);
+int journal_scan(struct journal *journal, uint64_t from, int (*visit)(void *arg, uint64_t commit, struct slice facts),
+                 void *arg, struct error *error);
 
 /* Sets facts and texts to what one commit holds, checksums verified. ERR_NOT_FOUND: no such commit. */
-int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts,
-                   struct error *error);
+int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, struct buf *texts, struct error *error);
 
 /* Appends the text at ref to out. ERR_CORRUPT when ref lies outside what was stored; the checksum of the whole text
  * value is verified when `verify` is set (exports, audit), not on the broker's hot path. */
-int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out,
-                 struct error *error);
+int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out, struct error *error);
 
 /* Bytes of the journal's file, for status. */
 uint64_t journal_bytes(const struct journal *journal);

@@ -96,18 +96,15 @@ static int metas_read(int fd, const char *path, struct meta metas[2], struct err
     if (fstat(fd, &st) != 0)
         return error_set(error, ERR_IO, "cannot read '%s': %s", path, strerror(errno));
     if (!meta_read(fd, 0, &metas[0]))
-        return error_set(error, ERR_CORRUPT, "'%s' is not a journal of drover, or is damaged",
-                         path);
+        return error_set(error, ERR_CORRUPT, "'%s' is not a journal of drover, or is damaged", path);
     uint32_t size = metas[0].free.pad;
     if (metas[0].version != 1)
-        return error_set(error, ERR_CORRUPT, "'%s' is an LMDB file of data version %u, not 1", path,
-                         metas[0].version);
+        return error_set(error, ERR_CORRUPT, "'%s' is an LMDB file of data version %u, not 1", path, metas[0].version);
     if (!page_size_plausible(size))
-        return error_set(error, ERR_CORRUPT, "'%s' is damaged: page size %u in its head", path,
-                         size);
+        return error_set(error, ERR_CORRUPT, "'%s' is damaged: page size %u in its head", path, size);
     if ((uint64_t)st.st_size < 2 * (uint64_t)size)
-        return error_set(error, ERR_CORRUPT, "'%s' is truncated: %lld bytes hold no two meta pages",
-                         path, (long long)st.st_size);
+        return error_set(error, ERR_CORRUPT, "'%s' is truncated: %lld bytes hold no two meta pages", path,
+                         (long long)st.st_size);
     if (!meta_read(fd, size, &metas[1]) || metas[1].version != 1 || metas[1].free.pad != size)
         return error_set(error, ERR_CORRUPT, "'%s' is damaged: its second meta page", path);
     return 0;
@@ -125,9 +122,8 @@ int lmdb_file_check_head(int fd, const char *path, uint64_t *txnid, struct error
     bool fresh = even == 0 && odd == 0;
     if (!fresh && ((even & 1) != 0 || (odd & 1) == 0 || (even + 1 != odd && odd + 1 != even)))
         return error_set(error, ERR_CORRUPT,
-                         "'%s' is damaged: its meta pages are of transactions %" PRIu64
-                         " and %" PRIu64,
-                         path, even, odd);
+                         "'%s' is damaged: its meta pages are of transactions %" PRIu64 " and %" PRIu64, path, even,
+                         odd);
     const struct meta *newest = odd > even ? &metas[1] : &metas[0];
     /* The size is read after the pages: a writer beside us only makes the file longer. */
     struct stat st;
@@ -200,8 +196,7 @@ static bool check_free(struct walk *walk, uint64_t page, const unsigned char *da
     return true;
 }
 
-static bool check_key(struct walk *walk, struct tour *tour, uint64_t page, const unsigned char *key,
-                      size_t len)
+static bool check_key(struct walk *walk, struct tour *tour, uint64_t page, const unsigned char *key, size_t len)
 {
     if (len == 0 || len > 511)
         return wrong(walk, page, "has a key of a bad length");
@@ -230,15 +225,14 @@ static bool check_big(struct walk *walk, struct tour *tour, uint64_t first, size
     if (!tour->is_free)
         return true;
     unsigned char *data = xalloc(len);
-    bool good = read_at(walk->fd, data, len, first * walk->page_size + PAGE_HEADER) ||
-                wrong(walk, first, "cannot be read");
+    bool good =
+        read_at(walk->fd, data, len, first * walk->page_size + PAGE_HEADER) || wrong(walk, first, "cannot be read");
     good = good && check_free(walk, first, data, len);
     free(data);
     return good;
 }
 
-static bool check_data(struct walk *walk, struct tour *tour, uint64_t page,
-                       const unsigned char *node, int nested)
+static bool check_data(struct walk *walk, struct tour *tour, uint64_t page, const unsigned char *node, int nested)
 {
     size_t len = u16_at(node) | (size_t)u16_at(node + 2) << 16;
     uint16_t flags = u16_at(node + 4);
@@ -295,16 +289,14 @@ static bool check_layout(struct walk *walk, uint64_t number, const unsigned char
 
 static bool walk_page(struct walk *walk, struct tour *tour, uint64_t number, int level, int nested);
 
-static bool walk_branch(struct walk *walk, struct tour *tour, const unsigned char *page, int level,
-                        int nested)
+static bool walk_branch(struct walk *walk, struct tour *tour, const unsigned char *page, int level, int nested)
 {
     size_t nodes = (size_t)(u16_at(page + 12) - PAGE_HEADER) / 2;
     uint64_t number = u64_at(page);
     tour->counted.branches++;
     for (size_t i = 0; i < nodes; i++) {
         const unsigned char *node = page + u16_at(page + PAGE_HEADER + 2 * i);
-        uint64_t child =
-            u16_at(node) | (uint64_t)u16_at(node + 2) << 16 | (uint64_t)u16_at(node + 4) << 32;
+        uint64_t child = u16_at(node) | (uint64_t)u16_at(node + 2) << 16 | (uint64_t)u16_at(node + 4) << 32;
         /* The first key of a branch stands for minus infinity and is not used. */
         if (i > 0 && (tour->tree->flags & TREE_INTEGER)) {
             if (u16_at(node + 6) != 8)
@@ -348,8 +340,7 @@ static bool walk_page(struct walk *walk, struct tour *tour, uint64_t number, int
         return wrong(walk, number, "cannot be read");
     if (!check_layout(walk, number, page, leaf))
         return false;
-    return leaf ? walk_leaf(walk, tour, page, nested)
-                : walk_branch(walk, tour, page, level, nested);
+    return leaf ? walk_leaf(walk, tour, page, nested) : walk_branch(walk, tour, page, level, nested);
 }
 
 static bool walk_tree(struct walk *walk, const struct tree *tree, bool is_free, int nested)
@@ -386,8 +377,7 @@ int lmdb_file_check_pages(int fd, const char *path, uint64_t txnid, struct error
         return rc;
     const struct meta *meta = &metas[txnid & 1];
     if (meta->txnid != txnid)
-        return error_set(error, ERR_NOT_FOUND, "'%s': transaction %" PRIu64 " is gone", path,
-                         txnid);
+        return error_set(error, ERR_NOT_FOUND, "'%s': transaction %" PRIu64 " is gone", path, txnid);
     if (fstat(fd, &st) != 0)
         return error_set(error, ERR_IO, "cannot read '%s': %s", path, strerror(errno));
     if (meta->last_page >= (uint64_t)st.st_size / meta->free.pad)
@@ -397,15 +387,14 @@ int lmdb_file_check_pages(int fd, const char *path, uint64_t txnid, struct error
 
     struct walk walk = {.fd = fd, .page_size = meta->free.pad, .pages = meta->last_page + 1};
     walk.seen = xalloc(walk.pages / 8 + 1);
-    bool good = walk_tree(&walk, &meta->main, false, 0) && walk_tree(&walk, &meta->free, true, 0) &&
-                check_coverage(&walk);
+    bool good =
+        walk_tree(&walk, &meta->main, false, 0) && walk_tree(&walk, &meta->free, true, 0) && check_coverage(&walk);
     for (size_t i = 0; i < DEPTH_MAX; i++)
         free(walk.levels[i]);
     free(walk.seen);
     if (good)
         return 0;
-    return error_set(error, ERR_CORRUPT,
-                     "'%s' is damaged: page %" PRIu64 " %s - restore it from a copy", path,
+    return error_set(error, ERR_CORRUPT, "'%s' is damaged: page %" PRIu64 " %s - restore it from a copy", path,
                      walk.where, walk.wrong);
 }
 
@@ -415,10 +404,9 @@ const char *network_filesystem(long type)
         uint32_t type;
         const char *name;
     } table[] = {
-        {0x00006969, "NFS"},      {0x0000517B, "SMB"},    {0xFF534D42, "CIFS"},
-        {0xFE534D42, "SMB2"},     {0x0BD00BD0, "Lustre"}, {0x00C36400, "CephFS"},
-        {0x5346414F, "AFS"},      {0x6B414653, "AFS"},    {0x47504653, "GPFS"},
-        {0x19830326, "BeeGFS"},   {0x0000564C, "NCP"},    {0x73757245, "Coda"},
+        {0x00006969, "NFS"},      {0x0000517B, "SMB"},    {0xFF534D42, "CIFS"}, {0xFE534D42, "SMB2"},
+        {0x0BD00BD0, "Lustre"},   {0x00C36400, "CephFS"}, {0x5346414F, "AFS"},  {0x6B414653, "AFS"},
+        {0x47504653, "GPFS"},     {0x19830326, "BeeGFS"}, {0x0000564C, "NCP"},  {0x73757245, "Coda"},
         {0x20030528, "OrangeFS"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)

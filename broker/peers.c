@@ -79,11 +79,18 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
     put_spec(server, peer, verify, send->spec);
     peer_put(server, peer,
              &(struct msg){.type = MSG_task,
-                           .task = {.lease = send->lease, .verify = verify, .spec = send->spec,
-                                    .prompt = send->key.prompt, .item = send->key.item, .seed = send->seed,
-                                    .tokens_max = send->tokens_max, .timeout_ms = send->timeout_ms,
-                                    .step = send->step, .finished = send->finished,
-                                    .record = buf_slice(&server->record), .path = buf_slice(&server->path)}});
+                           .task = {.lease = send->lease,
+                                    .verify = verify,
+                                    .spec = send->spec,
+                                    .prompt = send->key.prompt,
+                                    .item = send->key.item,
+                                    .seed = send->seed,
+                                    .tokens_max = send->tokens_max,
+                                    .timeout_ms = send->timeout_ms,
+                                    .step = send->step,
+                                    .finished = send->finished,
+                                    .record = buf_slice(&server->record),
+                                    .path = buf_slice(&server->path)}});
     return 0;
 }
 
@@ -158,8 +165,8 @@ static uint64_t kinds_of(struct server *server, bool verifier, struct slice list
         size_t end = at;
         while (end < list.len && list.data[end] != ',')
             end++;
-        int bit = end - at <= LIMIT_NAME ? core_kind(server->core, verifier, (struct slice){list.data + at, end - at})
-                                         : -1;
+        int bit =
+            end - at <= LIMIT_NAME ? core_kind(server->core, verifier, (struct slice){list.data + at, end - at}) : -1;
         if (bit >= 0)
             kinds |= (uint64_t)1 << bit;
         at = end + 1;
@@ -189,10 +196,10 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
         running[len++] = msg.running.lease;
     }
     struct peer *peer = peer_connect(server, route, hello->agent);
-    peer_put(server, peer,
-             &(struct msg){.type = MSG_welcome,
-                           .welcome = {PROTOCOL_VERSION, server->conf.heartbeat_busy_ms,
-                                       server->conf.heartbeat_idle_ms}});
+    peer_put(
+        server, peer,
+        &(struct msg){.type = MSG_welcome,
+                      .welcome = {PROTOCOL_VERSION, server->conf.heartbeat_busy_ms, server->conf.heartbeat_idle_ms}});
     struct event event = event_of(EVENT_HELLO, hello->agent, 0);
     event.hello.name = hello->name;
     event.hello.verifier = hello->verifier != 0;
@@ -214,8 +221,12 @@ static int on_result(struct server *server, struct event *event, const struct ms
         return ERR_PROTOCOL;
     struct result *result = &event->result.result;
     *result = (struct result){
-        .finish = (enum finish)msg->finish, .tokens_in = msg->tokens_in, .tokens_out = msg->tokens_out,
-        .tokens_reread = msg->tokens_reread, .latency_ms = msg->latency_ms, .features.have = msg->have,
+        .finish = (enum finish)msg->finish,
+        .tokens_in = msg->tokens_in,
+        .tokens_out = msg->tokens_out,
+        .tokens_reread = msg->tokens_reread,
+        .latency_ms = msg->latency_ms,
+        .features.have = msg->have,
     };
     size_t at = 0;
     for (int i = 0; i < FEATURES; i++) {
@@ -228,8 +239,8 @@ static int on_result(struct server *server, struct event *event, const struct ms
     size_t before = server->texts.len;
     blob_put(&server->texts, msg->answer, msg->frame);
     event->result.class = answer_class(msg->answer);
-    event->result.ref = (struct ref){journal_next(server->journal), (uint32_t)before,
-                                     (uint32_t)(server->texts.len - before)};
+    event->result.ref =
+        (struct ref){journal_next(server->journal), (uint32_t)before, (uint32_t)(server->texts.len - before)};
     server->update.used = false;
     server_step(server, event);
     if (!server->update.used)
@@ -306,7 +317,8 @@ static int on_agent_msg(struct server *server, struct peer *peer, const struct m
         event.type = EVENT_RETURN;
         event.lease = msg->returned.lease;
         on_trouble(server, &event,
-                   &(struct msg_failed){.tokens_in = msg->returned.tokens_in, .tokens_out = msg->returned.tokens_out,
+                   &(struct msg_failed){.tokens_in = msg->returned.tokens_in,
+                                        .tokens_out = msg->returned.tokens_out,
                                         .latency_ms = msg->returned.latency_ms});
         return 0;
     case MSG_refused:

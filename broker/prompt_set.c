@@ -22,8 +22,8 @@ struct parse {
 
 static int too_long(const struct parse *parse, const char *what)
 {
-    return error_set(parse->error, ERR_LIMIT, "%s:%u: '%s' is longer than %d bytes; shorten it",
-                     parse->file, parse->line, what, ID_MAX);
+    return error_set(parse->error, ERR_LIMIT, "%s:%u: '%s' is longer than %d bytes; shorten it", parse->file,
+                     parse->line, what, ID_MAX);
 }
 
 static int wrong(const struct parse *parse, const char *sentence)
@@ -63,11 +63,8 @@ static int take_group(const struct parse *parse, const json_t *meta, struct prom
         return 0;
     if (json_is_object(value) || json_is_array(value))
         return wrong(parse, "the value in 'meta' to group by must be a text, number or boolean");
-    prompt->group = json_is_string(value) ? xstrdup(json_string_value(value))
-                                          : json_dumps(value, JSON_ENCODE_ANY);
-    return prompt->group != NULL && strlen(prompt->group) > ID_MAX
-               ? too_long(parse, parse->group_by)
-               : 0;
+    prompt->group = json_is_string(value) ? xstrdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+    return prompt->group != NULL && strlen(prompt->group) > ID_MAX ? too_long(parse, parse->group_by) : 0;
 }
 
 /* Bytes of one part of a message: its text, or as long as it is as JSON (an image's address, say).
@@ -136,8 +133,8 @@ static int take_record(const struct parse *parse, struct prompt *prompt)
     if (json == NULL && json_error_code(&problem) == json_error_null_character)
         return wrong(parse, "a text with a NUL character; remove it");
     if (json == NULL)
-        return error_set(parse->error, ERR_SYNTAX, "%s:%u: not valid JSON at byte %d: %s",
-                         parse->file, parse->line, problem.position, problem.text);
+        return error_set(parse->error, ERR_SYNTAX, "%s:%u: not valid JSON at byte %d: %s", parse->file, parse->line,
+                         problem.position, problem.text);
     int rc = json_is_object(json) ? 0 : wrong(parse, "a record must be a JSON object");
     if (rc == 0)
         rc = take_id(parse, json_object_get(json, "id"), prompt);
@@ -165,12 +162,11 @@ static int take_line(struct parse *parse, struct slice line)
     if (is_blank(line))
         return 0;
     if (line.len > LIMIT_PROMPT)
-        return error_set(parse->error, ERR_LIMIT,
-                         "%s:%u: a record of %zu bytes; at most %d are allowed", parse->file,
+        return error_set(parse->error, ERR_LIMIT, "%s:%u: a record of %zu bytes; at most %d are allowed", parse->file,
                          parse->line, line.len, LIMIT_PROMPT);
     if (set->len == LIMIT_PROMPTS)
-        return error_set(parse->error, ERR_LIMIT, "%s:%u: more than %d prompts", parse->file,
-                         parse->line, LIMIT_PROMPTS);
+        return error_set(parse->error, ERR_LIMIT, "%s:%u: more than %d prompts", parse->file, parse->line,
+                         LIMIT_PROMPTS);
     if (set->len == parse->cap) {
         parse->cap = parse->cap == 0 ? 64 : 2 * parse->cap;
         set->prompts = xrealloc(set->prompts, parse->cap * sizeof *set->prompts);
@@ -231,14 +227,12 @@ static int check_ids(const struct parse *parse)
     uint32_t first = UINT32_MAX, again = UINT32_MAX;
     struct id_entry *entries = xalloc(set->len * sizeof *entries);
     for (uint32_t i = 0; i < set->len; i++)
-        entries[i] =
-            (struct id_entry){hash_bytes(set->prompts[i].id, strlen(set->prompts[i].id)), i};
+        entries[i] = (struct id_entry){hash_bytes(set->prompts[i].id, strlen(set->prompts[i].id)), i};
     qsort(entries, set->len, sizeof *entries, compare_entries);
     for (uint32_t i = 1; i < set->len; i++)
         for (uint32_t k = i; k > 0 && entries[k - 1].hash == entries[i].hash; k--) {
             const struct id_entry *a = &entries[k - 1], *b = &entries[i];
-            if (b->index < again &&
-                strcmp(set->prompts[a->index].id, set->prompts[b->index].id) == 0) {
+            if (b->index < again && strcmp(set->prompts[a->index].id, set->prompts[b->index].id) == 0) {
                 first = a->index;
                 again = b->index;
             }
@@ -246,13 +240,12 @@ static int check_ids(const struct parse *parse)
     free(entries);
     if (again == UINT32_MAX)
         return 0;
-    return error_set(parse->error, ERR_CONFLICT,
-                     "%s:%u: id '%.100s' was used on line %u; ids must differ", parse->file,
+    return error_set(parse->error, ERR_CONFLICT, "%s:%u: id '%.100s' was used on line %u; ids must differ", parse->file,
                      line_of(set, again), set->prompts[again].id, line_of(set, first));
 }
 
-int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by,
-                     struct prompt_set *set, struct error *error)
+int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by, struct prompt_set *set,
+                     struct error *error)
 {
     struct parse parse = {.set = set, .file = file, .group_by = group_by, .error = error};
     *set = (struct prompt_set){.text = *text, .text_len = len};

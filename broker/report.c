@@ -113,8 +113,8 @@ static void point_add(struct report_point *point, const struct sample *sample, d
 }
 
 /* Values: room for one per prompt of the group. */
-static void point_fill(struct report_point *point, const struct sample *samples, const uint32_t *prompts,
-                       uint32_t len, uint64_t seed, double *values)
+static void point_fill(struct report_point *point, const struct sample *samples, const uint32_t *prompts, uint32_t len,
+                       uint64_t seed, double *values)
 {
     for (uint32_t i = 0; i < len; i++)
         point_add(point, &samples[prompts[i]], values);

@@ -15,20 +15,20 @@
 
 struct report_point {
     uint32_t n;
-    uint32_t prompts;          /* decided */
+    uint32_t prompts; /* decided */
     uint32_t undecided;
-    uint32_t judged;           /* of the decided: their winner's truth is known, or nothing was selected */
-    uint32_t unknown, pending; /* truth is UNKNOWN; not there yet */
+    uint32_t judged;            /* of the decided: their winner's truth is known, or nothing was selected */
+    uint32_t unknown, pending;  /* truth is UNKNOWN; not there yet */
     double accuracy, low, high; /* share of the judged, 95% interval; NaN when nothing was judged */
-    bool unbiased;             /* pass@k over all delivered rollouts, not the first N alone */
-    uint64_t rollouts;         /* used, all prompts together */
-    uint64_t tokens, slot_ms;  /* charged for them, as if the arm ran alone */
-    uint64_t truncated, raced; /* rollouts among them */
-    uint32_t exhausted;        /* prompts whose recorded pool ended before n */
+    bool unbiased;              /* pass@k over all delivered rollouts, not the first N alone */
+    uint64_t rollouts;          /* used, all prompts together */
+    uint64_t tokens, slot_ms;   /* charged for them, as if the arm ran alone */
+    uint64_t truncated, raced;  /* rollouts among them */
+    uint32_t exhausted;         /* prompts whose recorded pool ended before n */
 };
 
 struct report_curve {
-    struct arm_info arm;       /* the one of the largest n */
+    struct arm_info arm; /* the one of the largest n */
     const char *model;
     struct report_point *points; /* by n */
     uint32_t points_len;
@@ -42,10 +42,10 @@ struct report_group {
 
 struct report {
     struct sweep_info sweep;
-    const char *truth;    /* name of its verifier, NULL: none */
-    double wall_s;        /* negative: unknown */
-    uint64_t charged;     /* rollouts that the arms used, each arm as if it ran alone */
-    uint64_t bought;      /* rollouts that the sweep paid for and kept */
+    const char *truth; /* name of its verifier, NULL: none */
+    double wall_s;     /* negative: unknown */
+    uint64_t charged;  /* rollouts that the arms used, each arm as if it ran alone */
+    uint64_t bought;   /* rollouts that the sweep paid for and kept */
     struct report_group *groups;
     uint32_t groups_len, curves_len;
 };
@@ -60,8 +60,7 @@ void report_json(const struct report *report, struct buf *out);
 void report_csv(const struct report *report, struct buf *out);
 
 /* report_plot.c: accuracy against N of one group, one letter per arm. Nothing when no point has any. */
-void report_plot(const struct report *report, const struct report_group *group, bool utf8,
-                 struct buf *out);
+void report_plot(const struct report *report, const struct report_group *group, bool utf8, struct buf *out);
 char report_letter(uint32_t curve);
 
 #endif

@@ -11,8 +11,8 @@ enum { RESAMPLES = 1000, BOOTSTRAP_MAX = 2000 };
 
 /* -- what an arm would have done ------------------------------------------------------------------------ */
 
-static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, uint32_t cap,
-                                  const struct stats *stats, int policy)
+static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, uint32_t cap, const struct stats *stats,
+                                  int policy)
 {
     return (struct prompt_view){
         .prompt = prompt,
@@ -34,8 +34,8 @@ static bool stops(const struct arm_info *arm, uint32_t prompt, uint32_t cap, con
 }
 
 /* Folds the recorded prefix until the arm stops or the cap is reached; the winner, or NO_ORDINAL. */
-static uint32_t decide_again(const struct core *core, const struct arm_info *arm, uint32_t prompt,
-                             uint32_t cap, uint32_t *used)
+static uint32_t decide_again(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t cap,
+                             uint32_t *used)
 {
     struct stats stats;
     struct key key;
@@ -81,21 +81,18 @@ static void tally_add(const struct core *core, uint32_t truth, const struct key 
         tally->wrong++;
 }
 
-static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t prompt,
-                         uint32_t winner, struct sample *sample)
+static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t winner,
+                         struct sample *sample)
 {
     struct tally tally = {0};
     struct key key;
     if (winner != NO_ORDINAL && core_delivered(core, arm->id, prompt, winner, &key))
         tally_add(core, arm->truth, &key, &tally);
-    sample->judgement = tally.pending > 0   ? JUDGED_PENDING
-                        : tally.unknown > 0 ? JUDGED_UNKNOWN
-                                            : JUDGED;
+    sample->judgement = tally.pending > 0 ? JUDGED_PENDING : tally.unknown > 0 ? JUDGED_UNKNOWN : JUDGED;
     sample->right = tally.right;
 }
 
-static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t prompt,
-                                 uint32_t len)
+static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t len)
 {
     struct tally tally = {0};
     struct key key;
@@ -106,8 +103,8 @@ static struct tally tally_prefix(const struct core *core, const struct arm_info 
 
 /* Is one of the first `used` right? If rollouts are exchangeable, the first N are one draw of N among all
  * that were delivered, and the mean over all such draws has less variance. */
-static void judge_coverage(const struct core *core, const struct arm_info *arm, uint32_t prompt,
-                           uint32_t used, struct sample *sample)
+static void judge_coverage(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t used,
+                           struct sample *sample)
 {
     sample->judgement = JUDGED;
     if (sample_unbiased(arm) && used > 0) {
@@ -148,8 +145,7 @@ static void count(const struct core *core, const struct key *key, struct sample 
     sample->raced += rollout.raced;
 }
 
-static void charge_trees(const struct core *core, const struct arm_info *arm, uint32_t prompt,
-                         struct sample *sample)
+static void charge_trees(const struct core *core, const struct arm_info *arm, uint32_t prompt, struct sample *sample)
 {
     for (uint32_t t = 0; t < arm->trees; t++) {
         uint32_t nodes = core_tree_nodes(core, arm->id, prompt, t);
@@ -230,6 +226,5 @@ struct interval interval_of(const double *values, uint32_t len, uint64_t seed)
         means[r] = sum / len;
     }
     qsort(means, RESAMPLES, sizeof means[0], by_value);
-    return (struct interval){mean_of(values, len), means[RESAMPLES * 25 / 1000],
-                             means[RESAMPLES * 975 / 1000 - 1]};
+    return (struct interval){mean_of(values, len), means[RESAMPLES * 25 / 1000], means[RESAMPLES * 975 / 1000 - 1]};
 }

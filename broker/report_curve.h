@@ -11,7 +11,7 @@ struct sample {
     enum judgement judgement; /* of a sweep without truth: PENDING */
     double right;             /* 0..1, if JUDGED */
     uint32_t rollouts, truncated, raced;
-    bool exhausted;           /* its recorded pool ended before n */
+    bool exhausted; /* its recorded pool ended before n */
     uint64_t tokens, slot_ms;
 };
 

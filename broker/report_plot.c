@@ -108,8 +108,8 @@ static void print_row(const struct plot *plot, int row, bool utf8, struct buf *o
 }
 
 /* Numbers below the axis, as long as there is room. */
-static void print_ticks(const struct plot *plot, const struct report *report,
-                        const struct report_group *group, struct buf *out)
+static void print_ticks(const struct plot *plot, const struct report *report, const struct report_group *group,
+                        struct buf *out)
 {
     char line[TICKS + 1]; /* one more to look at behind the last number */
     memset(line, ' ', sizeof line);
@@ -143,8 +143,7 @@ static void print_axis(bool utf8, struct buf *out)
     buf_puts(out, "\n");
 }
 
-void report_plot(const struct report *report, const struct report_group *group, bool utf8,
-                 struct buf *out)
+void report_plot(const struct report *report, const struct report_group *group, bool utf8, struct buf *out)
 {
     struct plot plot = {.n_low = INFINITY, .n_high = -INFINITY, .low = 1, .high = 0};
     for (uint32_t c = 0; c < report->curves_len; c++)

@@ -40,9 +40,9 @@ static double reused(const struct report *report)
 
 static const char *estimator(const struct report_curve *curve, const struct report_point *point)
 {
-    return point->unbiased                  ? "pass@k, unbiased"
+    return point->unbiased               ? "pass@k, unbiased"
            : curve->arm.selector->covers ? "coverage of the prefix"
-                                            : "winner of the prefix";
+                                         : "winner of the prefix";
 }
 
 /* -- text ------------------------------------------------------------------------------------------- */
@@ -56,8 +56,8 @@ static const char *const waste_words[] = {
 static void print_spending(const char *word, const struct spending *spent, struct buf *out)
 {
     buf_printf(out, "  %-11s %llu rollout%s, %llu tokens, %.1f slot seconds, cost %.6g\n", word,
-               (unsigned long long)spent->rollouts, plural(spent->rollouts),
-               (unsigned long long)spent->tokens, (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
+               (unsigned long long)spent->rollouts, plural(spent->rollouts), (unsigned long long)spent->tokens,
+               (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
 }
 
 /* Arms of one model need no column to say which. */
@@ -100,8 +100,7 @@ static void print_head(const struct report *report, struct buf *out)
                    sweep->failed == 1 ? "it has" : "they have");
     if (report->charged > 0)
         buf_printf(out, "  arms used %llu rollouts, %llu were bought: each was bought once, %.0f%% reused\n",
-                   (unsigned long long)report->charged, (unsigned long long)report->bought,
-                   100 * reused(report));
+                   (unsigned long long)report->charged, (unsigned long long)report->bought, 100 * reused(report));
     if (report->truth == NULL)
         buf_puts(out, "  no accuracy: it needs 'truth: VERIFIER' in the sweep file; nothing is generated "
                       "again for it\n");
@@ -155,14 +154,14 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
         exhausted = point->exhausted > exhausted ? point->exhausted : exhausted;
     }
     if (undecided > 0)
-        buf_printf(out, "  %c: partial: %u of %u prompt%s undecided, the rest is shown\n", letter, undecided,
-                   total, plural(total));
+        buf_printf(out, "  %c: partial: %u of %u prompt%s undecided, the rest is shown\n", letter, undecided, total,
+                   plural(total));
     if (truth && unknown > 0)
         buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is unknown\n", letter, unknown,
                    plural(unknown));
     if (truth && pending > 0)
-        buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is not there yet\n", letter,
-                   pending, plural(pending));
+        buf_printf(out, "  %c: %u prompt%s left out: the truth of the winner is not there yet\n", letter, pending,
+                   plural(pending));
     if (exhausted > 0)
         buf_printf(out, "  %c: the recorded pool is exhausted: %u prompt%s had fewer than %u rollouts\n", letter,
                    exhausted, plural(exhausted), curve->arm.n);
@@ -177,11 +176,9 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
         buf_printf(out, "  %c: coverage: right when any rollout that it used is\n", letter);
 }
 
-static void print_group(const struct report *report, const struct report_group *group, bool utf8,
-                        struct buf *out)
+static void print_group(const struct report *report, const struct report_group *group, bool utf8, struct buf *out)
 {
-    static const char *const heads[] = {"", "arm", "model", "N", "right", "95%", "used", "tokens",
-                                        "slot s", "cut"};
+    static const char *const heads[] = {"", "arm", "model", "N", "right", "95%", "used", "tokens", "slot s", "cut"};
     bool models = several_models(group, report->curves_len);
     struct text_table table;
     buf_puts(out, "\n");
@@ -356,8 +353,8 @@ static void csv_number(struct buf *out, double value)
         buf_printf(out, "%.6f", value);
 }
 
-static void csv_row(const struct report *report, const struct report_group *group,
-                    const struct report_curve *curve, const struct report_point *point, struct buf *out)
+static void csv_row(const struct report *report, const struct report_group *group, const struct report_curve *curve,
+                    const struct report_point *point, struct buf *out)
 {
     const char *const texts[] = {report->sweep.name, group->name, curve->arm.name, curve->model,
                                  estimator(curve, point)};

@@ -94,8 +94,9 @@ static void on_chunk(struct server *server, struct slice route, const struct msg
     for (const struct upload *u = server->uploads; u != NULL; u = u->next)
         others += u->size;
     if (upload == NULL && (chunk->offset != 0 || chunk->size > LIMIT_SUBMISSION - others)) {
-        reply(server, route, ERR_LIMIT, slice_of("the prompt file is too large for this broker, or others are being "
-                                                 "submitted: try again later (see `drover help limits`)"));
+        reply(server, route, ERR_LIMIT,
+              slice_of("the prompt file is too large for this broker, or others are being "
+                       "submitted: try again later (see `drover help limits`)"));
         return;
     }
     if (upload == NULL) {
@@ -142,8 +143,11 @@ static void on_submit(struct server *server, struct slice route, const struct ms
     buf_put(&file, msg->file.data, msg->file.len);
     buf_put(&prompts_file, msg->prompts_file.data, msg->prompts_file.len);
     buf_put(&overrides, msg->overrides.data, msg->overrides.len);
-    struct submission submission = {.yaml = msg->yaml, .file = file.data, .prompts = upload->text,
-                                    .prompts_len = upload->len, .prompts_file = prompts_file.data};
+    struct submission submission = {.yaml = msg->yaml,
+                                    .file = file.data,
+                                    .prompts = upload->text,
+                                    .prompts_len = upload->len,
+                                    .prompts_file = prompts_file.data};
     submission.overrides = split_lines(overrides.data, &submission.overrides_len);
     upload->text = NULL; /* taken */
     upload_free(server, upload);
@@ -252,9 +256,9 @@ static void on_fetch(struct server *server, struct slice route, const struct msg
     struct error error;
     int rc = ERR_NOT_FOUND;
     if (msg->commit < journal_next(server->journal) && msg->commit > 0)
-        rc = msg->commit == server->fetched ? 0
-                                            : journal_commit(server->journal, msg->commit, &server->facts_page,
-                                                             &server->texts_page, &error);
+        rc = msg->commit == server->fetched
+                 ? 0
+                 : journal_commit(server->journal, msg->commit, &server->facts_page, &server->texts_page, &error);
     uint64_t facts_len = server->facts_page.len, size = facts_len + server->texts_page.len;
     if (rc == 0)
         server->fetched = msg->commit; /* the next page is likely of the same */

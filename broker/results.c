@@ -69,9 +69,7 @@ static int by_place(const void *a, const void *b)
 static const struct recorded *recorded_at(const struct recordings *all, struct ref ref)
 {
     const struct recorded wanted = {.commit = ref.commit, .offset = ref.offset};
-    return ref.commit == 0 || all->len == 0
-               ? NULL
-               : bsearch(&wanted, all->items, all->len, sizeof wanted, by_place);
+    return ref.commit == 0 || all->len == 0 ? NULL : bsearch(&wanted, all->items, all->len, sizeof wanted, by_place);
 }
 
 /* -- lines -------------------------------------------------------------------------------------------- */
@@ -81,13 +79,13 @@ struct writer {
     struct journal *journal;
     struct sweep_info sweep;
     bool features;
-    uint32_t *bounds;       /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
+    uint32_t *bounds; /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
     struct recordings recordings;
-    uint8_t *checked;       /* by commit: its texts passed their checksum */
+    uint8_t *checked; /* by commit: its texts passed their checksum */
     uint64_t commits;
     int (*put)(void *arg, struct slice line);
     void *arg;
-    uint64_t *digest;       /* instead of put */
+    uint64_t *digest; /* instead of put */
     struct buf id, blob, text, line;
     struct error *error;
 };
@@ -97,8 +95,8 @@ static int fetch(struct writer *writer, struct ref ref, struct buf *out)
 {
     bool known = ref.commit < writer->commits;
     bool verify = known && !writer->checked[ref.commit];
-    int rc = journal_text(writer->journal, (struct text_ref){ref.commit, ref.offset, ref.len}, verify,
-                          out, writer->error);
+    int rc =
+        journal_text(writer->journal, (struct text_ref){ref.commit, ref.offset, ref.len}, verify, out, writer->error);
     if (rc == 0 && known)
         writer->checked[ref.commit] = 1;
     return rc;
@@ -158,8 +156,8 @@ static void put_text(struct buf *line, const char *key, struct slice value, bool
 static const char *finish_text(enum finish finish)
 {
     switch (finish) {
-#define X(name, value, text)                                                                       \
-    case name:                                                                                     \
+#define X(name, value, text) \
+    case name:               \
         return text;
         FINISH_TABLE(X)
 #undef X
@@ -170,8 +168,8 @@ static const char *finish_text(enum finish finish)
 static const char *outcome_text(enum outcome outcome)
 {
     switch (outcome) {
-#define X(name, value, text)                                                                       \
-    case name:                                                                                     \
+#define X(name, value, text) \
+    case name:               \
         return text;
         OUTCOME_TABLE(X)
 #undef X
@@ -201,8 +199,7 @@ static void put_features(const struct writer *writer, const struct recorded *rec
     json_end(line, '}');
 }
 
-static void put_verdict(const struct writer *writer, const struct key *key, uint32_t verifier,
-                        struct buf *line)
+static void put_verdict(const struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
 {
     struct verdict verdict;
     if (!core_verdict(writer->core, key, verifier, &verdict))
@@ -220,11 +217,9 @@ static void put_verdict(const struct writer *writer, const struct key *key, uint
 
 /* A verdict belongs to the line if an arm of the sweep used it, or it is the truth. Others are there by
  * chance: of another sweep, or of a rollout that a stop cut off in time. */
-static bool belongs(const struct writer *writer, const struct key *key, const struct arm_info *arm,
-                    uint32_t verifier)
+static bool belongs(const struct writer *writer, const struct key *key, const struct arm_info *arm, uint32_t verifier)
 {
-    return arm != NULL ? verifier == arm->verifier || verifier == arm->truth
-                       : key->item < writer->bounds[verifier];
+    return arm != NULL ? verifier == arm->verifier || verifier == arm->truth : key->item < writer->bounds[verifier];
 }
 
 static void put_verdicts(const struct writer *writer, const struct key *key, const struct arm_info *arm,
@@ -238,8 +233,8 @@ static void put_verdicts(const struct writer *writer, const struct key *key, con
     json_end(line, '}');
 }
 
-static void put_place(const struct key *key, const struct rollout_info *rollout,
-                      const struct arm_info *arm, struct buf *line)
+static void put_place(const struct key *key, const struct rollout_info *rollout, const struct arm_info *arm,
+                      struct buf *line)
 {
     if (arm == NULL) {
         put_u64(line, "ordinal", key->item);
@@ -260,8 +255,7 @@ static bool reads_prompt(const struct rollout_info *rollout)
     return rollout->parent == NO_ORDINAL;
 }
 
-static void put_timing(const struct rollout_info *rollout, const struct recorded *recorded,
-                       struct buf *line)
+static void put_timing(const struct rollout_info *rollout, const struct recorded *recorded, struct buf *line)
 {
     json_key(line, "timing");
     json_begin(line, '{');
@@ -276,8 +270,7 @@ static void put_timing(const struct rollout_info *rollout, const struct recorded
 }
 
 /* One line; arm: of a node, NULL for a rollout of a pool. */
-static int write_line(struct writer *writer, const struct key *key, const struct arm_info *arm,
-                      const char *model)
+static int write_line(struct writer *writer, const struct key *key, const struct arm_info *arm, const char *model)
 {
     struct rollout_info rollout;
     if (!core_rollout(writer->core, key, &rollout) || rollout.state == ROLLOUT_OPEN)
@@ -442,8 +435,8 @@ int results_write(const struct core *core, struct journal *journal, uint32_t swe
     return run(&writer);
 }
 
-int results_digest(const struct core *core, struct journal *journal, uint32_t sweep,
-                   uint64_t *digest, struct error *error)
+int results_digest(const struct core *core, struct journal *journal, uint32_t sweep, uint64_t *digest,
+                   struct error *error)
 {
     *digest = 0;
     struct writer writer = {

@@ -17,7 +17,7 @@ int results_write(const struct core *core, struct journal *journal, uint32_t swe
                   int (*put)(void *arg, struct slice line), void *arg, struct error *error);
 
 /* xxh3 chained over all lines with features, without `timing`: equal for equal runs. */
-int results_digest(const struct core *core, struct journal *journal, uint32_t sweep,
-                   uint64_t *digest, struct error *error);
+int results_digest(const struct core *core, struct journal *journal, uint32_t sweep, uint64_t *digest,
+                   struct error *error);
 
 #endif

@@ -103,8 +103,10 @@ static void answer_full(struct server *server)
     struct buf out = {0};
     struct error error;
     int rc;
-    error_set(&error, ERR_DISK_FULL, "the disk of state folder '%s' is full: the broker is paused, nothing is lost; free "
-              "some space and it goes on by itself", server->conf.state);
+    error_set(&error, ERR_DISK_FULL,
+              "the disk of state folder '%s' is full: the broker is paused, nothing is lost; free "
+              "some space and it goes on by itself",
+              server->conf.state);
     msg_put(&out, &(struct msg){.type = MSG_reply, .reply = {ERR_DISK_FULL, slice_of(error.text)}});
     while ((rc = port_recv(server->clients, &route, &frame)) != ERR_NOT_FOUND)
         if (rc == 0)
@@ -177,10 +179,11 @@ static int replay_commit(void *arg, uint64_t commit, struct slice facts)
         if (rc == 0)
             rc = core_apply(replay->core, &fact);
         if (rc != 0)
-            return error_set(replay->error, ERR_CORRUPT,
-                             "commit %llu of the journal does not follow from the ones before it: the journal is damaged "
-                             "or of another version; keep a copy and run `drover journal` to see its facts",
-                             (unsigned long long)commit);
+            return error_set(
+                replay->error, ERR_CORRUPT,
+                "commit %llu of the journal does not follow from the ones before it: the journal is damaged "
+                "or of another version; keep a copy and run `drover journal` to see its facts",
+                (unsigned long long)commit);
     }
     return 0;
 }

@@ -27,7 +27,7 @@ struct submission {
     const char *file; /* its name, for messages */
     const char *const *overrides;
     size_t overrides_len;
-    char *prompts;    /* taken */
+    char *prompts; /* taken */
     size_t prompts_len;
     const char *prompts_file;
 };

@@ -19,8 +19,8 @@ struct peer {
     uint64_t agent;
     char route[ROUTE_MAX];
     size_t route_len;
-    struct buf out;       /* frame being put together in this turn */
-    struct buf specs[2];  /* byte per model / verifier id: sent already */
+    struct buf out;      /* frame being put together in this turn */
+    struct buf specs[2]; /* byte per model / verifier id: sent already */
     UT_hash_handle hh, hh_route;
 };
 
@@ -49,7 +49,7 @@ struct server {
     struct journal *journal;
     struct port *agents, *clients;
     struct update update;
-    struct buf texts;       /* of the commit in preparation */
+    struct buf texts; /* of the commit in preparation */
     struct peer *peers, *routes;
     struct reply *replies;
     size_t replies_len;

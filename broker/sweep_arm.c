@@ -65,15 +65,13 @@ static const struct conf_key n_key = {
 static struct sweep_arm *arm_push(struct sweep_spec *spec, const struct sweep_arm *arm)
 {
     if ((spec->arms_len & (spec->arms_len - 1)) == 0) /* full at each power of two */
-        spec->arms = xrealloc(spec->arms,
-                              (spec->arms_len == 0 ? 1 : 2 * spec->arms_len) * sizeof *spec->arms);
+        spec->arms = xrealloc(spec->arms, (spec->arms_len == 0 ? 1 : 2 * spec->arms_len) * sizeof *spec->arms);
     spec->arms[spec->arms_len] = *arm;
     return &spec->arms[spec->arms_len++];
 }
 
 /* report_at: one number or an ascending list; NULL and 0 when it is not given. */
-static int read_report_at(struct sweep_reader *reader, const struct conf_node *node,
-                          uint32_t **list, uint32_t *len)
+static int read_report_at(struct sweep_reader *reader, const struct conf_node *node, uint32_t **list, uint32_t *len)
 {
     bool one = node != NULL && node->kind == CONF_KIND_SCALAR;
     *list = NULL;
@@ -85,8 +83,7 @@ static int read_report_at(struct sweep_reader *reader, const struct conf_node *n
                           "'report_at' must be a list of whole numbers");
     if (node->len > LIMIT_ARMS)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
-                          "'report_at' has %u entries; at most %d are allowed", node->len,
-                          LIMIT_ARMS);
+                          "'report_at' has %u entries; at most %d are allowed", node->len, LIMIT_ARMS);
     uint32_t count = one ? 1 : node->len;
     const struct conf_node *item = one ? node : node->first;
     *list = xalloc(count * sizeof **list);
@@ -97,32 +94,31 @@ static int read_report_at(struct sweep_reader *reader, const struct conf_node *n
             return rc;
         if (*len > 0 && value.whole <= (*list)[*len - 1])
             return conf_error(&reader->conf, item->mark, reader->error, ERR_RANGE,
-                              "'report_at' must be ascending, but %u stands before %u",
-                              (*list)[*len - 1], (unsigned)value.whole);
+                              "'report_at' must be ascending, but %u stands before %u", (*list)[*len - 1],
+                              (unsigned)value.whole);
         (*list)[*len] = (uint32_t)value.whole;
     }
     return 0;
 }
 
-static int check_tree_n(struct sweep_reader *reader, struct conf_mark mark,
-                        const struct sweep_arm *arm)
+static int check_tree_n(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
 {
     const struct strategy *strategy = arm->strategy.policy;
     if (arm->n > LIMIT_TREE_N)
         return conf_error(&reader->conf, mark, reader->error, ERR_LIMIT,
-                          "arm '%s': n = %u; '%s' grows trees of at most %d rollouts per prompt",
-                          arm->name, arm->n, strategy->name, LIMIT_TREE_N);
+                          "arm '%s': n = %u; '%s' grows trees of at most %d rollouts per prompt", arm->name, arm->n,
+                          strategy->name, LIMIT_TREE_N);
     int rc = sweep_needs(reader, mark, arm);
     if (rc == 0 && strategy->trees(arm->n, arm->strategy.options) == 0)
         rc = conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
-                        "arm '%s': '%s' cannot divide n = %u as its options say; take another n",
-                        arm->name, strategy->name, arm->n);
+                        "arm '%s': '%s' cannot divide n = %u as its options say; take another n", arm->name,
+                        strategy->name, arm->n);
     return rc;
 }
 
 /* One arm per value: a tree for N = 4 is no part of a tree for N = 16. */
-static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS],
-                      const struct sweep_arm *pattern, const uint32_t *list, uint32_t len)
+static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS], const struct sweep_arm *pattern,
+                      const uint32_t *list, uint32_t len)
 {
     const struct conf_node *node = len > 0 ? v[ARM_REPORT_AT].node : v[ARM_N].node;
     const struct conf_node *item = node->kind == CONF_KIND_LIST ? node->first : node;
@@ -132,8 +128,7 @@ static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM
         arm.n = len > 0 ? list[i] : pattern->n;
         if (v[ARM_N].given && arm.n > v[ARM_N].whole)
             return conf_error(&reader->conf, item->mark, reader->error, ERR_RANGE,
-                              "arm '%s': report_at %u is more than n = %u", arm.name, arm.n,
-                              (unsigned)v[ARM_N].whole);
+                              "arm '%s': report_at %u is more than n = %u", arm.name, arm.n, (unsigned)v[ARM_N].whole);
         int rc = check_tree_n(reader, item->mark, &arm);
         if (rc < 0)
             return rc;
@@ -143,14 +138,12 @@ static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM
 }
 
 /* Samples of N = 4 are the first of N = 16: one arm. Takes *list. */
-static int push_samples(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS],
-                        const struct conf_node *node, struct sweep_arm *arm, uint32_t **list,
-                        uint32_t len)
+static int push_samples(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS], const struct conf_node *node,
+                        struct sweep_arm *arm, uint32_t **list, uint32_t len)
 {
     if (len > 0 && v[ARM_N].given && (*list)[len - 1] > arm->n)
         return conf_error(&reader->conf, v[ARM_REPORT_AT].node->mark, reader->error, ERR_RANGE,
-                          "arm '%s': report_at %u is more than n = %u", arm->name, (*list)[len - 1],
-                          arm->n);
+                          "arm '%s': report_at %u is more than n = %u", arm->name, (*list)[len - 1], arm->n);
     if (!v[ARM_N].given)
         arm->n = (*list)[len - 1];
     int rc = sweep_needs(reader, node->mark, arm);
@@ -163,16 +156,16 @@ static int push_samples(struct sweep_reader *reader, const struct conf_value v[A
     return 0;
 }
 
-static int push_arm(struct sweep_reader *reader, const struct conf_node *node,
-                    const struct conf_value v[ARM_KEYS], struct sweep_arm *arm)
+static int push_arm(struct sweep_reader *reader, const struct conf_node *node, const struct conf_value v[ARM_KEYS],
+                    struct sweep_arm *arm)
 {
     uint32_t *list = NULL, len = 0;
     int rc = read_report_at(reader, v[ARM_REPORT_AT].node, &list, &len);
     if (rc < 0)
         goto out;
     if (len == 0 && !v[ARM_N].given) {
-        rc = conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
-                        "arm '%s' needs 'n' or 'report_at'", arm->name);
+        rc = conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "arm '%s' needs 'n' or 'report_at'",
+                        arm->name);
         goto out;
     }
     arm->n = (uint32_t)v[ARM_N].whole;
@@ -203,8 +196,7 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
                               arm->name, reader->spec->arms[i].line);
     if (!v[ARM_MODEL].given && reader->spec->models_len > 1)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
-                          "arm '%s' needs 'model': there are %u models", arm->name,
-                          reader->spec->models_len);
+                          "arm '%s' needs 'model': there are %u models", arm->name, reader->spec->models_len);
     if (v[ARM_MODEL].given)
         rc = sweep_model_index(reader, v[ARM_MODEL].node, &arm->model);
     if (rc == 0 && v[ARM_VERIFIER].given)
@@ -225,8 +217,8 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
         rc = sweep_budget(reader, v[ARM_BUDGET].node, true, &arm.budget);
     if (rc < 0)
         return rc;
-    const struct sweep_policies policies = {v[ARM_STRATEGY].node, v[ARM_ALLOCATE].node,
-                                            v[ARM_STOP].node, v[ARM_SELECT].node};
+    const struct sweep_policies policies = {v[ARM_STRATEGY].node, v[ARM_ALLOCATE].node, v[ARM_STOP].node,
+                                            v[ARM_SELECT].node};
     rc = sweep_policies(reader, &policies, &arm);
     if (rc < 0)
         return rc;
@@ -235,8 +227,7 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
     return push_arm(reader, node, v, &arm);
 }
 
-int sweep_arms(struct sweep_reader *reader, const struct conf_node *list,
-               const struct sweep_arm_defaults *defaults)
+int sweep_arms(struct sweep_reader *reader, const struct conf_node *list, const struct sweep_arm_defaults *defaults)
 {
     if (list == NULL)
         return conf_error(&reader->conf, reader->conf.root->mark, reader->error, ERR_NOT_FOUND,

@@ -74,46 +74,33 @@ static const struct conf_key sweep_keys[] = {
     {0},
 };
 
-enum {
-    BUDGET_ROLLOUTS,
-    BUDGET_TOKENS,
-    BUDGET_SECONDS,
-    BUDGET_DEADLINE,
-    BUDGET_COST,
-    BUDGET_COUNT,
-    BUDGET_KEYS
-};
+enum { BUDGET_ROLLOUTS, BUDGET_TOKENS, BUDGET_SECONDS, BUDGET_DEADLINE, BUDGET_COST, BUDGET_COUNT, BUDGET_KEYS };
 
 /* `count` is last: an arm's budget counts what the arm is charged, so arms take the rows before it.
  */
-#define BUDGET_ROWS                                                             \
-    {.name = "rollouts",                                                        \
-     .type = CONF_INT,                                                          \
-     .max = 1e15,                                                               \
-     .fallback = "0",                                                           \
-     .unit = "0: no cap",                                                       \
-     .help = "rollouts"},                                                       \
-        {.name = "tokens",                                                      \
-         .type = CONF_INT,                                                      \
-         .max = 1e18,                                                           \
-         .fallback = "0",                                                       \
-         .unit = "0: no cap",                                                   \
-         .help = "tokens, read and generated"},                                 \
-        {.name = "seconds",                                                     \
-         .type = CONF_REAL,                                                     \
-         .max = AMOUNT_MAX,                                                     \
-         .fallback = "0",                                                       \
-         .unit = "0: no cap",                                                   \
-         .help = "seconds of slots, each counted by itself"},                   \
-        {.name = "deadline",                                                    \
-         .type = CONF_INT,                                                      \
-         .max = 1e9,                                                            \
-         .fallback = "0",                                                       \
-         .unit = "seconds, 0: none",                                            \
-         .help = "wall-clock time after the start of the sweep"},               \
-    {                                                                           \
-        .name = "cost", .type = CONF_REAL, .max = AMOUNT_MAX, .fallback = "0",  \
-        .unit = "0: no cap", .help = "money, in the unit of the models' prices" \
+#define BUDGET_ROWS                                                                                                \
+    {.name = "rollouts", .type = CONF_INT, .max = 1e15, .fallback = "0", .unit = "0: no cap", .help = "rollouts"}, \
+        {.name = "tokens",                                                                                         \
+         .type = CONF_INT,                                                                                         \
+         .max = 1e18,                                                                                              \
+         .fallback = "0",                                                                                          \
+         .unit = "0: no cap",                                                                                      \
+         .help = "tokens, read and generated"},                                                                    \
+        {.name = "seconds",                                                                                        \
+         .type = CONF_REAL,                                                                                        \
+         .max = AMOUNT_MAX,                                                                                        \
+         .fallback = "0",                                                                                          \
+         .unit = "0: no cap",                                                                                      \
+         .help = "seconds of slots, each counted by itself"},                                                      \
+        {.name = "deadline",                                                                                       \
+         .type = CONF_INT,                                                                                         \
+         .max = 1e9,                                                                                               \
+         .fallback = "0",                                                                                          \
+         .unit = "seconds, 0: none",                                                                               \
+         .help = "wall-clock time after the start of the sweep"},                                                  \
+    {                                                                                                              \
+        .name = "cost", .type = CONF_REAL, .max = AMOUNT_MAX, .fallback = "0", .unit = "0: no cap",                \
+        .help = "money, in the unit of the models' prices"                                                         \
     }
 
 static const struct conf_key sweep_budget_keys[] = {
@@ -130,16 +117,13 @@ static const struct conf_key arm_budget_keys[] = {BUDGET_ROWS, {0}};
 
 /* ---- names, budgets ---- */
 
-int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what,
-               char name[65])
+int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what, char name[65])
 {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t len = strlen(node->text);
     if (len > LIMIT_NAME)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
-                          "the %s's name has %zu bytes; at most %d are allowed", what, len,
-                          LIMIT_NAME);
+                          "the %s's name has %zu bytes; at most %d are allowed", what, len, LIMIT_NAME);
     if (len == 0 || node->text[0] == '.' || strspn(node->text, allowed) != len)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
                           "the %s's name '%s' must be of letters, digits, '.', '_' and '-', and "
@@ -149,12 +133,10 @@ int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const 
     return 0;
 }
 
-int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool of_arm,
-                 struct budget *budget)
+int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool of_arm, struct budget *budget)
 {
     struct conf_value v[BUDGET_KEYS] = {{0}};
-    const struct conf_form form = {
-        .what = "budget", .keys = of_arm ? arm_budget_keys : sweep_budget_keys, .values = v};
+    const struct conf_form form = {.what = "budget", .keys = of_arm ? arm_budget_keys : sweep_budget_keys, .values = v};
     int rc = conf_read(&reader->conf, node, &form, reader->error);
     if (rc < 0)
         return rc;
@@ -182,8 +164,7 @@ static char *text_or_null(const struct conf_value *value)
     return value->text == NULL ? NULL : xstrdup(value->text);
 }
 
-static int read_sweep(struct sweep_reader *reader, const struct conf_node *node,
-                      struct sweep_arm_defaults *defaults)
+static int read_sweep(struct sweep_reader *reader, const struct conf_node *node, struct sweep_arm_defaults *defaults)
 {
     struct conf_value v[SWEEP_KEYS];
     struct sweep_spec *spec = reader->spec;
@@ -236,19 +217,17 @@ static const char *override_section(const char *override)
 }
 
 /* Applies the overrides that reach into single arms, or all others. */
-static int apply_overrides(struct sweep_reader *reader, const char *const *overrides, size_t len,
-                           bool of_arms)
+static int apply_overrides(struct sweep_reader *reader, const char *const *overrides, size_t len, bool of_arms)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < len; i++)
         if ((strncmp(overrides[i], "arms.", 5) == 0) == of_arms)
-            rc = conf_override(&reader->conf, overrides[i], override_section(overrides[i]),
-                               reader->error);
+            rc = conf_override(&reader->conf, overrides[i], override_section(overrides[i]), reader->error);
     return rc;
 }
 
-int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides,
-                     size_t overrides_len, struct sweep_spec *spec, struct error *error)
+int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides, size_t overrides_len,
+                     struct sweep_spec *spec, struct error *error)
 {
     struct sweep_reader reader = {.spec = spec, .error = error};
     *spec = (struct sweep_spec){.truth = NO_INDEX};

@@ -28,81 +28,96 @@ struct sweep_model {
     uint32_t timeout_ms;      /* of one task */
     uint32_t slots;           /* jobs that one worker runs at a time; 0: the backend's default */
     uint64_t price_in_micro, price_out_micro; /* per million tokens, in millionths of the price unit */
-    bool has_answer;          /* an extractor other than none */
+    bool has_answer;                          /* an extractor other than none */
 };
 
 struct sweep_verifier {
     char name[65];
-    char *kind;         /* row of verifier_kinds */
-    char *spec;         /* canonical JSON: name, kind, options{}, inner{} (nested specs by name) */
+    char *kind; /* row of verifier_kinds */
+    char *spec; /* canonical JSON: name, kind, options{}, inner{} (nested specs by name) */
     uint32_t timeout_ms;
     uint64_t price_micro; /* per verdict, in millionths */
 };
 
-struct policy_choice_strategy { const struct strategy *policy; double options[POLICY_OPTIONS_MAX]; };
-struct policy_choice_allocator { const struct allocator *policy; double options[POLICY_OPTIONS_MAX]; };
-struct policy_choice_stopper { const struct stopper *policy; double options[POLICY_OPTIONS_MAX]; };
-struct policy_choice_selector { const struct selector *policy; double options[POLICY_OPTIONS_MAX]; };
+struct policy_choice_strategy {
+    const struct strategy *policy;
+    double options[POLICY_OPTIONS_MAX];
+};
+struct policy_choice_allocator {
+    const struct allocator *policy;
+    double options[POLICY_OPTIONS_MAX];
+};
+struct policy_choice_stopper {
+    const struct stopper *policy;
+    double options[POLICY_OPTIONS_MAX];
+};
+struct policy_choice_selector {
+    const struct selector *policy;
+    double options[POLICY_OPTIONS_MAX];
+};
 
 /* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name. */
 struct sweep_arm {
     char name[65];
-    uint32_t model;        /* index */
-    uint32_t verifier;     /* index, or UINT32_MAX */
-    uint32_t n;            /* rollouts per prompt at most */
+    uint32_t model;    /* index */
+    uint32_t verifier; /* index, or UINT32_MAX */
+    uint32_t n;        /* rollouts per prompt at most */
     struct policy_choice_strategy strategy;
     struct policy_choice_allocator allocate;
     struct policy_choice_stopper stop;
     struct policy_choice_selector select;
-    bool strict;           /* order: strict */
-    uint32_t lookahead;    /* grants that may be unfolded, order: strict */
-    struct budget budget;  /* of this arm; counts what it is charged */
-    uint32_t *report_at;   /* where sampling arms are evaluated, ascending; NULL: powers of two up to n, and n */
+    bool strict;          /* order: strict */
+    uint32_t lookahead;   /* grants that may be unfolded, order: strict */
+    struct budget budget; /* of this arm; counts what it is charged */
+    uint32_t *report_at;  /* where sampling arms are evaluated, ascending; NULL: powers of two up to n, and n */
     uint32_t report_at_len;
-    uint32_t line;         /* of the sweep file, for messages */
+    uint32_t line; /* of the sweep file, for messages */
 };
 
 struct sweep_spec {
     char name[65];
     uint64_t seed;
-    char *prompts_path;    /* as written; relative to the sweep file's folder */
-    char *group_by;        /* key of meta, or NULL */
-    uint32_t truth;        /* index of a verifier, or UINT32_MAX */
+    char *prompts_path; /* as written; relative to the sweep file's folder */
+    char *group_by;     /* key of meta, or NULL */
+    uint32_t truth;     /* index of a verifier, or UINT32_MAX */
     struct budget budget;
-    struct sweep_model *models;       uint32_t models_len;
-    struct sweep_verifier *verifiers; uint32_t verifiers_len;
-    struct sweep_arm *arms;           uint32_t arms_len;
+    struct sweep_model *models;
+    uint32_t models_len;
+    struct sweep_verifier *verifiers;
+    uint32_t verifiers_len;
+    struct sweep_arm *arms;
+    uint32_t arms_len;
 };
 
 /* text: the file's bytes; file: its name for messages. overrides: "key=value" with dotted paths such as
  * "arms.NAME.n=8" or "budget.tokens=1000000", later ones win. Fills error as "FILE:LINE:COLUMN: sentence". */
-int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides,
-                     size_t overrides_len, struct sweep_spec *spec, struct error *error);
+int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides, size_t overrides_len,
+                     struct sweep_spec *spec, struct error *error);
 void sweep_spec_clear(struct sweep_spec *spec);
 
 /* Every key of a sweep file with its type, range, default and help. */
 void sweep_file_help(struct buf *out);
 
 struct prompt {
-    struct slice record;   /* the line's bytes, within the file's text */
+    struct slice record; /* the line's bytes, within the file's text */
     char *id;
-    char *group;           /* value of meta[group_by], or NULL */
-    uint32_t bytes;        /* of the prompt text or of all messages together: bounds its tokens */
+    char *group;    /* value of meta[group_by], or NULL */
+    uint32_t bytes; /* of the prompt text or of all messages together: bounds its tokens */
 };
 
 struct prompt_set {
     struct prompt *prompts;
     uint32_t len;
-    char *text;            /* owns all records */
+    char *text; /* owns all records */
     size_t text_len;
-    uint64_t digest;       /* xxh3 over the records, in order */
+    uint64_t digest; /* xxh3 over the records, in order */
 };
 
 /* Takes over *text (malloc'ed), also on failure. Each line is one JSON object with a unique `id` (text or whole
  * number; default: the line number), `prompt` (text) or `messages` (list), optional `answer`, `meta`. Blank lines are
  * skipped. Fills error as "FILE:LINE: sentence". */
-int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by,
-                     struct prompt_set *set, struct error *error);
+int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by, struct prompt_set *set,
+                     struct error *error);
 void prompt_set_clear(struct prompt_set *set);
 
 /* Whole file into malloc'ed memory (NUL-terminated). Refuses folders, FIFOs, devices and more than max bytes. */

@@ -18,8 +18,7 @@ const struct conf_key sweep_grid_keys[] = {
     {0},
 };
 
-#define COPIED_MAX \
-    (64u << 20) /* bytes that all grids of a file may make: a pattern can be large, too */
+#define COPIED_MAX (64u << 20) /* bytes that all grids of a file may make: a pattern can be large, too */
 
 /* One key of `over` and the value that it has in the arm being made. */
 struct axis {
@@ -58,8 +57,7 @@ static int unknown_axis(const struct grid *grid, struct conf_mark mark, const ch
 static const struct axis *axis_find(const struct grid *grid, struct slice key)
 {
     for (size_t i = 0; i < grid->axes_len; i++)
-        if (strlen(grid->axes[i].key) == key.len &&
-            memcmp(grid->axes[i].key, key.data, key.len) == 0)
+        if (strlen(grid->axes[i].key) == key.len && memcmp(grid->axes[i].key, key.data, key.len) == 0)
             return &grid->axes[i];
     return NULL;
 }
@@ -100,8 +98,7 @@ static int replace_keys(const struct grid *grid, const struct conf_node *node, s
         const char *label = value_label(axis->now);
         if (label == NULL)
             return conf_error(&grid->reader->conf, axis->now->mark, grid->reader->error, ERR_SYNTAX,
-                              "{%s} stands inside a text, so its values must be texts or numbers",
-                              axis->key);
+                              "{%s} stands inside a text, so its values must be texts or numbers", axis->key);
         if (out->len + strlen(label) > LIMIT_CONF_SCALAR)
             return too_large(grid, node->mark);
         buf_puts(out, label);
@@ -124,8 +121,7 @@ static const struct axis *axis_of_node(const struct grid *grid, const struct con
 
 /* Copy of node with values in place of keys, except within a value: one could stand for itself.
  * Depth is bounded by the file's. */
-static int copy_node(const struct grid *grid, const struct conf_node *node, bool within_value,
-                     struct conf_node **out)
+static int copy_node(const struct grid *grid, const struct conf_node *node, bool within_value, struct conf_node **out)
 {
     struct conf *conf = &grid->reader->conf;
     const struct axis *axis = within_value ? NULL : axis_of_node(grid, node);
@@ -191,8 +187,7 @@ static int read_axes(struct grid *grid, const struct conf_node *over)
         product *= one ? 1 : list->len;
         if (product > LIMIT_ARMS)
             return conf_error(&reader->conf, over->mark, reader->error, ERR_LIMIT,
-                              "this grid makes more than %d arms; at most %d are allowed",
-                              LIMIT_ARMS, LIMIT_ARMS);
+                              "this grid makes more than %d arms; at most %d are allowed", LIMIT_ARMS, LIMIT_ARMS);
     }
     return 0;
 }
@@ -222,14 +217,14 @@ static int expand(struct sweep_reader *reader, const struct conf_node *node, str
     const struct conf_node *arm = values[GRID_ARM].node;
     const struct conf_node *name = conf_get(arm, "name");
     if (arm->kind != CONF_KIND_MAP || name != NULL)
-        return conf_error(&reader->conf, name == NULL ? arm->mark : name->key_mark, reader->error,
-                          ERR_SYNTAX, "'arm' of a grid must be a map of keys, without a 'name'");
+        return conf_error(&reader->conf, name == NULL ? arm->mark : name->key_mark, reader->error, ERR_SYNTAX,
+                          "'arm' of a grid must be a map of keys, without a 'name'");
     for (size_t i = 0; i < grid.axes_len; i++)
         grid.axes[i].now = axis_first(&grid.axes[i]);
     do {
         if (arms->len >= LIMIT_ARMS)
-            return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
-                              "more than %d arms, grids expanded", LIMIT_ARMS);
+            return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT, "more than %d arms, grids expanded",
+                              LIMIT_ARMS);
         rc = make_arm(&grid, values[GRID_NAME].node, arm, arms);
     } while (rc == 0 && next_combination(&grid));
     return rc;
@@ -242,8 +237,7 @@ int sweep_grids(struct sweep_reader *reader)
     if (grids == NULL)
         return 0;
     if (grids->kind != CONF_KIND_LIST)
-        return conf_error(&reader->conf, grids->mark, reader->error, ERR_SYNTAX,
-                          "'grid' must be a list of grids");
+        return conf_error(&reader->conf, grids->mark, reader->error, ERR_SYNTAX, "'grid' must be a list of grids");
     struct conf_node *arms = NULL;
     for (struct conf_node *child = root->first; child != NULL; child = child->next)
         if (strcmp(child->key, "arms") == 0)

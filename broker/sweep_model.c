@@ -69,11 +69,7 @@ const struct conf_key sweep_model_keys[] = {
      .fallback = "0",
      .help = "least probability of a token, as a share of the likeliest one's"},
     {.name = "stop", .type = CONF_TEXTS, .fallback = "", .help = "texts that end a rollout"},
-    {.name = "step",
-     .type = CONF_TEXT,
-     .max = 256,
-     .fallback = "\n",
-     .help = "text that ends one step of a tree"},
+    {.name = "step", .type = CONF_TEXT, .max = 256, .fallback = "\n", .help = "text that ends one step of a tree"},
     {.name = "max_tokens",
      .type = CONF_INT,
      .min = 1,
@@ -118,17 +114,10 @@ const struct conf_key sweep_model_keys[] = {
 enum { ANSWER_KIND, ANSWER_PATTERN, ANSWER_MARKER, ANSWER_PARTIAL, ANSWER_KEYS };
 
 static const struct conf_key answer_keys[] = {
-    {.name = "kind",
-     .type = CONF_CHOICE,
-     .fallback = "last-line",
-     .choices = EXTRACTORS,
-     .help = "extractor"},
+    {.name = "kind", .type = CONF_CHOICE, .fallback = "last-line", .choices = EXTRACTORS, .help = "extractor"},
     {.name = "pattern", .type = CONF_TEXT, .fallback = "", .help = "POSIX extended expression"},
     {.name = "marker", .type = CONF_TEXT, .fallback = "", .help = "text before the answer"},
-    {.name = "partial",
-     .type = CONF_BOOL,
-     .fallback = "false",
-     .help = "whether truncated texts have answers"},
+    {.name = "partial", .type = CONF_BOOL, .fallback = "false", .help = "whether truncated texts have answers"},
     {0},
 };
 
@@ -180,8 +169,7 @@ static void items_json(const struct conf_value *value, bool map, struct buf *out
     json_end(out, map ? '}' : ']');
 }
 
-static void choice_json(const struct option_row *option, const struct conf_value *value,
-                        struct buf *out)
+static void choice_json(const struct option_row *option, const struct conf_value *value, struct buf *out)
 {
     const char *word = option->choices;
     for (uint64_t i = 0; i < value->whole; i++)
@@ -189,8 +177,7 @@ static void choice_json(const struct option_row *option, const struct conf_value
     json_text(out, (struct slice){word, strcspn(word, "|")});
 }
 
-static void option_json(const struct option_row *option, const struct conf_value *value,
-                        struct buf *out)
+static void option_json(const struct option_row *option, const struct conf_value *value, struct buf *out)
 {
     switch (option->type) {
     case OPTION_INT:
@@ -217,8 +204,7 @@ static void option_json(const struct option_row *option, const struct conf_value
     }
 }
 
-void sweep_options_json(const struct option_row *options, const struct conf_value *values,
-                        struct buf *out)
+void sweep_options_json(const struct option_row *options, const struct conf_value *values, struct buf *out)
 {
     size_t order[OPTIONS_MAX], len = 0;
     for (; options != NULL && options[len].name != NULL; len++) {
@@ -238,8 +224,7 @@ void sweep_options_json(const struct option_row *options, const struct conf_valu
 
 /* ---- one model ---- */
 
-static int read_answer(struct sweep_reader *reader, const struct conf_node *node,
-                       struct conf_value values[ANSWER_KEYS])
+static int read_answer(struct sweep_reader *reader, const struct conf_node *node, struct conf_value values[ANSWER_KEYS])
 {
     const struct conf_form form = {.what = "answer", .keys = answer_keys, .values = values};
     bool scalar = node != NULL && node->kind == CONF_KIND_SCALAR;
@@ -279,9 +264,8 @@ static void answer_json(const struct conf_value values[ANSWER_KEYS], struct buf 
 
 /* Keys sorted, nothing left out: equal specs are equal bytes, which the fingerprint of a pool
  * relies on. */
-static void model_json(const struct conf_value v[MODEL_KEYS],
-                       const struct conf_value answer[ANSWER_KEYS], const char *options,
-                       struct buf *out)
+static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_value answer[ANSWER_KEYS],
+                       const char *options, struct buf *out)
 {
     static const struct {
         const char *name;
@@ -329,8 +313,8 @@ static const struct kind *backend_find(struct sweep_reader *reader, const struct
             return kind;
         conf_near_try(&near, kind->name);
     }
-    conf_error(&reader->conf, value->node->mark, reader->error, ERR_NOT_FOUND,
-               "'backend' cannot be '%.60s'%s", value->text, conf_near_text(&near));
+    conf_error(&reader->conf, value->node->mark, reader->error, ERR_NOT_FOUND, "'backend' cannot be '%.60s'%s",
+               value->text, conf_near_text(&near));
     return NULL;
 }
 
@@ -349,8 +333,7 @@ static const struct conf_node *find_empty(const struct conf_value v[MODEL_KEYS])
     return NULL;
 }
 
-static int check_texts(struct sweep_reader *reader, const struct conf_node *node,
-                       const struct conf_value v[MODEL_KEYS])
+static int check_texts(struct sweep_reader *reader, const struct conf_node *node, const struct conf_value v[MODEL_KEYS])
 {
     const struct conf_node *empty = find_empty(v);
     if (empty != NULL)
@@ -362,8 +345,8 @@ static int check_texts(struct sweep_reader *reader, const struct conf_node *node
     return 0;
 }
 
-static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
-                      const struct conf_value v[MODEL_KEYS], struct sweep_model *model)
+static int fill_model(struct sweep_reader *reader, const struct conf_node *node, const struct conf_value v[MODEL_KEYS],
+                      struct sweep_model *model)
 {
     struct conf_value answer[ANSWER_KEYS], price[PRICE_KEYS], options[OPTIONS_MAX] = {{0}};
     const struct kind *kind = backend_find(reader, &v[MODEL_BACKEND]);
@@ -392,8 +375,7 @@ static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
     model->price_out_micro = sweep_micro(price[PRICE_OUTPUT].number);
     if (spec.len > LIMIT_SPEC)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
-                          "model '%s' is %zu bytes as JSON; at most %d are allowed", model->name,
-                          spec.len, LIMIT_SPEC);
+                          "model '%s' is %zu bytes as JSON; at most %d are allowed", model->name, spec.len, LIMIT_SPEC);
     return 0;
 }
 
@@ -431,8 +413,8 @@ int sweep_models(struct sweep_reader *reader, const struct conf_node *list)
         return conf_error(&reader->conf, list->mark, reader->error, ERR_SYNTAX,
                           "'models' must be a list of at least one model");
     if (list->len > LIMIT_MODELS)
-        return conf_error(&reader->conf, list->mark, reader->error, ERR_LIMIT,
-                          "%u models; at most %d are allowed", list->len, LIMIT_MODELS);
+        return conf_error(&reader->conf, list->mark, reader->error, ERR_LIMIT, "%u models; at most %d are allowed",
+                          list->len, LIMIT_MODELS);
     reader->spec->models = xalloc(list->len * sizeof *reader->spec->models);
     int rc = 0;
     for (const struct conf_node *node = list->first; rc == 0 && node != NULL; node = node->next)
@@ -450,6 +432,6 @@ int sweep_model_index(struct sweep_reader *reader, const struct conf_node *node,
             return 0;
         conf_near_try(&near, reader->spec->models[i].name);
     }
-    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
-                      "there is no model '%.64s'%s", node->text, conf_near_text(&near));
+    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "there is no model '%.64s'%s",
+                      node->text, conf_near_text(&near));
 }

@@ -17,12 +17,10 @@ struct sweep_reader {
 #define NO_INDEX UINT32_MAX
 
 /* Copies a name of letters, digits, '.', '_', '-', not starting with '.'. ERR_SYNTAX, ERR_LIMIT. */
-int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what,
-               char name[65]);
+int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what, char name[65]);
 
 /* Caps; of_arm: without `count`, since an arm's caps count what the arm is charged. */
-int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool of_arm,
-                 struct budget *budget);
+int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool of_arm, struct budget *budget);
 
 /* Sections `models` and `verifiers`. */
 int sweep_models(struct sweep_reader *reader, const struct conf_node *list);
@@ -30,8 +28,7 @@ int sweep_verifiers(struct sweep_reader *reader, const struct conf_node *list);
 
 /* Index of a model or verifier; ERR_NOT_FOUND with the nearest name. */
 int sweep_model_index(struct sweep_reader *reader, const struct conf_node *node, uint32_t *index);
-int sweep_verifier_index(struct sweep_reader *reader, const struct conf_node *node,
-                         uint32_t *index);
+int sweep_verifier_index(struct sweep_reader *reader, const struct conf_node *node, uint32_t *index);
 
 /* The four policies of an arm, as written; NULL for those that are not given. */
 struct sweep_policies {
@@ -39,8 +36,7 @@ struct sweep_policies {
 };
 
 /* Fills the choices of arm. */
-int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *written,
-                   struct sweep_arm *arm);
+int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *written, struct sweep_arm *arm);
 /* Whether the arm has what its policies need: verifier, answers, steps, n. */
 int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm);
 
@@ -51,8 +47,7 @@ struct sweep_arm_defaults {
 };
 
 /* Section `arms`, after models and verifiers. */
-int sweep_arms(struct sweep_reader *reader, const struct conf_node *list,
-               const struct sweep_arm_defaults *defaults);
+int sweep_arms(struct sweep_reader *reader, const struct conf_node *list, const struct sweep_arm_defaults *defaults);
 
 /* Replaces section `grid` by arms at the end of section `arms`. */
 int sweep_grids(struct sweep_reader *reader);
@@ -61,11 +56,9 @@ int sweep_grids(struct sweep_reader *reader);
 uint64_t sweep_micro(double amount);
 
 /* Value of one option as JSON, and all of them as an object with sorted keys. */
-void sweep_options_json(const struct option_row *options, const struct conf_value *values,
-                        struct buf *out);
+void sweep_options_json(const struct option_row *options, const struct conf_value *values, struct buf *out);
 
 /* Rows of the sections, for help pages. */
-extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[],
-    sweep_arm_keys[];
+extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[], sweep_arm_keys[];
 
 #endif

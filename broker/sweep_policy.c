@@ -56,8 +56,7 @@ static void menu_selectors(struct menu *menu)
         menu_add(menu, (struct row){(*p)->name, (*p)->options, (*p)->needs, (*p)->min_n, *p});
 }
 
-static const struct row *menu_find(const struct menu *menu, const char *name,
-                                   struct conf_near *near)
+static const struct row *menu_find(const struct menu *menu, const char *name, struct conf_near *near)
 {
     conf_near_init(near, name);
     for (size_t i = 0; i < menu->len; i++) {
@@ -68,14 +67,13 @@ static const struct row *menu_find(const struct menu *menu, const char *name,
     return NULL;
 }
 
-static int read_options(struct sweep_reader *reader, const struct row *row,
-                        const struct conf_node *map, double values[POLICY_OPTIONS_MAX])
+static int read_options(struct sweep_reader *reader, const struct row *row, const struct conf_node *map,
+                        double values[POLICY_OPTIONS_MAX])
 {
     struct conf_value read[POLICY_OPTIONS_MAX] = {{0}};
     struct buf what = {0};
     buf_printf(&what, "policy '%s'", row->name);
-    const struct conf_form form = {
-        .what = what.data, .options = row->options, .option_values = read};
+    const struct conf_form form = {.what = what.data, .options = row->options, .option_values = read};
     size_t len = 0;
     while (row->options != NULL && row->options[len].name != NULL)
         len++;
@@ -88,9 +86,8 @@ static int read_options(struct sweep_reader *reader, const struct row *row,
 }
 
 /* node: `beta`, or `{beta: {threshold: 0.9}}`, or NULL. */
-static int choose(struct sweep_reader *reader, const struct menu *menu,
-                  const struct conf_node *node, const void **policy,
-                  double values[POLICY_OPTIONS_MAX])
+static int choose(struct sweep_reader *reader, const struct menu *menu, const struct conf_node *node,
+                  const void **policy, double values[POLICY_OPTIONS_MAX])
 {
     const char *name = menu->fallback;
     const struct conf_node *options = NULL;
@@ -104,20 +101,19 @@ static int choose(struct sweep_reader *reader, const struct menu *menu,
         mark = options->key_mark;
     } else if (node != NULL) {
         return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
-                          "'%s' must be a name, or one name with its options like {%s: {...}}",
-                          menu->key, menu->fallback);
+                          "'%s' must be a name, or one name with its options like {%s: {...}}", menu->key,
+                          menu->fallback);
     }
     struct conf_near near;
     const struct row *row = menu_find(menu, name, &near);
     if (row == NULL)
-        return conf_error(&reader->conf, mark, reader->error, ERR_NOT_FOUND,
-                          "'%s' cannot be '%.60s'%s", menu->key, name, conf_near_text(&near));
+        return conf_error(&reader->conf, mark, reader->error, ERR_NOT_FOUND, "'%s' cannot be '%.60s'%s", menu->key,
+                          name, conf_near_text(&near));
     *policy = row->policy;
     return read_options(reader, row, options, values);
 }
 
-int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *written,
-                   struct sweep_arm *arm)
+int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *written, struct sweep_arm *arm)
 {
     struct menu menu;
     const void *policy = NULL;
@@ -154,18 +150,17 @@ static bool has_steps(const char *backend)
 
 /* NEED_LOGPROB is not looked at here: every backend may deliver log-probabilities, and whether this
  * one did is known when its rollouts come. */
-static int check_needs(struct sweep_reader *reader, struct conf_mark mark,
-                       const struct sweep_arm *arm, const struct row *row)
+static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
+                       const struct row *row)
 {
     const struct sweep_model *model = &reader->spec->models[arm->model];
     if ((row->needs & NEED_VERIFIER) != 0 && arm->verifier == NO_INDEX)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
-                          "arm '%s': '%s' needs a verifier; add `verifier: NAME`", arm->name,
-                          row->name);
+                          "arm '%s': '%s' needs a verifier; add `verifier: NAME`", arm->name, row->name);
     if ((row->needs & NEED_ANSWER) != 0 && !model->has_answer)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
-                          "arm '%s': '%s' needs answers, but model '%s' says `answer: none`",
-                          arm->name, row->name, model->name);
+                          "arm '%s': '%s' needs answers, but model '%s' says `answer: none`", arm->name, row->name,
+                          model->name);
     if ((row->needs & NEED_STEPS) != 0 && !has_steps(model->backend))
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
@@ -173,8 +168,7 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark,
                           arm->name, row->name, model->backend, model->name);
     if (arm->n < row->min_n)
         return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
-                          "arm '%s': '%s' needs an n of at least %u, not %u", arm->name, row->name,
-                          row->min_n, arm->n);
+                          "arm '%s': '%s' needs an n of at least %u, not %u", arm->name, row->name, row->min_n, arm->n);
     return 0;
 }
 

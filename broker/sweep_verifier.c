@@ -83,8 +83,8 @@ int sweep_verifier_index(struct sweep_reader *reader, const struct conf_node *no
             return 0;
         conf_near_try(&near, reader->spec->verifiers[i].name);
     }
-    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
-                      "there is no verifier '%.64s'%s", node->text, conf_near_text(&near));
+    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "there is no verifier '%.64s'%s",
+                      node->text, conf_near_text(&near));
 }
 
 static int refs_add(struct section *section, struct refs *refs, const struct conf_node *node)
@@ -125,8 +125,7 @@ static void refs_sort(const struct sweep_verifier *verifiers, struct refs *refs)
     for (size_t i = 1; i < refs->len; i++) {
         uint32_t index = refs->index[i];
         size_t at = i;
-        for (; at > 0 && strcmp(verifiers[refs->index[at - 1]].name, verifiers[index].name) > 0;
-             at--)
+        for (; at > 0 && strcmp(verifiers[refs->index[at - 1]].name, verifiers[index].name) > 0; at--)
             refs->index[at] = refs->index[at - 1];
         refs->index[at] = index;
     }
@@ -157,8 +156,8 @@ static int make_spec(struct section *section, uint32_t index, struct refs *refs)
     reader->spec->verifiers[index].spec = out.data;
     if (out.len > LIMIT_SPEC)
         return conf_error(&reader->conf, draft->node->mark, reader->error, ERR_LIMIT,
-                          "verifier '%s' is %zu bytes as JSON; at most %d are allowed",
-                          verifiers[index].name, out.len, LIMIT_SPEC);
+                          "verifier '%s' is %zu bytes as JSON; at most %d are allowed", verifiers[index].name, out.len,
+                          LIMIT_SPEC);
     return 0;
 }
 
@@ -176,8 +175,7 @@ static int resolve(struct section *section, uint32_t index)
         const struct draft *inner = &section->drafts[refs.index[i]];
         if (inner->visit == VISIT_NOW)
             return conf_error(&reader->conf, refs.nodes[i]->mark, reader->error, ERR_CONFLICT,
-                              "verifier '%s' would contain itself; name another one here",
-                              refs.nodes[i]->text);
+                              "verifier '%s' would contain itself; name another one here", refs.nodes[i]->text);
         rc = resolve(section, refs.index[i]);
         if (rc == 0 && inner->depth >= DEPTH_MAX)
             return conf_error(&reader->conf, refs.nodes[i]->mark, reader->error, ERR_LIMIT,
@@ -189,8 +187,7 @@ static int resolve(struct section *section, uint32_t index)
     return rc < 0 ? rc : make_spec(section, index, &refs);
 }
 
-static int find_kind(struct sweep_reader *reader, const struct conf_node *map,
-                     const struct kind **found)
+static int find_kind(struct sweep_reader *reader, const struct conf_node *map, const struct kind **found)
 {
     const struct conf_node *node = conf_get(map, "kind");
     *found = NULL;
@@ -205,8 +202,8 @@ static int find_kind(struct sweep_reader *reader, const struct conf_node *map,
         }
         conf_near_try(&near, kind->name);
     }
-    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
-                      "'kind' cannot be '%.60s'%s", node->text, conf_near_text(&near));
+    return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "'kind' cannot be '%.60s'%s", node->text,
+                      conf_near_text(&near));
 }
 
 static int read_verifier(struct section *section, const struct conf_node *node)
@@ -232,9 +229,8 @@ static int read_verifier(struct section *section, const struct conf_node *node)
         return rc;
     for (uint32_t i = 0; i < spec->verifiers_len; i++)
         if (strcmp(spec->verifiers[i].name, verifier->name) == 0)
-            return conf_error(&reader->conf, v[VERIFIER_NAME].node->mark, reader->error,
-                              ERR_CONFLICT, "two verifiers are named '%s'; names must differ",
-                              verifier->name);
+            return conf_error(&reader->conf, v[VERIFIER_NAME].node->mark, reader->error, ERR_CONFLICT,
+                              "two verifiers are named '%s'; names must differ", verifier->name);
     verifier->kind = xstrdup(draft->kind->name);
     verifier->timeout_ms = (uint32_t)llround(v[VERIFIER_TIMEOUT].number * 1e3);
     verifier->price_micro = sweep_micro(v[VERIFIER_PRICE].number);
@@ -250,8 +246,8 @@ int sweep_verifiers(struct sweep_reader *reader, const struct conf_node *list)
         return conf_error(&reader->conf, list->mark, reader->error, ERR_SYNTAX,
                           "'verifiers' must be a list of verifiers");
     if (list->len > LIMIT_VERIFIERS)
-        return conf_error(&reader->conf, list->mark, reader->error, ERR_LIMIT,
-                          "%u verifiers; at most %d are allowed", list->len, LIMIT_VERIFIERS);
+        return conf_error(&reader->conf, list->mark, reader->error, ERR_LIMIT, "%u verifiers; at most %d are allowed",
+                          list->len, LIMIT_VERIFIERS);
     struct section section = {reader, xalloc(list->len * sizeof *section.drafts)};
     reader->spec->verifiers = xalloc(list->len * sizeof *reader->spec->verifiers);
     int rc = 0;

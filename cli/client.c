@@ -21,7 +21,7 @@ struct client {
 int client_open(const char *endpoint, struct client **client, struct error *error)
 {
     *client = xalloc(sizeof **client);
-    snprintf((*client)->endpoint, sizeof (*client)->endpoint, "%s", endpoint);
+    snprintf((*client)->endpoint, sizeof(*client)->endpoint, "%s", endpoint);
     int rc = port_dealer(endpoint, 64, &(*client)->port, error);
     if (rc != 0)
         client_close(client);
@@ -40,9 +40,11 @@ void client_close(struct client **client)
 
 static int no_answer(const struct client *client, struct error *error)
 {
-    return error_set(error, ERR_TIMEOUT, "no broker answers at %s: is it running, and is the address right (--broker)? A `drover run` has none: "
-                     "read its state folder with `drover report --state DIR`",
-                     client->endpoint);
+    return error_set(
+        error, ERR_TIMEOUT,
+        "no broker answers at %s: is it running, and is the address right (--broker)? A `drover run` has none: "
+        "read its state folder with `drover report --state DIR`",
+        client->endpoint);
 }
 
 static int send_request(struct client *client, const struct msg *request, int64_t until, struct error *error)
@@ -77,7 +79,8 @@ static int ask(struct client *client, const struct msg *request, struct msg *rep
     buf_put(&client->reply, frame.data, frame.len);
     if (rc != 0 || !record_frame_valid(buf_slice(&client->reply)) ||
         msg_get(buf_slice(&client->reply), &offset, reply) != 0)
-        return error_set(error, ERR_PROTOCOL, "what answers at %s is no drover broker of this version", client->endpoint);
+        return error_set(error, ERR_PROTOCOL, "what answers at %s is no drover broker of this version",
+                         client->endpoint);
     return 0;
 }
 
@@ -190,10 +193,10 @@ static int upload(struct client *client, const struct sweep_input *input, uint64
     int rc;
     do {
         size_t len = input->prompts_len - at < LIMIT_CHUNK ? input->prompts_len - at : LIMIT_CHUNK;
-        rc = client_ask(client,
-                        &(struct msg){.type = MSG_chunk,
-                                      .chunk = {digest, at, input->prompts_len, {input->prompts + at, len}}},
-                        &text, error);
+        rc = client_ask(
+            client,
+            &(struct msg){.type = MSG_chunk, .chunk = {digest, at, input->prompts_len, {input->prompts + at, len}}},
+            &text, error);
         at += len;
     } while (rc == 0 && at < input->prompts_len);
     return rc;
@@ -214,8 +217,11 @@ static int submit(const struct client_args *args, const struct sweep_input *inpu
     if (rc == 0)
         rc = client_ask(client,
                         &(struct msg){.type = MSG_submit,
-                                      .submit = {digest, slice_of(args->subject), {input->yaml, input->yaml_len},
-                                                 buf_slice(&overrides), slice_of(input->prompts_path)}},
+                                      .submit = {digest,
+                                                 slice_of(args->subject),
+                                                 {input->yaml, input->yaml_len},
+                                                 buf_slice(&overrides),
+                                                 slice_of(input->prompts_path)}},
                         &name, error);
     if (rc == 0)
         printf(args->json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
@@ -226,8 +232,13 @@ static int submit(const struct client_args *args, const struct sweep_input *inpu
 
 int cmd_submit(int argc, char **argv)
 {
-    const struct argp argp = {submit_options, parse, "SWEEP.yaml [key=value ...]",
-                              "Hand a sweep and its prompts to a broker; prints its name.", 0, 0, 0};
+    const struct argp argp = {submit_options,
+                              parse,
+                              "SWEEP.yaml [key=value ...]",
+                              "Hand a sweep and its prompts to a broker; prints its name.",
+                              0,
+                              0,
+                              0};
     struct client_args args = {.submits = true, .takes_subject = true, .subject_required = true};
     struct sweep_input input;
     struct error error = {""};
@@ -281,8 +292,8 @@ static void fill_workers(const struct client_args *args, struct msg *msg)
 
 int cmd_workers(int argc, char **argv)
 {
-    return request_command("workers", "", "Workers and verifiers that are connected.", &(struct client_args){0}, argc, argv,
-                           fill_workers);
+    return request_command("workers", "", "Workers and verifiers that are connected.", &(struct client_args){0}, argc,
+                           argv, fill_workers);
 }
 
 static void fill_control(const struct client_args *args, struct msg *msg, enum sweep_state state)
@@ -310,12 +321,16 @@ static void fill_drain(const struct client_args *args, struct msg *msg)
     *msg = (struct msg){.type = MSG_drain_agent, .drain_agent = {slice_of(args->subject)}};
 }
 
-#define SUBJECT &(struct client_args){.takes_subject = true, .subject_required = true}
+#define SUBJECT                                         \
+    &(struct client_args)                               \
+    {                                                   \
+        .takes_subject = true, .subject_required = true \
+    }
 
 int cmd_pause(int argc, char **argv)
 {
-    return request_command("pause", "SWEEP", "Grant no more tasks of a sweep; what is in flight finishes.", SUBJECT, argc,
-                           argv, fill_pause);
+    return request_command("pause", "SWEEP", "Grant no more tasks of a sweep; what is in flight finishes.", SUBJECT,
+                           argc, argv, fill_pause);
 }
 
 int cmd_resume(int argc, char **argv)
@@ -326,12 +341,12 @@ int cmd_resume(int argc, char **argv)
 
 int cmd_cancel(int argc, char **argv)
 {
-    return request_command("cancel", "SWEEP", "Stop a sweep and what of it is in flight. Results stay.", SUBJECT, argc, argv,
-                           fill_cancel);
+    return request_command("cancel", "SWEEP", "Stop a sweep and what of it is in flight. Results stay.", SUBJECT, argc,
+                           argv, fill_cancel);
 }
 
 int cmd_drain(int argc, char **argv)
 {
-    return request_command("drain", "NAME", "Have a worker or verifier give back its tasks and leave.", SUBJECT, argc, argv,
-                           fill_drain);
+    return request_command("drain", "NAME", "Have a worker or verifier give back its tasks and leave.", SUBJECT, argc,
+                           argv, fill_drain);
 }

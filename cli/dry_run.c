@@ -125,8 +125,8 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
     if (json)
         buf_puts(&out, "{\"arms\":[");
     else
-        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %12s\n", input->spec.name, set.len, "arm", "n",
-                   "rollouts", "tokens", "there already");
+        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %12s\n", input->spec.name, set.len, "arm",
+                   "n", "rollouts", "tokens", "there already");
     for (uint32_t i = 0; i < input->spec.arms_len; i++) {
         const struct sweep_arm *arm = &input->spec.arms[i];
         struct estimate e = arm_estimate(arm, &input->spec.models[arm->model], &set);
@@ -138,9 +138,10 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
         buf_printf(&out, "],\"rollouts_max\":%llu,\"tokens_max\":%llu}\n", (unsigned long long)total.rollouts,
                    (unsigned long long)total.tokens);
     else
-        buf_printf(&out, "%-24s %6s %12llu %14llu\narms of one model share its rollouts; a search arm is counted with one "
-                   "step per rollout\n", "whole sweep", "", (unsigned long long)total.rollouts,
-                   (unsigned long long)total.tokens);
+        buf_printf(&out,
+                   "%-24s %6s %12llu %14llu\narms of one model share its rollouts; a search arm is counted with one "
+                   "step per rollout\n",
+                   "whole sweep", "", (unsigned long long)total.rollouts, (unsigned long long)total.tokens);
     fputs(out.data, stdout);
     buf_clear(&out);
     core_free(&core);

@@ -8,7 +8,9 @@
 
 static void print_commands(struct buf *out)
 {
-    buf_puts(out, "drover runs inference-time-scaling sweeps over language models.\n\nUsage: drover COMMAND [OPTION...]\n\n");
+    buf_puts(
+        out,
+        "drover runs inference-time-scaling sweeps over language models.\n\nUsage: drover COMMAND [OPTION...]\n\n");
     for (const struct command *command = commands; command->name != NULL; command++) {
         char left[64];
         snprintf(left, sizeof left, "%s %s", command->name, command->args);
@@ -35,10 +37,10 @@ static void print_exit_codes(struct buf *out)
                EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_LOCKED, EXIT_FAULT, EXIT_INTERRUPTED);
 }
 
-#define PRINT_TABLE(word, table)                                                                   \
-    for (size_t i = 0; (table)[i] != NULL; i++) {                                                  \
-        buf_printf(out, "%s %s: %s\n", word, (table)[i]->name, (table)[i]->help);                  \
-        conf_print_options((table)[i]->options, out);                                              \
+#define PRINT_TABLE(word, table)                                                  \
+    for (size_t i = 0; (table)[i] != NULL; i++) {                                 \
+        buf_printf(out, "%s %s: %s\n", word, (table)[i]->name, (table)[i]->help); \
+        conf_print_options((table)[i]->options, out);                             \
     }
 
 static void print_policies(struct buf *out)
@@ -72,8 +74,12 @@ static const struct {
     const char *name;
     void (*print)(struct buf *out);
 } topics[] = {
-    {"limits", print_limits},     {"exit-codes", print_exit_codes}, {"policies", print_policies},
-    {"backends", print_backends}, {"verifiers", print_verifiers},   {"sweep", sweep_file_help},
+    {"limits", print_limits},
+    {"exit-codes", print_exit_codes},
+    {"policies", print_policies},
+    {"backends", print_backends},
+    {"verifiers", print_verifiers},
+    {"sweep", sweep_file_help},
     {"cluster.conf", cluster_conf_help},
 };
 

@@ -22,10 +22,12 @@ struct read_args {
 
 enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST };
 
-#define SOURCE_OPTIONS                                                                                                  \
-    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0},              \
-    {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},                        \
-    {"conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0}
+#define SOURCE_OPTIONS                                                                                    \
+    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
+        {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},       \
+    {                                                                                                     \
+        "conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0                    \
+    }
 
 static const struct argp_option report_options[] = {
     SOURCE_OPTIONS,
@@ -171,8 +173,9 @@ static int find_sweep(const struct core *core, const char *name, uint32_t *sweep
     struct buf names = {0};
     for (uint32_t i = 0; i < core_sweeps(core); i++)
         buf_printf(&names, "%s%s", i > 0 ? ", " : "", core_sweep(core, i).name);
-    error_set(error, ERR_NOT_FOUND, "%s%s%s; the journal holds: %s", name == NULL ? "which sweep" : "there is no sweep '",
-              name == NULL ? "?" : name, name == NULL ? "" : "'", names.len > 0 ? names.data : "none");
+    error_set(error, ERR_NOT_FOUND, "%s%s%s; the journal holds: %s",
+              name == NULL ? "which sweep" : "there is no sweep '", name == NULL ? "?" : name, name == NULL ? "" : "'",
+              names.len > 0 ? names.data : "none");
     buf_clear(&names);
     return ERR_NOT_FOUND;
 }
@@ -214,7 +217,11 @@ int print_report(struct journal *journal, const char *name, enum report_format f
 
 static int do_report(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    return print_report(journal, args->sweep, args->json ? REPORT_JSON : args->csv ? REPORT_CSV : REPORT_TEXT, -1, error);
+    return print_report(journal, args->sweep,
+                        args->json  ? REPORT_JSON
+                        : args->csv ? REPORT_CSV
+                                    : REPORT_TEXT,
+                        -1, error);
 }
 
 static int do_results(const struct read_args *args, struct journal *journal, struct error *error)
@@ -365,7 +372,8 @@ static int reload(const struct core *core, struct core **copy, struct error *err
 
 static int do_audit(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    struct audit audit = {.core = core_new(&(struct core_options){.lease_ms = 1000, .keep_nodes = true}), .error = error};
+    struct audit audit = {.core = core_new(&(struct core_options){.lease_ms = 1000, .keep_nodes = true}),
+                          .error = error};
     struct core *replayed = NULL, *reloaded = NULL;
     core_audit_begin(audit.core);
     int rc = journal_scan(journal, 1, audit_commit, &audit, error);
@@ -396,8 +404,8 @@ static int do_audit(const struct read_args *args, struct journal *journal, struc
 
 /* -- commands ------------------------------------------------------------------------------------------------------- */
 
-static int read_command(const char *name, const struct argp_option *options, const char *doc, bool takes_sweep, int argc,
-                        char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
+static int read_command(const char *name, const struct argp_option *options, const char *doc, bool takes_sweep,
+                        int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
     const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
     struct read_args args = {.command = name, .takes_sweep = takes_sweep};
@@ -418,23 +426,27 @@ static int read_command(const char *name, const struct argp_option *options, con
 
 int cmd_results(int argc, char **argv)
 {
-    return read_command("results", results_options, "Print every delivered rollout or node as one line of JSON.", true, argc,
-                        argv, do_results);
+    return read_command("results", results_options, "Print every delivered rollout or node as one line of JSON.", true,
+                        argc, argv, do_results);
 }
 
 int cmd_report(int argc, char **argv)
 {
-    return read_command("report", report_options, "Print accuracy against compute of every arm.", true, argc, argv, do_report);
+    return read_command("report", report_options, "Print accuracy against compute of every arm.", true, argc, argv,
+                        do_report);
 }
 
 int cmd_journal(int argc, char **argv)
 {
-    return read_command("journal", plain_options, "Print the facts of a journal, one a line, each behind its commit's number.", false,
-                        argc, argv, do_journal);
+    return read_command("journal", plain_options,
+                        "Print the facts of a journal, one a line, each behind its commit's number.", false, argc, argv,
+                        do_journal);
 }
 
 int cmd_audit(int argc, char **argv)
 {
-    return read_command("audit", plain_options, "Check a journal: budgets after every commit, every invariant now and then and at the end, "
-                        "dump = replay, checksums, and every decision re-run and compared.", false, argc, argv, do_audit);
+    return read_command("audit", plain_options,
+                        "Check a journal: budgets after every commit, every invariant now and then and at the end, "
+                        "dump = replay, checksums, and every decision re-run and compared.",
+                        false, argc, argv, do_audit);
 }

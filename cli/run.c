@@ -93,7 +93,7 @@ struct run {
     struct server *server;
     struct child_process children[CHILDREN_MAX];
     size_t children_len;
-    uint32_t threads;   /* of a worker */
+    uint32_t threads; /* of a worker */
     uint32_t sweep;
     int signals;
     bool interrupted, stop_now;
@@ -115,8 +115,13 @@ static int spawn(struct run *run, struct child_process *child)
     snprintf(id, sizeof id, "%llu", (unsigned long long)child->agent);
     snprintf(name, sizeof name, "%s-%u", child->verifier ? "verifier" : "worker", child->number);
     snprintf(threads, sizeof threads, "%u", child->verifier ? 1 : run->threads);
-    char *argv[] = {"drover", child->verifier ? "verifier" : "worker", "--connect", run->conf.listen, "--parent", parent,
-                    "--id", id, "--name", name, "--threads", threads, NULL};
+    char *argv[] = {"drover",    child->verifier ? "verifier" : "worker",
+                    "--connect", run->conf.listen,
+                    "--parent",  parent,
+                    "--id",      id,
+                    "--name",    name,
+                    "--threads", threads,
+                    NULL};
     posix_spawnattr_t attributes;
     sigset_t none;
     sigemptyset(&none);
@@ -320,8 +325,7 @@ static int run_loop(struct run *run, struct error *error)
         on_signals(run);
         struct sweep_info info = core_sweep(server_core(run->server), run->sweep);
         bool over = info.state != SWEEP_RUNNING && !server_disk_full(run->server);
-        if (run->stop_now || (run->interrupted && (!children_left(run) ||
-                                                   clock_ms() - run->interrupted_ms > DRAIN_MS)))
+        if (run->stop_now || (run->interrupted && (!children_left(run) || clock_ms() - run->interrupted_ms > DRAIN_MS)))
             return 0;
         if (over && !run->interrupted)
             return 0;
@@ -350,7 +354,8 @@ static int choose_socket(struct run *run, struct error *error)
         return 0;
     snprintf(run->socket_dir, sizeof run->socket_dir, "/tmp/drover-XXXXXX");
     if (mkdtemp(run->socket_dir) == NULL)
-        return error_set(error, ERR_SYSTEM, "cannot make a folder for the workers' socket in /tmp: %s", strerror(errno));
+        return error_set(error, ERR_SYSTEM, "cannot make a folder for the workers' socket in /tmp: %s",
+                         strerror(errno));
     snprintf(run->conf.listen, sizeof run->conf.listen, "ipc://%s/agents.sock", run->socket_dir);
     return 0;
 }
@@ -371,9 +376,13 @@ static int open_run(struct run *run, struct sweep_input *input, struct error *er
     if (rc != 0)
         return rc;
     struct submission submission = {
-        .yaml = {input->yaml, input->yaml_len}, .file = run->args.file,
-        .overrides = run->args.overrides, .overrides_len = run->args.overrides_len,
-        .prompts = input->prompts, .prompts_len = input->prompts_len, .prompts_file = input->prompts_path,
+        .yaml = {input->yaml, input->yaml_len},
+        .file = run->args.file,
+        .overrides = run->args.overrides,
+        .overrides_len = run->args.overrides_len,
+        .prompts = input->prompts,
+        .prompts_len = input->prompts_len,
+        .prompts_file = input->prompts_path,
     };
     input->prompts = NULL; /* taken */
     return server_submit(run->server, &submission, &run->sweep, error);
@@ -459,9 +468,14 @@ static int finish_run(struct run *run, int rc, struct error *error)
 
 int cmd_run(int argc, char **argv)
 {
-    const struct argp argp = {options, parse, "SWEEP.yaml [key=value ...]",
+    const struct argp argp = {options,
+                              parse,
+                              "SWEEP.yaml [key=value ...]",
                               "Run a sweep on this machine. The same command continues it after any interruption; a "
-                              "larger n, new arms or a larger budget extend it. Ctrl-C once drains, twice stops.", 0, 0, 0};
+                              "larger n, new arms or a larger budget extend it. Ctrl-C once drains, twice stops.",
+                              0,
+                              0,
+                              0};
     struct run *run = xalloc(sizeof *run);
     struct sweep_input input;
     struct error error = {""};

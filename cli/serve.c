@@ -77,7 +77,8 @@ static int broker_conf(const struct broker_args *args, struct cluster_conf *conf
     if (!conf->insecure && (!loopback(conf->listen) || !loopback(conf->clients)))
         return error_set(error, ERR_REFUSED,
                          "listening on %s lets other machines in without keys: say `insecure: true` in cluster.conf if "
-                         "the network is trusted", !loopback(conf->listen) ? conf->listen : conf->clients);
+                         "the network is trusted",
+                         !loopback(conf->listen) ? conf->listen : conf->clients);
     return 0;
 }
 
@@ -91,8 +92,14 @@ static void on_stop(int signal)
 
 int cmd_broker(int argc, char **argv)
 {
-    const struct argp argp = {broker_options, broker_parse, "", "Serve sweeps to workers and verifiers. Stop it at any "
-                              "instant: what was acknowledged is kept, and the next start goes on.", 0, 0, 0};
+    const struct argp argp = {broker_options,
+                              broker_parse,
+                              "",
+                              "Serve sweeps to workers and verifiers. Stop it at any "
+                              "instant: what was acknowledged is kept, and the next start goes on.",
+                              0,
+                              0,
+                              0};
     struct broker_args args = {0};
     struct cluster_conf conf;
     struct error error = {""};
@@ -109,8 +116,9 @@ int cmd_broker(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_stop};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    log_line(0, "broker epoch=%llu state=%s agents=%s clients=%s%s", (unsigned long long)core_epoch(server_core(server)),
-             conf.state, server_address(server), conf.clients, conf.insecure ? " INSECURE: no keys" : "");
+    log_line(0, "broker epoch=%llu state=%s agents=%s clients=%s%s",
+             (unsigned long long)core_epoch(server_core(server)), conf.state, server_address(server), conf.clients,
+             conf.insecure ? " INSECURE: no keys" : "");
     while (rc == 0 && !stopping)
         rc = server_turn(server, NULL, 0, 1000, &error);
     if (rc == 0)
@@ -205,8 +213,9 @@ static int run_agent(const char *command, const char *doc, struct agent_options 
     options->endpoint = args.connect != NULL ? args.connect : conf.listen;
     options->name = args.name != NULL ? args.name : name;
     options->threads = args.threads;
-    options->credits = args.credits != 0 ? args.credits : args.threads * 32 < LIMIT_CREDITS ? args.threads * 32
-                                                                                            : LIMIT_CREDITS;
+    options->credits = args.credits != 0                   ? args.credits
+                       : args.threads * 32 < LIMIT_CREDITS ? args.threads * 32
+                                                           : LIMIT_CREDITS;
     options->id = args.id;
     options->parent = args.parent;
     if (args.parent == 0)
@@ -219,14 +228,18 @@ int cmd_worker(int argc, char **argv)
 {
     struct agent_options options = {0};
     worker_options(&options);
-    return run_agent("worker", "Generate for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
-                     "`drain`. It waits for a broker that is not there.", &options, argc, argv);
+    return run_agent("worker",
+                     "Generate for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
+                     "`drain`. It waits for a broker that is not there.",
+                     &options, argc, argv);
 }
 
 int cmd_verifier(int argc, char **argv)
 {
     struct agent_options options = {0};
     verifier_options(&options);
-    return run_agent("verifier", "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
-                     "`drain`. It waits for a broker that is not there.", &options, argc, argv);
+    return run_agent("verifier",
+                     "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
+                     "`drain`. It waits for a broker that is not there.",
+                     &options, argc, argv);
 }

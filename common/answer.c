@@ -382,8 +382,7 @@ static int regex_open(const char *pattern, regex_t *regex, struct error *error)
     if (has_back_reference(pattern))
         return error_set(error, ERR_SYNTAX, "the pattern `%.100s` has a back reference", pattern);
     if (pattern_size(pattern) > PATTERN_SIZE_MAX)
-        return error_set(error, ERR_LIMIT, "the repetitions in pattern `%.100s` are too large",
-                         pattern);
+        return error_set(error, ERR_LIMIT, "the repetitions in pattern `%.100s` are too large", pattern);
     int code = regcomp(regex, pattern, REG_EXTENDED | REG_NEWLINE);
     if (code == 0)
         return 0;
@@ -405,8 +404,7 @@ static bool match_last(const regex_t *regex, struct slice line, struct slice *fo
         any = true;
         *found = (struct slice){0};
         if (group->rm_so >= 0)
-            *found =
-                (struct slice){line.data + group->rm_so, (size_t)(group->rm_eo - group->rm_so)};
+            *found = (struct slice){line.data + group->rm_so, (size_t)(group->rm_eo - group->rm_so)};
         size_t end = (size_t)match[0].rm_eo;
         at = end > (size_t)match[0].rm_so ? end : end + 1;
     }
@@ -439,8 +437,7 @@ static int regex_extract(const char *pattern, struct slice text, struct buf *out
 
 int extractor_check(const struct extractor *extractor, struct error *error)
 {
-    if (extractor->kind == EXTRACTOR_AFTER_MARKER &&
-        (extractor->marker == NULL || extractor->marker[0] == '\0'))
+    if (extractor->kind == EXTRACTOR_AFTER_MARKER && (extractor->marker == NULL || extractor->marker[0] == '\0'))
         return error_set(error, ERR_RANGE, "extractor `after-marker` needs a marker");
     if (extractor->kind != EXTRACTOR_REGEX)
         return 0;
@@ -476,8 +473,7 @@ static int extract(const struct extractor *extractor, struct slice text, struct 
     return ERR_RANGE;
 }
 
-int answer_extract(const struct extractor *extractor, struct slice text, bool truncated,
-                   struct buf *out)
+int answer_extract(const struct extractor *extractor, struct slice text, bool truncated, struct buf *out)
 {
     buf_reset(out);
     if (truncated && !extractor->partial)

@@ -28,10 +28,9 @@ enum extractor_kind {
 /* How answers are found; the caller fills it in from the model's spec and keeps the texts. */
 struct extractor {
     enum extractor_kind kind;
-    const char
-        *pattern; /* regex: at most 512 bytes, no back references; a match lies within one line */
-    const char *marker; /* after-marker: not empty */
-    bool partial;       /* truncated texts have answers too */
+    const char *pattern; /* regex: at most 512 bytes, no back references; a match lies within one line */
+    const char *marker;  /* after-marker: not empty */
+    bool partial;        /* truncated texts have answers too */
 };
 
 /* False when no kind has this name. */
@@ -44,8 +43,7 @@ int extractor_check(const struct extractor *extractor, struct error *error);
 /* Sets out to the answer of a text, empty when there is none or it is longer than LIMIT_ANSWER. A
  * regex looks at the last 64 KiB of a text and the first 4 KiB of each line. Errors as
  * extractor_check; out is then empty. */
-int answer_extract(const struct extractor *extractor, struct slice text, bool truncated,
-                   struct buf *out);
+int answer_extract(const struct extractor *extractor, struct slice text, bool truncated, struct buf *out);
 
 /* Sets out to the canonical form of any text; not limited in length. */
 void answer_canonical(struct slice text, struct buf *out);

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /* Abort with a message when memory is gone: state would be half changed otherwise. */
-void *xalloc(size_t size);                               /* zeroed */
-void *xrealloc(void *old, size_t size);                  /* grown part undefined */
+void *xalloc(size_t size);              /* zeroed */
+void *xrealloc(void *old, size_t size); /* grown part undefined */
 char *xstrdup(const char *text);
 
 /* Borrowed bytes. data may be NULL when len is 0. */
@@ -24,9 +24,9 @@ struct buf {
     size_t len, cap;
 };
 
-void buf_clear(struct buf *buf);                         /* frees */
-void buf_reset(struct buf *buf);                         /* empties, keeps the memory */
-char *buf_grow(struct buf *buf, size_t len);             /* room for len more; where they go */
+void buf_clear(struct buf *buf);             /* frees */
+void buf_reset(struct buf *buf);             /* empties, keeps the memory */
+char *buf_grow(struct buf *buf, size_t len); /* room for len more; where they go */
 void buf_put(struct buf *buf, const void *data, size_t len);
 void buf_puts(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -114,12 +114,12 @@ static bool is_local(const char *endpoint)
     const char *host = endpoint + strlen("tcp://");
     if (starts(host, "localhost:") || starts(host, "[::1]:"))
         return true;
-    return sscanf(host, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &rest) == 5 && rest == ':' &&
-           a == 127 && b < 256 && c < 256 && d < 256;
+    return sscanf(host, "%3u.%3u.%3u.%3u%c", &a, &b, &c, &d, &rest) == 5 && rest == ':' && a == 127 && b < 256 &&
+           c < 256 && d < 256;
 }
 
-static int check_endpoint(const struct conf *tree, const struct conf_value *value, const char *name,
-                          bool insecure, struct error *error)
+static int check_endpoint(const struct conf *tree, const struct conf_value *value, const char *name, bool insecure,
+                          struct error *error)
 {
     const char *text = value->text;
     if (value->node == NULL)
@@ -129,8 +129,7 @@ static int check_endpoint(const struct conf *tree, const struct conf_value *valu
                                           : false;
     if (!valid)
         return conf_error(tree, value->node->mark, error, ERR_SYNTAX,
-                          "'%s' must be tcp://ADDRESS:PORT or ipc://PATH, not '%.100s'", name,
-                          text);
+                          "'%s' must be tcp://ADDRESS:PORT or ipc://PATH, not '%.100s'", name, text);
     if (!insecure && !is_local(text))
         return conf_error(tree, value->node->mark, error, ERR_REFUSED,
                           "'%s' can be reached from other machines and nothing is encrypted; use "
@@ -170,19 +169,16 @@ static int check(const struct conf *tree, const struct conf_value v[KEYS], struc
         rc = check_endpoint(tree, &v[KEY_CLIENTS], "clients", insecure, error);
     if (rc < 0)
         return rc;
-    const struct conf_node *either =
-        v[KEY_CLIENTS].node != NULL ? v[KEY_CLIENTS].node : v[KEY_LISTEN].node;
+    const struct conf_node *either = v[KEY_CLIENTS].node != NULL ? v[KEY_CLIENTS].node : v[KEY_LISTEN].node;
     if (strcmp(v[KEY_LISTEN].text, v[KEY_CLIENTS].text) == 0)
         return conf_error(tree, either->mark, error, ERR_CONFLICT,
                           "'listen' and 'clients' are the same; give each a port of its own");
     if (v[KEY_STATE].text[0] == '\0')
-        return conf_error(tree, v[KEY_STATE].node->mark, error, ERR_RANGE,
-                          "'state' must name a folder");
+        return conf_error(tree, v[KEY_STATE].node->mark, error, ERR_RANGE, "'state' must name a folder");
     return 0;
 }
 
-int cluster_conf_parse(struct slice text, const char *file, struct cluster_conf *conf,
-                       struct error *error)
+int cluster_conf_parse(struct slice text, const char *file, struct cluster_conf *conf, struct error *error)
 {
     struct conf tree;
     struct conf_value v[KEYS];

@@ -80,8 +80,7 @@ const struct conf_node *conf_get(const struct conf_node *map, const char *key)
     return child == NULL || child->kind == CONF_KIND_NULL ? NULL : child;
 }
 
-int conf_error(const struct conf *conf, struct conf_mark mark, struct error *error, int code,
-               const char *format, ...)
+int conf_error(const struct conf *conf, struct conf_mark mark, struct error *error, int code, const char *format, ...)
 {
     struct buf sentence = {0};
     va_list args;
@@ -123,26 +122,21 @@ static size_t char_len(const unsigned char *p, size_t left)
 
 /* Checked here and not by libyaml, whose reader reports an offset into what it had buffered and
  * ends at a NUL. */
-static int check_bytes(const struct conf *conf, struct slice text, struct conf_mark mark,
-                       struct error *error)
+static int check_bytes(const struct conf *conf, struct slice text, struct conf_mark mark, struct error *error)
 {
     const unsigned char *bytes = (const unsigned char *)text.data;
     for (size_t i = 0; i < text.len;) {
         size_t len = char_len(bytes + i, text.len - i);
         if (len == 0 && bytes[i] < 0x80)
             return conf_error(conf, mark, error, ERR_SYNTAX,
-                              "control character 0x%02X; remove it or write it as an escape",
-                              bytes[i]);
+                              "control character 0x%02X; remove it or write it as an escape", bytes[i]);
         if (len == 0)
-            return conf_error(
-                conf, mark, error, ERR_SYNTAX,
-                "byte 0x%02X starts no character that YAML allows; save the file as UTF-8",
-                bytes[i]);
+            return conf_error(conf, mark, error, ERR_SYNTAX,
+                              "byte 0x%02X starts no character that YAML allows; save the file as UTF-8", bytes[i]);
         if (bytes[i] == '%' && mark.column == 1) /* libyaml needs quadratic time for many of them */
             return conf_error(conf, mark, error, ERR_SYNTAX,
                               "a line must not start with '%%': directives are not allowed");
-        bool line_end =
-            bytes[i] == '\n' || (bytes[i] == '\r' && i + 1 < text.len && bytes[i + 1] != '\n');
+        bool line_end = bytes[i] == '\n' || (bytes[i] == '\r' && i + 1 < text.len && bytes[i + 1] != '\n');
         mark.column = line_end ? 1 : mark.column + 1;
         mark.line += line_end;
         i += len;
@@ -179,20 +173,19 @@ static int yaml_failed(const struct reader *reader, const yaml_parser_t *parser)
         return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX,
                           "not valid YAML: a value cannot start here; indent with spaces, not "
                           "tabs, and put quotes around special characters");
-    return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX, "not valid YAML: %s%s%s",
-                      problem, parser->context == NULL ? "" : " ",
-                      parser->context == NULL ? "" : parser->context);
+    return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX, "not valid YAML: %s%s%s", problem,
+                      parser->context == NULL ? "" : " ", parser->context == NULL ? "" : parser->context);
 }
 
-static int refuse_properties(const struct reader *reader, struct conf_mark mark,
-                             const unsigned char *anchor, const unsigned char *tag)
+static int refuse_properties(const struct reader *reader, struct conf_mark mark, const unsigned char *anchor,
+                             const unsigned char *tag)
 {
     if (anchor != NULL)
         return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX,
                           "anchors (&%s) are not allowed; write the value out", anchor);
     if (tag != NULL)
-        return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX,
-                          "tags (%s) are not allowed; leave it out", tag);
+        return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX, "tags (%s) are not allowed; leave it out",
+                          tag);
     return 0;
 }
 
@@ -204,16 +197,13 @@ static int take_key(struct reader *reader, const struct conf_node *map, const ya
     const char *key = (const char *)event->data.scalar.value;
     size_t len = event->data.scalar.length;
     if (len > 256 || memchr(key, '\0', len) != NULL)
-        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT,
-                          "a key may have at most 256 bytes and no NUL");
+        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT, "a key may have at most 256 bytes and no NUL");
     const struct conf_node *twin = child_find(map, key, len);
     if (twin != NULL)
         return conf_error(reader->conf, mark, reader->error, ERR_CONFLICT,
-                          "key '%s' is given twice; it was first on line %u", key,
-                          twin->key_mark.line);
+                          "key '%s' is given twice; it was first on line %u", key, twin->key_mark.line);
     if (map->len >= MAP_KEYS_MAX)
-        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT,
-                          "more than %d keys in one map", MAP_KEYS_MAX);
+        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT, "more than %d keys in one map", MAP_KEYS_MAX);
     reader->key = text_copy(key, len);
     reader->key_mark = mark;
     return 0;
@@ -245,11 +235,10 @@ static int take_scalar(struct reader *reader, const yaml_event_t *event, struct 
     size_t len = event->data.scalar.length;
     const char *text = (const char *)event->data.scalar.value;
     if (len > LIMIT_CONF_SCALAR)
-        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT,
-                          "a text of %zu bytes; at most %d are allowed", len, LIMIT_CONF_SCALAR);
+        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT, "a text of %zu bytes; at most %d are allowed",
+                          len, LIMIT_CONF_SCALAR);
     if (memchr(text, '\0', len) != NULL)
-        return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX,
-                          "a text with a NUL character; remove it");
+        return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX, "a text with a NUL character; remove it");
     bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     bool null = plain && is_null(text);
     struct conf_node *node = node_new(reader->conf, null ? CONF_KIND_NULL : CONF_KIND_SCALAR, mark);
@@ -262,8 +251,7 @@ static int take_scalar(struct reader *reader, const yaml_event_t *event, struct 
 static int take_container(struct reader *reader, enum conf_kind kind, struct conf_mark mark)
 {
     if (reader->depth == LIMIT_CONF_DEPTH)
-        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT, "nested more than %d deep",
-                          LIMIT_CONF_DEPTH);
+        return conf_error(reader->conf, mark, reader->error, ERR_LIMIT, "nested more than %d deep", LIMIT_CONF_DEPTH);
     struct conf_node *node = node_new(reader->conf, kind, mark);
     attach(reader, node);
     reader->stack[reader->depth++] = node;
@@ -312,8 +300,7 @@ static int take_event(struct reader *reader, const yaml_event_t *event)
         return take_document(reader, mark);
     case YAML_ALIAS_EVENT:
         return conf_error(reader->conf, mark, reader->error, ERR_SYNTAX,
-                          "aliases (*%s) are not allowed; write the value out",
-                          event->data.alias.anchor);
+                          "aliases (*%s) are not allowed; write the value out", event->data.alias.anchor);
     case YAML_SCALAR_EVENT:
     case YAML_SEQUENCE_START_EVENT:
     case YAML_MAPPING_START_EVENT:
@@ -342,13 +329,13 @@ static int take_events(struct reader *reader, yaml_parser_t *parser)
 }
 
 /* Sets *root to the tree of text, owned by conf. */
-static int tree_read(struct conf *conf, struct slice text, const char *override,
-                     struct conf_node **root, struct error *error)
+static int tree_read(struct conf *conf, struct slice text, const char *override, struct conf_node **root,
+                     struct error *error)
 {
     struct conf_mark start = {1, 1, override};
     if (text.len > LIMIT_SWEEP_FILE)
-        return conf_error(conf, start, error, ERR_LIMIT, "%zu bytes; at most %d are allowed",
-                          text.len, (int)LIMIT_SWEEP_FILE);
+        return conf_error(conf, start, error, ERR_LIMIT, "%zu bytes; at most %d are allowed", text.len,
+                          (int)LIMIT_SWEEP_FILE);
     if (text.len >= 3 && memcmp(text.data, "\xEF\xBB\xBF", 3) == 0)
         text = (struct slice){text.data + 3, text.len - 3};
     int rc = check_bytes(conf, text, start, error);
@@ -358,8 +345,7 @@ static int tree_read(struct conf *conf, struct slice text, const char *override,
     if (!yaml_parser_initialize(&parser))
         return error_set(error, ERR_SYSTEM, "libyaml could not start: out of memory");
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&parser, (const unsigned char *)(text.len > 0 ? text.data : ""),
-                                 text.len);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)(text.len > 0 ? text.data : ""), text.len);
     struct reader reader = {.conf = conf, .error = error, .override = override};
     rc = take_events(&reader, &parser);
     yaml_parser_delete(&parser);
@@ -408,8 +394,7 @@ static struct slice path_word(struct path *path)
     return word;
 }
 
-static struct conf_node *child_make(const struct path *path, struct conf_node *map,
-                                    struct slice word)
+static struct conf_node *child_make(const struct path *path, struct conf_node *map, struct slice word)
 {
     struct conf_node *child = child_find(map, word.data, word.len);
     if (child != NULL)
@@ -437,8 +422,7 @@ static int path_element(struct path *path, struct conf_node **node)
             continue;
         conf_near_try(&near, name->text);
         size_t len = strlen(name->text);
-        if (len > best && len < left && strncmp(path->rest, name->text, len) == 0 &&
-            path->rest[len] == '.') {
+        if (len > best && len < left && strncmp(path->rest, name->text, len) == 0 && path->rest[len] == '.') {
             best = len;
             found = item;
         }
@@ -448,8 +432,8 @@ static int path_element(struct path *path, struct conf_node **node)
         rc = conf_error(path->conf, path_mark(path), path->error, ERR_SYNTAX,
                         "'%s' is a map; write which of its keys is set, like arms.NAME.n=8", word);
     else if (found == NULL)
-        rc = conf_error(path->conf, path_mark(path), path->error, ERR_NOT_FOUND,
-                        "nothing in the list is named '%s'%s", word, conf_near_text(&near));
+        rc = conf_error(path->conf, path_mark(path), path->error, ERR_NOT_FOUND, "nothing in the list is named '%s'%s",
+                        word, conf_near_text(&near));
     free(word);
     path->rest += found == NULL ? 0 : best + 1;
     *node = found;
@@ -469,8 +453,8 @@ static int path_walk(struct path *path, struct conf_node **node)
         if ((*node)->kind != CONF_KIND_MAP)
             return conf_error(path->conf, path_mark(path), path->error, ERR_SYNTAX,
                               "'%s' is not a map, so '%.*s' cannot be set in it",
-                              (*node)->key == NULL ? "the file" : (*node)->key,
-                              (int)(path->end - path->rest), path->rest);
+                              (*node)->key == NULL ? "the file" : (*node)->key, (int)(path->end - path->rest),
+                              path->rest);
         if (memchr(path->rest, '.', (size_t)(path->end - path->rest)) == NULL)
             return 0;
         struct slice word = path_word(path);
@@ -487,8 +471,7 @@ int conf_override(struct conf *conf, const char *override, const char *under, st
     const char *equals = strchr(override, '=');
     struct path path = {conf, override, override, equals, error};
     if (equals == NULL || equals == override || equals[-1] == '.' || equals - override > 1024)
-        return conf_error(conf, path_mark(&path), error, ERR_SYNTAX,
-                          "write it as KEY=VALUE, like arms.NAME.n=8");
+        return conf_error(conf, path_mark(&path), error, ERR_SYNTAX, "write it as KEY=VALUE, like arms.NAME.n=8");
     struct conf_node *value;
     int rc = tree_read(conf, slice_of(equals + 1), override, &value, error);
     if (rc < 0)

@@ -63,8 +63,8 @@ struct conf_node *conf_node_like(struct conf *conf, const struct conf_node *like
 void conf_append(struct conf_node *parent, struct conf_node *child);
 
 /* Fills error with the sentence after the mark's place, and returns code. */
-int conf_error(const struct conf *conf, struct conf_mark mark, struct error *error, int code,
-               const char *format, ...) __attribute__((format(printf, 5, 6)));
+int conf_error(const struct conf *conf, struct conf_mark mark, struct error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* "; did you mean 'x'?" or "; known are a, b, c": tries candidates against a misspelt word. */
 struct conf_near {
@@ -116,20 +116,19 @@ struct conf_form {
     const char *what;                 /* for messages: "arm", "model", "option" */
     const struct conf_key *keys;      /* or NULL */
     struct conf_value *values;        /* one per key */
-    const struct option_row *options;     /* or NULL */
+    const struct option_row *options; /* or NULL */
     struct conf_value *option_values; /* one per row */
-    struct conf_mark at; /* to blame when a required key is missing and there is no map */
+    struct conf_mark at;              /* to blame when a required key is missing and there is no map */
 };
 
 /* Reads map (NULL: everything takes its default) into the form's values. ERR_SYNTAX: not a map,
  * unknown key, wrong type; ERR_RANGE; ERR_NOT_FOUND: a required key is missing. Values borrow from
  * conf and from the rows. */
-int conf_read(const struct conf *conf, const struct conf_node *map, const struct conf_form *form,
-              struct error *error);
+int conf_read(const struct conf *conf, const struct conf_node *map, const struct conf_form *form, struct error *error);
 
 /* Reads one value as a key's row says. */
-int conf_read_value(const struct conf *conf, const struct conf_node *node,
-                    const struct conf_key *key, struct conf_value *value, struct error *error);
+int conf_read_value(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                    struct conf_value *value, struct error *error);
 
 /* Help pages: every row with type, range, default, unit. */
 void conf_print_keys(const struct conf_key *keys, struct buf *out);

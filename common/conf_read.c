@@ -53,8 +53,7 @@ void conf_near_try(struct conf_near *near, const char *candidate)
         near->best = candidate;
     }
     size_t room = sizeof near->text - near->len;
-    int len = snprintf(near->text + near->len, room, "%s%s", near->len == 0 ? "; known are " : ", ",
-                       candidate);
+    int len = snprintf(near->text + near->len, room, "%s%s", near->len == 0 ? "; known are " : ", ", candidate);
     if ((size_t)len < room)
         near->len += (size_t)len;
     else
@@ -176,13 +175,12 @@ static bool choice_index(const char *choices, const char *text, uint64_t *index)
     return false;
 }
 
-static const char *choice_near(struct conf_near *near, const char *word, const char *choices,
-                               char *copy, size_t copy_size)
+static const char *choice_near(struct conf_near *near, const char *word, const char *choices, char *copy,
+                               size_t copy_size)
 {
     conf_near_init(near, word);
     snprintf(copy, copy_size, "%s", choices);
-    for (char *save = NULL, *choice = strtok_r(copy, "|", &save); choice != NULL;
-         choice = strtok_r(NULL, "|", &save))
+    for (char *save = NULL, *choice = strtok_r(copy, "|", &save); choice != NULL; choice = strtok_r(NULL, "|", &save))
         conf_near_try(near, choice);
     return conf_near_text(near);
 }
@@ -247,14 +245,13 @@ static void print_got(struct buf *out, const struct conf_node *node, enum conf_t
         buf_printf(out, "'%.40s'%s", node->text, strlen(node->text) > 40 ? "..." : "");
 }
 
-static int wrong_value(const struct conf *conf, const struct conf_node *node,
-                       const struct conf_key *key, int code, struct error *error)
+static int wrong_value(const struct conf *conf, const struct conf_node *node, const struct conf_key *key, int code,
+                       struct error *error)
 {
     struct buf wanted = {0}, got = {0};
     print_wanted(&wanted, key);
     print_got(&got, node, key->type);
-    conf_error(conf, node->mark, error, code, "'%s' must be %s, not %s", key->name, wanted.data,
-               got.data);
+    conf_error(conf, node->mark, error, code, "'%s' must be %s, not %s", key->name, wanted.data, got.data);
     buf_clear(&wanted);
     buf_clear(&got);
     return code;
@@ -262,8 +259,8 @@ static int wrong_value(const struct conf *conf, const struct conf_node *node,
 
 /* ---- one value ---- */
 
-static int read_number(const struct conf *conf, const struct conf_node *node,
-                       const struct conf_key *key, struct conf_value *value, struct error *error)
+static int read_number(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                       struct conf_value *value, struct error *error)
 {
     bool scanned = node->kind == CONF_KIND_SCALAR && node->plain &&
                    (key->type == CONF_INT    ? scan_int(node->text, value)
@@ -276,8 +273,8 @@ static int read_number(const struct conf *conf, const struct conf_node *node,
     return 0;
 }
 
-static int read_choice(const struct conf *conf, const struct conf_node *node,
-                       const struct conf_key *key, struct conf_value *value, struct error *error)
+static int read_choice(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                       struct conf_value *value, struct error *error)
 {
     if (node->kind != CONF_KIND_SCALAR)
         return wrong_value(conf, node, key, ERR_SYNTAX, error);
@@ -286,26 +283,25 @@ static int read_choice(const struct conf *conf, const struct conf_node *node,
         return 0;
     struct conf_near near;
     char copy[256];
-    return conf_error(conf, node->mark, error, ERR_NOT_FOUND, "'%s' cannot be '%.40s'%s", key->name,
-                      node->text, choice_near(&near, node->text, key->choices, copy, sizeof copy));
+    return conf_error(conf, node->mark, error, ERR_NOT_FOUND, "'%s' cannot be '%.40s'%s", key->name, node->text,
+                      choice_near(&near, node->text, key->choices, copy, sizeof copy));
 }
 
-static int read_text(const struct conf *conf, const struct conf_node *node,
-                     const struct conf_key *key, struct conf_value *value, struct error *error)
+static int read_text(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                     struct conf_value *value, struct error *error)
 {
     if (node->kind != CONF_KIND_SCALAR)
         return wrong_value(conf, node, key, ERR_SYNTAX, error);
     size_t max = key->max > 0 ? (size_t)key->max : LIMIT_CONF_SCALAR;
     if (strlen(node->text) > max)
-        return conf_error(conf, node->mark, error, ERR_LIMIT,
-                          "'%s' has %zu bytes; at most %zu are allowed", key->name,
+        return conf_error(conf, node->mark, error, ERR_LIMIT, "'%s' has %zu bytes; at most %zu are allowed", key->name,
                           strlen(node->text), max);
     value->text = node->text;
     return 0;
 }
 
-static int read_map_key(const struct conf *conf, const struct conf_node *item,
-                        const struct conf_key *key, struct error *error)
+static int read_map_key(const struct conf *conf, const struct conf_node *item, const struct conf_key *key,
+                        struct error *error)
 {
     uint64_t index;
     if (item->key == NULL || key->choices == NULL || *key->choices == '\0' ||
@@ -313,14 +309,13 @@ static int read_map_key(const struct conf *conf, const struct conf_node *item,
         return 0;
     struct conf_near near;
     char copy[256];
-    return conf_error(conf, item->key_mark, error, ERR_NOT_FOUND, "unknown key '%s' in '%s'%s",
-                      item->key, key->name,
+    return conf_error(conf, item->key_mark, error, ERR_NOT_FOUND, "unknown key '%s' in '%s'%s", item->key, key->name,
                       choice_near(&near, item->key, key->choices, copy, sizeof copy));
 }
 
 /* Lists and maps of texts. */
-static int read_items(const struct conf *conf, const struct conf_node *node,
-                      const struct conf_key *key, struct conf_value *value, struct error *error)
+static int read_items(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                      struct conf_value *value, struct error *error)
 {
     bool one = key->type == CONF_TEXTS && node->kind == CONF_KIND_SCALAR;
     enum conf_kind wanted = key->type == CONF_TEXTS ? CONF_KIND_LIST : CONF_KIND_MAP;
@@ -329,14 +324,12 @@ static int read_items(const struct conf *conf, const struct conf_node *node,
     value->items = one ? node : node->first;
     value->items_len = one ? 1 : node->len;
     if (value->items_len > TEXTS_MAX)
-        return conf_error(conf, node->mark, error, ERR_LIMIT,
-                          "'%s' has %u entries; at most %d are allowed", key->name,
+        return conf_error(conf, node->mark, error, ERR_LIMIT, "'%s' has %u entries; at most %d are allowed", key->name,
                           value->items_len, TEXTS_MAX);
     const struct conf_node *item = value->items;
     for (uint32_t i = 0; i < value->items_len; i++, item = item->next) {
         struct conf_value ignored = {0};
-        const struct conf_key text = {.name = item->key == NULL || one ? key->name : item->key,
-                                      .type = CONF_TEXT};
+        const struct conf_key text = {.name = item->key == NULL || one ? key->name : item->key, .type = CONF_TEXT};
         int rc = one ? 0 : read_map_key(conf, item, key, error);
         if (rc == 0)
             rc = read_text(conf, item, &text, &ignored, error);
@@ -346,8 +339,8 @@ static int read_items(const struct conf *conf, const struct conf_node *node,
     return 0;
 }
 
-int conf_read_value(const struct conf *conf, const struct conf_node *node,
-                    const struct conf_key *key, struct conf_value *value, struct error *error)
+int conf_read_value(const struct conf *conf, const struct conf_node *node, const struct conf_key *key,
+                    struct conf_value *value, struct error *error)
 {
     *value = (struct conf_value){.given = true, .node = node};
     switch (key->type) {
@@ -395,9 +388,8 @@ static void value_default(const struct conf_key *key, struct conf_value *value)
 static struct conf_key key_of_option(const struct option_row *option)
 {
     static const enum conf_type types[] = {
-        [OPTION_INT] = CONF_INT,       [OPTION_REAL] = CONF_REAL, [OPTION_BOOL] = CONF_BOOL,
-        [OPTION_CHOICE] = CONF_CHOICE, [OPTION_TEXT] = CONF_TEXT, [OPTION_LIST] = CONF_TEXTS,
-        [OPTION_MAP] = CONF_MAP,
+        [OPTION_INT] = CONF_INT,   [OPTION_REAL] = CONF_REAL,  [OPTION_BOOL] = CONF_BOOL, [OPTION_CHOICE] = CONF_CHOICE,
+        [OPTION_TEXT] = CONF_TEXT, [OPTION_LIST] = CONF_TEXTS, [OPTION_MAP] = CONF_MAP,
     };
     bool texts = option->type == OPTION_TEXT || option->type == OPTION_LIST;
     return (struct conf_key){
@@ -437,37 +429,31 @@ static bool form_knows(const struct conf_form *form, const char *name, struct co
     return false;
 }
 
-static int check_keys(const struct conf *conf, const struct conf_node *map,
-                      const struct conf_form *form, struct error *error)
+static int check_keys(const struct conf *conf, const struct conf_node *map, const struct conf_form *form,
+                      struct error *error)
 {
     if (map->kind != CONF_KIND_MAP)
-        return conf_error(conf, map->mark, error, ERR_SYNTAX,
-                          "the %s must be a map of keys and values%s", form->what,
+        return conf_error(conf, map->mark, error, ERR_SYNTAX, "the %s must be a map of keys and values%s", form->what,
                           map->kind == CONF_KIND_LIST ? ", not a list" : "");
     for (const struct conf_node *child = map->first; child != NULL; child = child->next) {
         struct conf_near near;
         conf_near_init(&near, child->key);
         if (!form_knows(form, child->key, &near))
-            return conf_error(conf, child->key_mark, error, ERR_NOT_FOUND,
-                              "unknown key '%.60s' in the %s%s", child->key, form->what,
-                              near.len == 0 ? "; it takes none" : conf_near_text(&near));
+            return conf_error(conf, child->key_mark, error, ERR_NOT_FOUND, "unknown key '%.60s' in the %s%s",
+                              child->key, form->what, near.len == 0 ? "; it takes none" : conf_near_text(&near));
     }
     return 0;
 }
 
-static int missing_key(const struct conf *conf, const struct conf_node *map,
-                       const struct conf_form *form, const struct conf_key *key,
-                       struct error *error)
+static int missing_key(const struct conf *conf, const struct conf_node *map, const struct conf_form *form,
+                       const struct conf_key *key, struct error *error)
 {
-    struct conf_mark mark = map != NULL         ? map->mark
-                            : form->at.line > 0 ? form->at
-                                                : conf->root->mark;
-    return conf_error(conf, mark, error, ERR_NOT_FOUND, "the %s needs '%s': %s", form->what,
-                      key->name, key->help);
+    struct conf_mark mark = map != NULL ? map->mark : form->at.line > 0 ? form->at : conf->root->mark;
+    return conf_error(conf, mark, error, ERR_NOT_FOUND, "the %s needs '%s': %s", form->what, key->name, key->help);
 }
 
-static int read_option(const struct conf *conf, const struct conf_node *map,
-                       const struct conf_form *form, size_t i, struct error *error)
+static int read_option(const struct conf *conf, const struct conf_node *map, const struct conf_form *form, size_t i,
+                       struct error *error)
 {
     const struct conf_key key = key_of_option(&form->options[i]);
     struct conf_value *value = &form->option_values[i];
@@ -484,8 +470,7 @@ static int read_option(const struct conf *conf, const struct conf_node *map,
     return rc;
 }
 
-int conf_read(const struct conf *conf, const struct conf_node *map, const struct conf_form *form,
-              struct error *error)
+int conf_read(const struct conf *conf, const struct conf_node *map, const struct conf_form *form, struct error *error)
 {
     bool empty = map == NULL || map->kind == CONF_KIND_NULL;
     int rc = empty ? 0 : check_keys(conf, map, form, error);

@@ -18,8 +18,8 @@ int error_set(struct error *error, int code, const char *format, ...)
 const char *err_text(int code)
 {
     switch (code) {
-#define X(name, value, fault, text)                                                                \
-    case value:                                                                                    \
+#define X(name, value, fault, text) \
+    case value:                     \
         return text;
         ERR_TABLE(X)
 #undef X

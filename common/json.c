@@ -30,8 +30,7 @@ static size_t utf8_len(const unsigned char *p, size_t left)
         unsigned char mask, lead;
         uint32_t low;
         size_t len;
-    } forms[] = {{0x80, 0x00, 0, 1}, {0xE0, 0xC0, 0x80, 2}, {0xF0, 0xE0, 0x800, 3},
-                 {0xF8, 0xF0, 0x10000, 4}};
+    } forms[] = {{0x80, 0x00, 0, 1}, {0xE0, 0xC0, 0x80, 2}, {0xF0, 0xE0, 0x800, 3}, {0xF8, 0xF0, 0x10000, 4}};
     for (size_t f = 0; f < 4; f++) {
         if ((p[0] & forms[f].mask) != forms[f].lead)
             continue;
@@ -53,8 +52,7 @@ static void escape(struct buf *out, const unsigned char *p, size_t len)
 {
     for (size_t i = 0; i < len;) {
         size_t run = 0; /* plain bytes are copied in one go */
-        while (i + run < len && p[i + run] >= 0x20 && p[i + run] < 0x7F && p[i + run] != '"' &&
-               p[i + run] != '\\')
+        while (i + run < len && p[i + run] >= 0x20 && p[i + run] < 0x7F && p[i + run] != '"' && p[i + run] != '\\')
             run++;
         buf_put(out, p + i, run);
         i += run;

@@ -11,8 +11,7 @@
 static const struct option_row replay_options[] = {
     {"format", OPTION_CHOICE, 0, 0, 0, "auto|csv|jsonl",
      "format of the recorded rollouts; auto goes by the end of the file's name"},
-    {"columns", OPTION_MAP, 0, 0, 0,
-     "prompt|ordinal|text|answer|correct|reward|tokens_in|tokens_out|latency_ms",
+    {"columns", OPTION_MAP, 0, 0, 0, "prompt|ordinal|text|answer|correct|reward|tokens_in|tokens_out|latency_ms",
      "which column or JSON key of the recording holds what, where it has another name"},
     {0},
 };
@@ -23,13 +22,10 @@ static const struct option_row synthetic_options[] = {
      "how far that probability differs between prompts: 0 not at all, 1 as far as it can"},
     {"answers", OPTION_INT, 1, 65536, 8, NULL, "number of different wrong answers of a prompt"},
     {"length_mean", OPTION_REAL, 1, 1e6, 64, NULL, "mean length of a rollout in tokens"},
-    {"length_sigma", OPTION_REAL, 0, 4, 0.5, NULL,
-     "sigma of the lognormal law of lengths; 0 makes all equal"},
+    {"length_sigma", OPTION_REAL, 0, 4, 0.5, NULL, "sigma of the lognormal law of lengths; 0 makes all equal"},
     {"latency_ms", OPTION_REAL, 0, 1e7, 0, NULL, "median time that a rollout takes, in ms"},
-    {"latency_sigma", OPTION_REAL, 0, 4, 0, NULL,
-     "sigma of the lognormal law of times; 0 makes all equal"},
-    {"text_bytes", OPTION_INT, 0, 4194304, 0, NULL,
-     "bytes of a rollout's text; 0: as its tokens say"},
+    {"latency_sigma", OPTION_REAL, 0, 4, 0, NULL, "sigma of the lognormal law of times; 0 makes all equal"},
+    {"text_bytes", OPTION_INT, 0, 4194304, 0, NULL, "bytes of a rollout's text; 0: as its tokens say"},
     {"fail_rate", OPTION_REAL, 0, 1, 0, NULL, "probability that an attempt fails"},
     {0},
 };
@@ -79,8 +75,7 @@ static const struct option_row switch_options[] = {
 const struct kind backend_kinds[] = {
     {"tinylm", "the embedded tiny language model", NULL},
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
-    {"synthetic", "rollouts drawn from known laws, for tests, planning and load",
-     synthetic_options},
+    {"synthetic", "rollouts drawn from known laws, for tests, planning and load", synthetic_options},
     {"exec", "any program that speaks JSON lines", exec_options},
     {0},
 };

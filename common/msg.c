@@ -18,9 +18,8 @@
 #undef RECORD
 
 const struct record_type msg_types[] = {
-#define RECORD(number, name, fields)                                                               \
-    {number, #name, fields_##name, sizeof fields_##name / sizeof fields_##name[0],                 \
-     sizeof(struct msg_##name)},
+#define RECORD(number, name, fields) \
+    {number, #name, fields_##name, sizeof fields_##name / sizeof fields_##name[0], sizeof(struct msg_##name)},
 #include "common/msg.def"
 #undef RECORD
     {0, NULL, NULL, 0, 0},

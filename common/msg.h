@@ -13,9 +13,9 @@
 #define F64(record, field)   double field;
 #define TEXT(record, field)  struct slice field;
 #define BYTES(record, field) struct slice field;
-#define RECORD(number, name, fields)                                                               \
-    struct msg_##name {                                                                            \
-        fields                                                                                     \
+#define RECORD(number, name, fields) \
+    struct msg_##name {              \
+        fields                       \
     };
 #include "common/msg.def"
 #undef RECORD

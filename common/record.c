@@ -75,13 +75,12 @@ static uint64_t big_endian(const unsigned char *p, size_t len)
 static const struct {
     unsigned char kind, head;
 } wide_forms[32] = {
-    [0x04] = {TOKEN_BYTES, 1}, [0x05] = {TOKEN_BYTES, 2}, [0x06] = {TOKEN_BYTES, 4},
-    [0x0a] = {TOKEN_REAL, 4},  [0x0b] = {TOKEN_REAL, 8},  [0x0c] = {TOKEN_UINT, 1},
-    [0x0d] = {TOKEN_UINT, 2},  [0x0e] = {TOKEN_UINT, 4},  [0x0f] = {TOKEN_UINT, 8},
-    [0x10] = {TOKEN_INT, 1},   [0x11] = {TOKEN_INT, 2},   [0x12] = {TOKEN_INT, 4},
-    [0x13] = {TOKEN_INT, 8},   [0x19] = {TOKEN_TEXT, 1},  [0x1a] = {TOKEN_TEXT, 2},
-    [0x1b] = {TOKEN_TEXT, 4},  [0x1c] = {TOKEN_ARRAY, 2}, [0x1d] = {TOKEN_ARRAY, 4},
-    [0x02] = {TOKEN_OTHER, 0}, [0x03] = {TOKEN_OTHER, 0}, [0x00] = {TOKEN_OTHER, 0},
+    [0x04] = {TOKEN_BYTES, 1}, [0x05] = {TOKEN_BYTES, 2}, [0x06] = {TOKEN_BYTES, 4}, [0x0a] = {TOKEN_REAL, 4},
+    [0x0b] = {TOKEN_REAL, 8},  [0x0c] = {TOKEN_UINT, 1},  [0x0d] = {TOKEN_UINT, 2},  [0x0e] = {TOKEN_UINT, 4},
+    [0x0f] = {TOKEN_UINT, 8},  [0x10] = {TOKEN_INT, 1},   [0x11] = {TOKEN_INT, 2},   [0x12] = {TOKEN_INT, 4},
+    [0x13] = {TOKEN_INT, 8},   [0x19] = {TOKEN_TEXT, 1},  [0x1a] = {TOKEN_TEXT, 2},  [0x1b] = {TOKEN_TEXT, 4},
+    [0x1c] = {TOKEN_ARRAY, 2}, [0x1d] = {TOKEN_ARRAY, 4}, [0x02] = {TOKEN_OTHER, 0}, [0x03] = {TOKEN_OTHER, 0},
+    [0x00] = {TOKEN_OTHER, 0},
 };
 
 static bool next_wide(struct slice bytes, size_t *offset, unsigned char first, struct token *token)
@@ -174,8 +173,7 @@ bool record_frame_valid(struct slice bytes)
 
 static bool get_field(const struct token *token, enum field_type type, void *at)
 {
-    static const uint64_t most[] = {
-        [FIELD_U8] = UINT8_MAX, [FIELD_U32] = UINT32_MAX, [FIELD_U64] = UINT64_MAX};
+    static const uint64_t most[] = {[FIELD_U8] = UINT8_MAX, [FIELD_U32] = UINT32_MAX, [FIELD_U64] = UINT64_MAX};
     switch (type) {
     case FIELD_U8:
     case FIELD_U32:
@@ -231,8 +229,7 @@ int record_get(struct slice bytes, size_t *offset, const struct record_type *typ
             continue;
         }
         const struct field *field = &(*type)->fields[i];
-        if (!next_token(bytes, offset, &token) ||
-            !get_field(&token, field->type, (char *)value + field->offset))
+        if (!next_token(bytes, offset, &token) || !get_field(&token, field->type, (char *)value + field->offset))
             return ERR_PROTOCOL;
     }
     return 0;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 /* Why a generated segment ended. Numbers are stored: never reuse one. */
+/* clang-format off */
 #define FINISH_TABLE(X)                                                                            \
     X(FINISH_STOP, 0, "stop")       /* the model ended it, or a stop sequence did */               \
     X(FINISH_LENGTH, 1, "length")   /* token cap or context reached: the text is truncated */      \
@@ -12,6 +13,7 @@
     X(FINISH_TIMEOUT, 3, "timeout") /* the task's time was up */                                   \
     X(FINISH_FAILED, 4, "failed")   /* failed for good: keeps its place, has no answer */          \
     X(FINISH_EXHAUSTED, 5, "exhausted") /* a recorded pool holds no such rollout */
+/* clang-format on */
 
 enum finish {
 #define X(name, value, text) name = (value),
@@ -21,6 +23,7 @@ enum finish {
 
 /* Scalars that a generator reduces its log-probabilities to (ALGORITHMS: features, not log-probabilities, travel).
  * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */
+/* clang-format off */
 #define FEATURE_TABLE(X)                                                                           \
     X(FEATURE_LP_SUM, 0, "lp_sum", "sum of the tokens' log-probabilities")                         \
     X(FEATURE_LP_MEAN, 1, "lp_mean", "mean log-probability of a token")                            \
@@ -30,12 +33,13 @@ enum finish {
     X(FEATURE_ENT_TAIL, 5, "ent_tail", "mean entropy over the last 16 tokens")                     \
     X(FEATURE_REWARD, 6, "reward", "reward recorded with the rollout")                             \
     X(FEATURE_CORRECT, 7, "correct", "correctness recorded with the rollout, 0 or 1")
+/* clang-format on */
 
 enum feature {
 #define X(name, value, text, help) name = (value),
     FEATURE_TABLE(X)
 #undef X
-    FEATURES
+        FEATURES
 };
 
 struct features {
@@ -54,10 +58,12 @@ struct result {
 };
 
 /* A verifier's outcome. UNKNOWN is settled but neither right nor wrong: it is never counted as wrong. */
+/* clang-format off */
 #define OUTCOME_TABLE(X)                                                                           \
     X(OUTCOME_FAIL, 0, "fail")                                                                     \
     X(OUTCOME_PASS, 1, "pass")                                                                     \
     X(OUTCOME_UNKNOWN, 2, "unknown")
+/* clang-format on */
 
 enum outcome {
 #define X(name, value, text) name = (value),

@@ -27,13 +27,12 @@ struct check_input {
 struct check {
     const char *name, *help;
     int (*open)(struct slice spec, void **state, struct error *error);
-    int (*run)(void *state, const struct check_input *input, struct verdict *verdict,
-               struct error *error);
+    int (*run)(void *state, const struct check_input *input, struct verdict *verdict, struct error *error);
     void (*close)(void **state);
 };
 
-extern const struct check check_exact, check_numeric, check_countdown, check_chain,
-    check_oracle_step, check_noisy, check_switch, check_exec;
+extern const struct check check_exact, check_numeric, check_countdown, check_chain, check_oracle_step, check_noisy,
+    check_switch, check_exec;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];

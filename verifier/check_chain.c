@@ -10,8 +10,7 @@ static int chain_open(struct slice spec, void **state, struct error *error)
     return 0;
 }
 
-static int chain_run(void *state, const struct check_input *input, struct verdict *verdict,
-                     struct error *error)
+static int chain_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     (void)state;
     struct json_t *doc;

@@ -10,8 +10,7 @@ static int countdown_open(struct slice spec, void **state, struct error *error)
     return 0;
 }
 
-static int countdown_run(void *state, const struct check_input *input, struct verdict *verdict,
-                         struct error *error)
+static int countdown_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     (void)state;
     struct json_t *doc;

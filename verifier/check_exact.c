@@ -39,8 +39,7 @@ static bool equal(const struct exact *exact, struct slice a, struct slice b)
     return true;
 }
 
-static int exact_run(void *state, const struct check_input *input, struct verdict *verdict,
-                     struct error *error)
+static int exact_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     struct json_t *doc;
     struct slice prompt;

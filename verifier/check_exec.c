@@ -37,8 +37,7 @@ static int exec_fill(struct exec *exec, const struct json_t *options, struct err
 {
     size_t len = doc_list_len(options, "command");
     if (len == 0 || len > ARGS_MAX)
-        return error_set(error, ERR_SYNTAX, "option `command` must be a list of 1 to %d texts",
-                         ARGS_MAX);
+        return error_set(error, ERR_SYNTAX, "option `command` must be a list of 1 to %d texts", ARGS_MAX);
     for (size_t i = 0; i < len; i++) {
         const char *arg;
         if (!doc_list_text(options, "command", i, &arg))
@@ -134,8 +133,7 @@ static int fail_reply(const struct exec *exec, struct slice reply, struct error 
         if ((unsigned char)reply.data[i] >= ' ' && reply.data[i] != 0x7F)
             quoted[len++] = reply.data[i];
     quoted[len] = '\0';
-    return error_set(error, ERR_PROTOCOL,
-                     "`%.100s` answered with something else than a verdict: %s", exec->argv[0],
+    return error_set(error, ERR_PROTOCOL, "`%.100s` answered with something else than a verdict: %s", exec->argv[0],
                      quoted);
 }
 
@@ -152,8 +150,7 @@ static int ask_once(struct exec *exec, struct slice request, uint32_t timeout_ms
 
 /* A child that answered before and is gone now may have ended on its own between questions: a fresh
  * one is asked once. If the question is what kills it, the fresh one dies as well. */
-static int ask(struct exec *exec, struct slice request, uint32_t timeout_ms, struct buf *reply,
-               struct error *error)
+static int ask(struct exec *exec, struct slice request, uint32_t timeout_ms, struct buf *reply, struct error *error)
 {
     int code = ask_once(exec, request, timeout_ms, reply, error);
     if (code == ERR_CLOSED && child_answers(exec->child) > 0) {
@@ -163,8 +160,7 @@ static int ask(struct exec *exec, struct slice request, uint32_t timeout_ms, str
     return code;
 }
 
-static int exec_run(void *state, const struct check_input *input, struct verdict *verdict,
-                    struct error *error)
+static int exec_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     struct exec *exec = state;
     struct buf request = {0}, reply = {0};

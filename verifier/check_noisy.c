@@ -59,8 +59,7 @@ static int noisy_open(struct slice spec, void **state, struct error *error)
 
 /* The score agrees with the outcome (above one half: pass) and is otherwise uniform, so that
  * best-of-n can rank. */
-static int noisy_run(void *state, const struct check_input *input, struct verdict *verdict,
-                     struct error *error)
+static int noisy_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     const struct noisy *noisy = state;
     struct verdict truth;

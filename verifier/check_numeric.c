@@ -19,8 +19,7 @@ static int numeric_open(struct slice spec, void **state, struct error *error)
     struct numeric numeric = {.tolerance = 1e-6};
     code = doc_option_real(doc, "tolerance", (struct doc_range){0, 1}, &numeric.tolerance, error);
     if (code == 0)
-        code = doc_option_real(doc, "absolute", (struct doc_range){0, 1e300}, &numeric.absolute,
-                               error);
+        code = doc_option_real(doc, "absolute", (struct doc_range){0, 1e300}, &numeric.absolute, error);
     doc_free(&doc);
     if (code == 0)
         *state = memcpy(xalloc(sizeof numeric), &numeric, sizeof numeric);
@@ -143,8 +142,7 @@ static bool equal(const struct numeric *numeric, struct number given, struct num
                          : close_to(numeric, given.value, truth.value / 100);
 }
 
-static int numeric_run(void *state, const struct check_input *input, struct verdict *verdict,
-                       struct error *error)
+static int numeric_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     struct json_t *doc;
     struct slice prompt;

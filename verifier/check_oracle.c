@@ -80,8 +80,7 @@ static bool reach(struct oracle *oracle, const struct state *state, int64_t targ
 
 /* Whether the target is within reach after numbers i and j of state, i the larger, were put
  * together. */
-static bool reach_from_pair(struct oracle *oracle, const struct state *state, uint32_t i,
-                            uint32_t j, int64_t target)
+static bool reach_from_pair(struct oracle *oracle, const struct state *state, uint32_t i, uint32_t j, int64_t target)
 {
     static const char ops[] = "+-*/";
     struct state rest = {0};
@@ -91,8 +90,7 @@ static bool reach_from_pair(struct oracle *oracle, const struct state *state, ui
     for (const char *op = ops; *op != '\0'; op++) {
         struct state next = rest;
         int64_t result;
-        if (!puzzle_apply(*op, state->numbers[i], state->numbers[j], &result) || result < 1 ||
-            result > 99)
+        if (!puzzle_apply(*op, state->numbers[i], state->numbers[j], &result) || result < 1 || result > 99)
             continue;
         state_insert(&next, result);
         if (reach(oracle, &next, target))
@@ -131,23 +129,18 @@ static bool prefix_live(struct oracle *oracle, const struct puzzle *puzzle, stru
     return reach(oracle, &state, puzzle->target);
 }
 
-static struct verdict oracle_judge(struct oracle *oracle, const struct check_input *input,
-                                   struct slice prompt)
+static struct verdict oracle_judge(struct oracle *oracle, const struct check_input *input, struct slice prompt)
 {
     struct puzzle puzzle;
-    if (!puzzle_parse(prompt, &puzzle) ||
-        (puzzle.kind == PUZZLE_COUNTDOWN && puzzle.len > SEARCH_NUMBERS))
+    if (!puzzle_parse(prompt, &puzzle) || (puzzle.kind == PUZZLE_COUNTDOWN && puzzle.len > SEARCH_NUMBERS))
         return verdict_unknown;
-    bool live = input->finished ? puzzle_solved(&puzzle, input->text)
-                                : prefix_live(oracle, &puzzle, input->text);
+    bool live = input->finished ? puzzle_solved(&puzzle, input->text) : prefix_live(oracle, &puzzle, input->text);
     if (rng_unit(rng_u64(input->seed, RNG_VERIFIER, 0, oracle->name)) < oracle->noise)
         live = !live;
-    return (struct verdict){.outcome = live ? OUTCOME_PASS : OUTCOME_FAIL,
-                            .score = live ? oracle->high : oracle->low};
+    return (struct verdict){.outcome = live ? OUTCOME_PASS : OUTCOME_FAIL, .score = live ? oracle->high : oracle->low};
 }
 
-static int oracle_run(void *state, const struct check_input *input, struct verdict *verdict,
-                      struct error *error)
+static int oracle_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     struct json_t *doc;
     struct slice prompt;

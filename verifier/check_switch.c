@@ -92,15 +92,13 @@ static const struct inner *switch_find(const struct switch_state *s, const struc
     const struct inner *found = &s->other;
     if (doc_scalar(doc_object(record, "meta"), s->key, &value))
         for (size_t i = 0; i < s->len && found == &s->other; i++)
-            if (strlen(s->cases[i].value) == value.len &&
-                memcmp(s->cases[i].value, value.data, value.len) == 0)
+            if (strlen(s->cases[i].value) == value.len && memcmp(s->cases[i].value, value.data, value.len) == 0)
                 found = &s->cases[i].inner;
     buf_clear(&value);
     return found;
 }
 
-static int switch_run(void *state, const struct check_input *input, struct verdict *verdict,
-                      struct error *error)
+static int switch_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     struct json_t *doc;
     struct slice prompt;

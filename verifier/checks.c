@@ -20,8 +20,7 @@ const struct check *const checks[] = {
 static const struct check *check_find(struct slice kind)
 {
     for (size_t i = 0; checks[i] != NULL; i++)
-        if (strlen(checks[i]->name) == kind.len &&
-            memcmp(checks[i]->name, kind.data, kind.len) == 0)
+        if (strlen(checks[i]->name) == kind.len && memcmp(checks[i]->name, kind.data, kind.len) == 0)
             return checks[i];
     return NULL;
 }
@@ -45,8 +44,7 @@ int check_open(struct slice spec, const struct check **check, void **state, stru
     *check = NULL;
     *state = NULL;
     if (spec.len > LIMIT_SPEC)
-        return error_set(error, ERR_LIMIT, "the verifier's spec is longer than %d bytes",
-                         (int)LIMIT_SPEC);
+        return error_set(error, ERR_LIMIT, "the verifier's spec is longer than %d bytes", (int)LIMIT_SPEC);
     struct json_t *doc;
     struct error why;
     int code = doc_parse(spec, &doc, &why);
@@ -112,8 +110,7 @@ static struct opened *opened_place(struct check_engine *engine)
     return oldest;
 }
 
-static int opened_get(struct check_engine *engine, struct slice spec, struct opened **out,
-                      struct error *error)
+static int opened_get(struct check_engine *engine, struct slice spec, struct opened **out, struct error *error)
 {
     uint64_t hash = hash_bytes(spec.data, spec.len);
     engine->lookups++;
@@ -132,8 +129,7 @@ static int opened_get(struct check_engine *engine, struct slice spec, struct ope
     if (code < 0)
         return code;
     struct opened *opened = opened_place(engine);
-    *opened =
-        (struct opened){.hash = hash, .used = engine->lookups, .check = check, .state = state};
+    *opened = (struct opened){.hash = hash, .used = engine->lookups, .check = check, .state = state};
     buf_put(&opened->spec, spec.data, spec.len);
     *out = opened;
     return 0;

@@ -85,13 +85,12 @@ bool doc_scalar(const struct json_t *doc, const char *key, struct buf *out)
     return true;
 }
 
-int doc_each_text(const struct json_t *doc, int (*each)(void *, const char *key, struct slice text),
-                  void *data, struct error *error)
+int doc_each_text(const struct json_t *doc, int (*each)(void *, const char *key, struct slice text), void *data,
+                  struct error *error)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)doc, key, value)
-    {
+    json_object_foreach ((json_t *)doc, key, value) {
         if (!json_is_string(value))
             return error_set(error, ERR_SYNTAX, "`%.64s` must be a text", key);
         struct slice text = {json_string_value(value), json_string_length(value)};
@@ -134,8 +133,7 @@ int doc_spec_depth(const struct json_t *doc, int max)
     const char *key;
     json_t *value;
     if (max > 0)
-        json_object_foreach((json_t *)doc_object(doc, "inner"), key, value)
-        {
+        json_object_foreach ((json_t *)doc_object(doc, "inner"), key, value) {
             int depth = doc_spec_depth(value, max - 1);
             deepest = depth > deepest ? depth : deepest;
         }
@@ -149,8 +147,8 @@ static const json_t *option(const struct json_t *spec, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
-int doc_option_real(const struct json_t *spec, const char *name, struct doc_range range,
-                    double *value, struct error *error)
+int doc_option_real(const struct json_t *spec, const char *name, struct doc_range range, double *value,
+                    struct error *error)
 {
     const json_t *found = option(spec, name);
     if (found == NULL)
@@ -159,8 +157,8 @@ int doc_option_real(const struct json_t *spec, const char *name, struct doc_rang
         return error_set(error, ERR_SYNTAX, "option `%s` must be a number", name);
     double number = json_number_value(found);
     if (!(number >= range.min && number <= range.max))
-        return error_set(error, ERR_RANGE, "option `%s` is %g; it must lie between %g and %g", name,
-                         number, range.min, range.max);
+        return error_set(error, ERR_RANGE, "option `%s` is %g; it must lie between %g and %g", name, number, range.min,
+                         range.max);
     *value = number;
     return 0;
 }

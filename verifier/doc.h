@@ -30,8 +30,8 @@ bool doc_scalar(const struct json_t *doc, const char *key, struct buf *out);
 
 /* Calls `each` for every member that is a text; stops at the first negative return, which it
  * returns. ERR_SYNTAX for a member that is no text. */
-int doc_each_text(const struct json_t *doc, int (*each)(void *, const char *key, struct slice text),
-                  void *data, struct error *error);
+int doc_each_text(const struct json_t *doc, int (*each)(void *, const char *key, struct slice text), void *data,
+                  struct error *error);
 
 /* Element i of the list below key; false past its end, when it is no text, or holds a NUL. */
 bool doc_list_text(const struct json_t *doc, const char *key, size_t i, const char **text);
@@ -48,8 +48,8 @@ int doc_spec_depth(const struct json_t *doc, int max);
 struct doc_range {
     double min, max;
 };
-int doc_option_real(const struct json_t *spec, const char *name, struct doc_range range,
-                    double *value, struct error *error);
+int doc_option_real(const struct json_t *spec, const char *name, struct doc_range range, double *value,
+                    struct error *error);
 int doc_option_bool(const struct json_t *spec, const char *name, bool *value, struct error *error);
 
 #endif

@@ -8,8 +8,7 @@ struct verdict verdict_of(bool pass)
     return (struct verdict){.outcome = pass ? OUTCOME_PASS : OUTCOME_FAIL, .score = pass};
 }
 
-int inner_open(const struct json_t *spec, const char *name, struct inner *inner,
-               struct error *error)
+int inner_open(const struct json_t *spec, const char *name, struct inner *inner, struct error *error)
 {
     *inner = (struct inner){0};
     const struct json_t *doc = doc_object(doc_object(spec, "inner"), name);
@@ -22,8 +21,7 @@ int inner_open(const struct json_t *spec, const char *name, struct inner *inner,
     return code;
 }
 
-int inner_run(const struct inner *inner, const struct check_input *input, struct verdict *verdict,
-              struct error *error)
+int inner_run(const struct inner *inner, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
     return inner->check->run(inner->state, input, verdict, error);
 }
@@ -35,8 +33,7 @@ void inner_close(struct inner *inner)
     inner->check = NULL;
 }
 
-int check_prompt(struct slice record, struct json_t **doc, struct slice *prompt,
-                 struct error *error)
+int check_prompt(struct slice record, struct json_t **doc, struct slice *prompt, struct error *error)
 {
     *prompt = (struct slice){0};
     struct error why;

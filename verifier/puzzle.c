@@ -57,8 +57,7 @@ static bool parse_countdown(struct slice prompt, struct puzzle *puzzle)
     if (!take_number(&prompt, 3, &puzzle->target) || !take_char(&prompt, ":", &taken))
         return false;
     do {
-        if (puzzle->len == PUZZLE_NUMBERS ||
-            !take_number(&prompt, 3, &puzzle->numbers[puzzle->len++]))
+        if (puzzle->len == PUZZLE_NUMBERS || !take_number(&prompt, 3, &puzzle->numbers[puzzle->len++]))
             return false;
     } while (take_char(&prompt, ",", &taken));
     return prompt.len == 0;
@@ -112,9 +111,8 @@ struct step {
 static bool step_parse(struct slice line, struct step *step)
 {
     char taken;
-    if (!take_number(&line, 3, &step->a) || !take_char(&line, "-+*/", &step->op) ||
-        !take_number(&line, 3, &step->b) || !take_char(&line, "=", &taken) ||
-        !take_number(&line, 3, &step->result))
+    if (!take_number(&line, 3, &step->a) || !take_char(&line, "-+*/", &step->op) || !take_number(&line, 3, &step->b) ||
+        !take_char(&line, "=", &taken) || !take_number(&line, 3, &step->result))
         return false;
     step->has_rest = take_char(&line, ";", &taken);
     step->rest = line;
@@ -136,8 +134,7 @@ static bool left_take(struct puzzle_left *left, int64_t value)
     for (uint32_t i = 0; i < left->len; i++)
         if (left->numbers[i] == value) {
             left->len--;
-            memmove(&left->numbers[i], &left->numbers[i + 1],
-                    (left->len - i) * sizeof left->numbers[0]);
+            memmove(&left->numbers[i], &left->numbers[i + 1], (left->len - i) * sizeof left->numbers[0]);
             return true;
         }
     return false;
@@ -161,8 +158,7 @@ static bool rest_matches(struct slice rest, struct puzzle_left left)
 static bool countdown_step(struct slice line, struct puzzle_left *left)
 {
     struct step step;
-    if (!step_parse(line, &step) || !left_take(left, step.a) || !left_take(left, step.b) ||
-        !step_exact(&step))
+    if (!step_parse(line, &step) || !left_take(left, step.a) || !left_take(left, step.b) || !step_exact(&step))
         return false;
     left->numbers[left->len++] = step.result;
     if (step.has_rest != (left->len > 1))
@@ -185,8 +181,7 @@ static bool take_line(struct slice *text, bool complete, struct slice *line)
     return true;
 }
 
-static bool countdown_lines(const struct puzzle *puzzle, struct slice text, bool complete,
-                            struct puzzle_left *left)
+static bool countdown_lines(const struct puzzle *puzzle, struct slice text, bool complete, struct puzzle_left *left)
 {
     struct slice line;
     left->len = puzzle->len;
@@ -211,11 +206,10 @@ static bool chain_lines(const struct puzzle *puzzle, struct slice text)
     uint32_t next = 1;
     for (struct slice line; take_line(&text, true, &line); next++) {
         if (line.len > 0 && line.data[0] == '#')
-            return next == puzzle->len &&
-                   value_matches((struct slice){line.data + 1, line.len - 1}, value);
+            return next == puzzle->len && value_matches((struct slice){line.data + 1, line.len - 1}, value);
         struct step step;
-        if (next == puzzle->len || !step_parse(line, &step) || !step_exact(&step) ||
-            step.a != value || step.op != puzzle->ops[next] || step.b != puzzle->numbers[next])
+        if (next == puzzle->len || !step_parse(line, &step) || !step_exact(&step) || step.a != value ||
+            step.op != puzzle->ops[next] || step.b != puzzle->numbers[next])
             return false;
         value = step.result;
     }
@@ -225,8 +219,7 @@ static bool chain_lines(const struct puzzle *puzzle, struct slice text)
 bool puzzle_prefix(const struct puzzle *puzzle, struct slice text, struct puzzle_left *left)
 {
     left->len = 0;
-    return puzzle->kind == PUZZLE_COUNTDOWN ? countdown_lines(puzzle, text, true, left)
-                                            : chain_lines(puzzle, text);
+    return puzzle->kind == PUZZLE_COUNTDOWN ? countdown_lines(puzzle, text, true, left) : chain_lines(puzzle, text);
 }
 
 static bool chain_solved(const struct puzzle *puzzle, struct slice text)
@@ -235,8 +228,7 @@ static bool chain_solved(const struct puzzle *puzzle, struct slice text)
     const char *mark = text.len > 0 ? memrchr(text.data, '#', text.len) : NULL;
     if (mark == NULL)
         return false;
-    return value_matches((struct slice){mark + 1, text.len - (size_t)(mark + 1 - text.data)},
-                         puzzle->target);
+    return value_matches((struct slice){mark + 1, text.len - (size_t)(mark + 1 - text.data)}, puzzle->target);
 }
 
 bool puzzle_solved(const struct puzzle *puzzle, struct slice text)
@@ -244,6 +236,5 @@ bool puzzle_solved(const struct puzzle *puzzle, struct slice text)
     if (puzzle->kind == PUZZLE_CHAIN)
         return chain_solved(puzzle, text);
     struct puzzle_left left;
-    return countdown_lines(puzzle, text, false, &left) && left.len == 1 &&
-           left.numbers[0] == puzzle->target;
+    return countdown_lines(puzzle, text, false, &left) && left.len == 1 && left.numbers[0] == puzzle->target;
 }

@@ -110,17 +110,16 @@ static int read_usage(const struct fields *reply, struct job *job, struct error 
 {
     uint64_t in = 0, out = 0, reread = 0;
     if (!fields_have(reply, "tokens_in") || !fields_have(reply, "tokens_out"))
-        return error_set(
-            error, ERR_PROTOCOL,
-            "it did not say 'tokens_in' and 'tokens_out': what is unknown cannot be charged");
+        return error_set(error, ERR_PROTOCOL,
+                         "it did not say 'tokens_in' and 'tokens_out': what is unknown cannot be charged");
     int rc = fields_count(reply, "tokens_in", UINT32_MAX, &in, error);
     if (rc == 0)
         rc = fields_count(reply, "tokens_out", UINT32_MAX, &out, error);
     if (rc == 0)
         rc = fields_count(reply, "tokens_reread", UINT32_MAX, &reread, error);
     if (rc == 0 && job->tokens_max > 0 && out > job->tokens_max)
-        rc = error_set(error, ERR_PROTOCOL, "it generated %llu tokens and was allowed %u",
-                       (unsigned long long)out, job->tokens_max);
+        rc = error_set(error, ERR_PROTOCOL, "it generated %llu tokens and was allowed %u", (unsigned long long)out,
+                       job->tokens_max);
     job->result.tokens_in = (uint32_t)in;
     job->result.tokens_out = (uint32_t)out;
     job->result.tokens_reread = (uint32_t)reread;
@@ -166,8 +165,7 @@ static int read_features(const struct fields *reply, struct features *features, 
     return 0;
 }
 
-static int read_text(const struct fields *reply, const char *key, size_t max, struct buf *out,
-                     struct error *error)
+static int read_text(const struct fields *reply, const char *key, size_t max, struct buf *out, struct error *error)
 {
     struct slice text = {0};
     int rc = fields_string(reply, key, &text, error);
@@ -185,8 +183,7 @@ static int reply_read(const struct fields *reply, struct job *job, struct error 
     if (rc != 0)
         return rc;
     if (why.data != NULL)
-        return error_set(error, ERR_REFUSED, "it says: %.*s", (int)(why.len < 300 ? why.len : 300),
-                         why.data);
+        return error_set(error, ERR_REFUSED, "it says: %.*s", (int)(why.len < 300 ? why.len : 300), why.data);
     if (!fields_have(reply, "text"))
         return error_set(error, ERR_PROTOCOL, "its answer has no 'text'");
     rc = read_text(reply, "text", LIMIT_TEXT, &job->out, error);
@@ -221,8 +218,7 @@ static int ask(struct state *state, const struct job *job, struct error *error)
             rc = child_start(state->argv, &state->child, error);
         if (rc != 0)
             return rc;
-        rc = child_ask(state->child, buf_slice(&state->question), &state->reply, REPLY_MAX,
-                       timeout_ms, error);
+        rc = child_ask(state->child, buf_slice(&state->question), &state->reply, REPLY_MAX, timeout_ms, error);
         if (rc == 0)
             return 0;
         bool again = rc == ERR_CLOSED && child_answers(state->child) > 0;

@@ -38,8 +38,7 @@ static const char *const column_names[COLUMNS] = {
 #undef X
 };
 
-static int read_format(const struct fields *options, enum recording_format *format,
-                       struct error *error)
+static int read_format(const struct fields *options, enum recording_format *format, struct error *error)
 {
     static const char *const names[] = {"auto", "csv", "jsonl"};
     struct slice name = slice_of("auto");
@@ -53,8 +52,8 @@ static int read_format(const struct fields *options, enum recording_format *form
     return rc != 0 ? rc : error_set(error, ERR_RANGE, "'format' is auto, csv or jsonl");
 }
 
-static int read_options(const struct fields *spec, struct slice *path,
-                        struct recording_options *options, struct error *error)
+static int read_options(const struct fields *spec, struct slice *path, struct recording_options *options,
+                        struct error *error)
 {
     const struct fields *given = fields_object(spec, "options");
     const struct fields *columns = fields_object(given, "columns");
@@ -85,8 +84,8 @@ static char *key_of(const char *path, const struct recording_options *options)
 
 /* Loading happens under the lock: a second thread waits for the first one's work instead of doing
  * it again. */
-static int shared_take(const char *path, const struct recording_options *options,
-                       struct shared **shared, struct error *error)
+static int shared_take(const char *path, const struct recording_options *options, struct shared **shared,
+                       struct error *error)
 {
     char *key = key_of(path, options);
     int rc = 0;
@@ -225,8 +224,7 @@ static int replay_job(const struct state *state, struct job *job, struct buf *id
         return error_set(&job->error, rc, "replay: the prompt's record is %.300s", what.text);
     size_t len = recording_find(state->shared->recording, buf_slice(id), &first);
     if (len == 0)
-        return error_set(&job->error, ERR_NOT_FOUND,
-                         "replay: recording '%.200s' has no rollout of prompt '%.100s'",
+        return error_set(&job->error, ERR_NOT_FOUND, "replay: recording '%.200s' has no rollout of prompt '%.100s'",
                          state->path, id->data);
     if (job->ordinal >= len)
         give_exhausted(job);

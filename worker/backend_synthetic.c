@@ -1,14 +1,16 @@
 /* backend_synthetic.c - rollouts drawn from known laws: for tests, planning and load.
  *
  * Everything is a function of the job's seed, its prompt's record and index, and (for failures) its
- * lease, so equal sweeps give equal rollouts. Laws: success of a prompt  uniform in success -/+
- * success_spread * min(success, 1 - success): its mean is `success` a rollout            right with
- * that probability, else wrong-K, K uniform below `answers` tokens               lognormal of mean
- * length_mean and sigma length_sigma, at least 1 latency              lognormal of median
- * latency_ms and sigma latency_sigma lp_mean              normal, sigma 0.25, mean -0.6 when right
- * and -0.9 when wrong, at most -0.01 A step job writes "step K of N\n"; the first draws N in 3..6,
- * the N-th is the answer instead. Waiting costs no thread: a job that takes time is looked at again
- * when it is due. */
+ * lease, so equal sweeps give equal rollouts. Laws:
+ *
+ *   success of a prompt   uniform in success -/+ success_spread * min(success, 1 - success): its mean is `success`
+ *   a rollout             right with that probability, else wrong-K, K uniform below `answers`
+ *   tokens                lognormal of mean length_mean and sigma length_sigma, at least 1
+ *   latency               lognormal of median latency_ms and sigma latency_sigma
+ *   lp_mean               normal, sigma 0.25, mean -0.6 when right and -0.9 when wrong, at most -0.01
+ *
+ * A step job writes "step K of N\n"; the first draws N in 3..6, the N-th is the answer instead. Waiting costs no thread:
+ * a job that takes time is looked at again when it is due. */
 #include "worker/backend.h"
 
 #include "common/hash.h"
@@ -32,16 +34,7 @@ enum {
 
 /* What a number is drawn for, below RNG_SYNTHETIC. Never renumber: seeds must give equal rollouts.
  */
-enum draw {
-    DRAW_PROMPT,
-    DRAW_RIGHT,
-    DRAW_WRONG,
-    DRAW_TOKENS,
-    DRAW_LATENCY,
-    DRAW_LP,
-    DRAW_FAIL,
-    DRAW_STEPS
-};
+enum draw { DRAW_PROMPT, DRAW_RIGHT, DRAW_WRONG, DRAW_TOKENS, DRAW_LATENCY, DRAW_LP, DRAW_FAIL, DRAW_STEPS };
 
 struct laws {
     double success, success_spread, length_mean, length_sigma, latency_ms, latency_sigma, fail_rate;
@@ -74,17 +67,13 @@ static int read_laws(const struct fields *options, struct laws *laws, struct err
         const char *key;
         double min, max, *value;
     } reals[] = {
-        {"success", 0, 1, &laws->success},
-        {"success_spread", 0, 1, &laws->success_spread},
-        {"length_mean", 1, 1e6, &laws->length_mean},
-        {"length_sigma", 0, 4, &laws->length_sigma},
-        {"latency_ms", 0, 1e7, &laws->latency_ms},
-        {"latency_sigma", 0, 4, &laws->latency_sigma},
+        {"success", 0, 1, &laws->success},           {"success_spread", 0, 1, &laws->success_spread},
+        {"length_mean", 1, 1e6, &laws->length_mean}, {"length_sigma", 0, 4, &laws->length_sigma},
+        {"latency_ms", 0, 1e7, &laws->latency_ms},   {"latency_sigma", 0, 4, &laws->latency_sigma},
         {"fail_rate", 0, 1, &laws->fail_rate},
     };
     for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
-        int rc =
-            fields_real(options, reals[i].key, reals[i].min, reals[i].max, reals[i].value, error);
+        int rc = fields_real(options, reals[i].key, reals[i].min, reals[i].max, reals[i].value, error);
         if (rc != 0)
             return rc;
     }
@@ -99,8 +88,7 @@ static int synthetic_open(struct slice json, void **opaque, struct error *error)
     struct fields *spec;
     struct error what;
     struct state *state = xalloc(sizeof(*state));
-    state->laws =
-        (struct laws){.success = 0.5, .length_mean = 64, .length_sigma = 0.5, .answers = 8};
+    state->laws = (struct laws){.success = 0.5, .length_mean = 64, .length_sigma = 0.5, .answers = 8};
     *opaque = NULL;
     int rc = fields_parse(json, &spec, &what);
     if (rc == 0)
@@ -146,8 +134,8 @@ static double prompt_success(const struct laws *laws, uint64_t hash)
     return laws->success + laws->success_spread * room * shift;
 }
 
-static int prompt_read(const struct laws *laws, const struct job *job, struct prompt *prompt,
-                       uint64_t hash, struct error *error)
+static int prompt_read(const struct laws *laws, const struct job *job, struct prompt *prompt, uint64_t hash,
+                       struct error *error)
 {
     struct fields *record;
     struct error what;
@@ -160,8 +148,7 @@ static int prompt_read(const struct laws *laws, const struct job *job, struct pr
         buf_puts(&prompt->right, "right");
     fields_free(&record);
     if (prompt->right.len > LIMIT_ANSWER)
-        return error_set(error, ERR_LIMIT, "synthetic: the prompt's answer has more than %d bytes",
-                         LIMIT_ANSWER);
+        return error_set(error, ERR_LIMIT, "synthetic: the prompt's answer has more than %d bytes", LIMIT_ANSWER);
     prompt->success = prompt_success(laws, hash);
     prompt->hash = hash;
     return 0;
@@ -182,8 +169,7 @@ static const struct prompt *prompt_of(struct state *state, struct job *job)
 /* len bytes of words, never with a line end. */
 static void put_filler(struct buf *out, size_t len)
 {
-    static const char words[] =
-        "so we get one more and then carry it over to the next part which is ";
+    static const char words[] = "so we get one more and then carry it over to the next part which is ";
     size_t unit = sizeof(words) - 1;
     char *to = buf_grow(out, len);
     for (size_t i = 0; i < len; i += unit)
@@ -194,8 +180,7 @@ static void put_filler(struct buf *out, size_t len)
 
 /* `head`, filler and `tail`, of text_bytes in all when that is set, else of about four bytes a
  * token. */
-static void put_text(const struct laws *laws, struct buf *out, uint32_t tokens, struct slice head,
-                     struct slice tail)
+static void put_text(const struct laws *laws, struct buf *out, uint32_t tokens, struct slice head, struct slice tail)
 {
     uint64_t want = laws->text_bytes;
     if (want == 0)
@@ -233,13 +218,11 @@ static void draft_step(const struct job *job, struct draft *draft)
     if (of != NULL && *of >= '0' + STEPS_MIN && *of <= '0' + STEPS_MAX)
         steps = (unsigned)(*of - '0');
     if (steps == 0)
-        steps = STEPS_MIN + (unsigned)(rng_u64(job->seed, RNG_SYNTHETIC, DRAW_STEPS, 0) %
-                                       (STEPS_MAX - STEPS_MIN + 1));
+        steps = STEPS_MIN + (unsigned)(rng_u64(job->seed, RNG_SYNTHETIC, DRAW_STEPS, 0) % (STEPS_MAX - STEPS_MIN + 1));
     draft->steps = steps;
 }
 
-static void draft_make(const struct laws *laws, const struct job *job, const struct prompt *prompt,
-                       struct draft *draft)
+static void draft_make(const struct laws *laws, const struct job *job, const struct prompt *prompt, struct draft *draft)
 {
     *draft = (struct draft){.prompt = prompt};
     draft->right = uniform(job->seed, DRAW_RIGHT) < prompt->success;
@@ -263,13 +246,10 @@ static void draft_make(const struct laws *laws, const struct job *job, const str
     double tokens = mean;
     if (sigma > 0)
         tokens = exp(log(mean) - sigma * sigma / 2 + sigma * normal(job->seed, DRAW_TOKENS));
-    draft->tokens = tokens < 1.5                ? 1
-                    : tokens > LIMIT_MAX_TOKENS ? LIMIT_MAX_TOKENS
-                                                : (uint32_t)(tokens + 0.5);
+    draft->tokens = tokens < 1.5 ? 1 : tokens > LIMIT_MAX_TOKENS ? LIMIT_MAX_TOKENS : (uint32_t)(tokens + 0.5);
 }
 
-static void put_features(struct features *features, const struct job *job, bool right,
-                         uint32_t tokens)
+static void put_features(struct features *features, const struct job *job, bool right, uint32_t tokens)
 {
     double mean = (right ? -0.6 : -0.9) + 0.25 * normal(job->seed, DRAW_LP);
     if (mean > -0.01)
@@ -288,14 +268,12 @@ static void put_draft(const struct laws *laws, struct job *job, const struct dra
         return;
     }
     if (job->result.finish == FINISH_STEP) {
-        size_t len =
-            (size_t)snprintf(line, sizeof(line), "step %u of %u", draft->step, draft->steps);
+        size_t len = (size_t)snprintf(line, sizeof(line), "step %u of %u", draft->step, draft->steps);
         if (laws->text_bytes == 0) {
             buf_put(&job->out, line, len);
             buf_puts(&job->out, "\n");
         } else {
-            put_text(laws, &job->out, job->result.tokens_out, (struct slice){line, len},
-                     slice_of("\n"));
+            put_text(laws, &job->out, job->result.tokens_out, (struct slice){line, len}, slice_of("\n"));
         }
         return;
     }
@@ -333,8 +311,7 @@ static void job_write(struct state *state, struct job *job)
 
 static bool job_fails(const struct laws *laws, struct job *job)
 {
-    if (laws->fail_rate <= 0 ||
-        uniform(job->seed ^ rng_mix(job->lease), DRAW_FAIL) >= laws->fail_rate)
+    if (laws->fail_rate <= 0 || uniform(job->seed ^ rng_mix(job->lease), DRAW_FAIL) >= laws->fail_rate)
         return false;
     error_set(&job->error, ERR_CLOSED, "synthetic: failed, as fail_rate asks");
     job->state = JOB_FAILED;

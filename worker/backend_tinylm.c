@@ -58,46 +58,39 @@ struct work {
 
 /* --- the spec --- */
 
-static int number_read(const json_t *spec, const char *key, double min, double max, double *value,
-                       struct error *error)
+static int number_read(const json_t *spec, const char *key, double min, double max, double *value, struct error *error)
 {
     const json_t *item = json_object_get(spec, key);
     if (item == NULL || json_is_null(item))
         return 0;
     double number = json_number_value(item);
     if (!json_is_number(item) || !(number >= min && number <= max))
-        return error_set(error, ERR_RANGE, "tinylm: %s must be a number from %g to %g", key, min,
-                         max);
+        return error_set(error, ERR_RANGE, "tinylm: %s must be a number from %g to %g", key, min, max);
     *value = number;
     return 0;
 }
 
-static int count_read(const json_t *spec, const char *key, int64_t max, int64_t *value,
-                      struct error *error)
+static int count_read(const json_t *spec, const char *key, int64_t max, int64_t *value, struct error *error)
 {
     const json_t *item = json_object_get(spec, key);
     if (item == NULL || json_is_null(item))
         return 0;
     if (!json_is_integer(item) || json_integer_value(item) < 0 || json_integer_value(item) > max)
-        return error_set(error, ERR_RANGE, "tinylm: %s must be a whole number from 0 to %lld", key,
-                         (long long)max);
+        return error_set(error, ERR_RANGE, "tinylm: %s must be a whole number from 0 to %lld", key, (long long)max);
     *value = json_integer_value(item);
     return 0;
 }
 
-static int text_read(const json_t *item, const char *what, size_t max, struct slice *text,
-                     struct error *error)
+static int text_read(const json_t *item, const char *what, size_t max, struct slice *text, struct error *error)
 {
     size_t len = json_string_length(item);
     if (!json_is_string(item) || len == 0 || len > max)
-        return error_set(error, ERR_RANGE, "tinylm: %s must be a text of 1 to %zu bytes", what,
-                         max);
+        return error_set(error, ERR_RANGE, "tinylm: %s must be a text of 1 to %zu bytes", what, max);
     *text = (struct slice){json_string_value(item), len};
     return 0;
 }
 
-static int text_key_read(const json_t *spec, const char *key, size_t max, struct slice *text,
-                         struct error *error)
+static int text_key_read(const json_t *spec, const char *key, size_t max, struct slice *text, struct error *error)
 {
     const json_t *item = json_object_get(spec, key);
     return item == NULL || json_is_null(item) ? 0 : text_read(item, key, max, text, error);
@@ -153,8 +146,7 @@ static int settings_read(struct slice spec, struct settings *to, struct error *e
     if (rc == 0)
         rc = count_read(to->spec, "max_tokens", UINT32_MAX, &tokens_max, error);
     if (rc == 0)
-        rc = count_read(json_object_get(to->spec, "options"), "cache_mb", CACHE_MB_MAX, &cache_mb,
-                        error);
+        rc = count_read(json_object_get(to->spec, "options"), "cache_mb", CACHE_MB_MAX, &cache_mb, error);
     to->path = path.data;
     to->template = template.data;
     to->tokens_max = (uint32_t)tokens_max;
@@ -234,8 +226,7 @@ static void template_apply(const char *template, struct slice prompt, struct buf
         buf_puts(out, at);
 }
 
-static int prompt_text(const struct state *state, struct slice record, struct buf *out,
-                       struct error *error)
+static int prompt_text(const struct state *state, struct slice record, struct buf *out, struct error *error)
 {
     json_error_t where;
     json_t *root = json_loadb(record.data == NULL ? "" : record.data, record.len, 0, &where);
@@ -244,15 +235,15 @@ static int prompt_text(const struct state *state, struct slice record, struct bu
     if (!json_is_string(prompt))
         rc = error_set(error, ERR_SYNTAX, "tinylm: the record has no \"prompt\" that is a text");
     else
-        template_apply(state->settings.template,
-                       (struct slice){json_string_value(prompt), json_string_length(prompt)}, out);
+        template_apply(state->settings.template, (struct slice){json_string_value(prompt), json_string_length(prompt)},
+                       out);
     json_decref(root);
     return rc;
 }
 
 /* Tokens of prompt and path; tokens has room for all of them. */
-static int tokens_read(const struct state *state, struct slice prompt, struct slice path,
-                       uint16_t *tokens, struct error *error)
+static int tokens_read(const struct state *state, struct slice prompt, struct slice path, uint16_t *tokens,
+                       struct error *error)
 {
     struct error why;
     tokens[0] = TINYLM_BOS;
@@ -265,8 +256,8 @@ static int tokens_read(const struct state *state, struct slice prompt, struct sl
 
 /* The last token is no part of tokens_reread: every continuation has to evaluate it for its first
  * draw. */
-static struct work *work_new(struct state *state, const uint16_t *tokens, uint32_t prompt_len,
-                             uint32_t path_len, struct result *result)
+static struct work *work_new(struct state *state, const uint16_t *tokens, uint32_t prompt_len, uint32_t path_len,
+                             struct result *result)
 {
     struct work *work = xalloc(sizeof *work);
     uint32_t warm, len = prompt_len + path_len;
@@ -287,9 +278,8 @@ static int job_start(struct state *state, struct job *job, int64_t now_ms)
     job->result = (struct result){.finish = FINISH_LENGTH};
     int rc = prompt_text(state, job->record, &prompt, &job->error);
     if (rc == 0 && prompt.len + 1 > context)
-        rc = error_set(&job->error, ERR_LIMIT,
-                       "tinylm: the prompt has %zu tokens, but the context only %u", prompt.len + 1,
-                       context);
+        rc = error_set(&job->error, ERR_LIMIT, "tinylm: the prompt has %zu tokens, but the context only %u",
+                       prompt.len + 1, context);
     if (rc != 0)
         goto out;
     tokens = xalloc((1 + prompt.len + job->text.len) * sizeof *tokens);
@@ -300,8 +290,7 @@ static int job_start(struct state *state, struct job *job, int64_t now_ms)
         job->state = JOB_DONE;
         goto out;
     }
-    struct work *work =
-        work_new(state, tokens, (uint32_t)prompt.len + 1, (uint32_t)job->text.len, &job->result);
+    struct work *work = work_new(state, tokens, (uint32_t)prompt.len + 1, (uint32_t)job->text.len, &job->result);
     work->start_ms = now_ms;
     job->engine_data = work;
 out:
@@ -333,8 +322,8 @@ static void features_fill(const struct work *work, struct result *result)
     f->v[FEATURE_LP_MIN] = work->lp_min;
     f->v[FEATURE_ENT_MEAN] = work->entropy_sum / count;
     f->v[FEATURE_ENT_TAIL] = tail_sum / tail;
-    f->have = 1u << FEATURE_LP_SUM | 1u << FEATURE_LP_MEAN | 1u << FEATURE_NLL_VAR |
-              1u << FEATURE_LP_MIN | 1u << FEATURE_ENT_MEAN | 1u << FEATURE_ENT_TAIL;
+    f->have = 1u << FEATURE_LP_SUM | 1u << FEATURE_LP_MEAN | 1u << FEATURE_NLL_VAR | 1u << FEATURE_LP_MIN |
+              1u << FEATURE_ENT_MEAN | 1u << FEATURE_ENT_TAIL;
 }
 
 static void work_free(struct state *state, struct job *job)
@@ -415,8 +404,7 @@ static bool cap_reached(const struct state *state, const struct job *job)
     return (job->tokens_max > 0 && count >= job->tokens_max) || (cap > 0 && count >= cap);
 }
 
-static void token_take(struct state *state, struct job *job, const struct tinylm_draw *draw,
-                       int64_t now_ms)
+static void token_take(struct state *state, struct job *job, const struct tinylm_draw *draw, int64_t now_ms)
 {
     struct work *work = job->engine_data;
     int c = tinylm_char(state->lm, draw->token);
@@ -434,8 +422,7 @@ static void token_take(struct state *state, struct job *job, const struct tinylm
 }
 
 /* Adds the job to the draws unless it ends before it can draw. */
-static size_t job_queue(struct state *state, struct job *job, struct tinylm_draw *draws, size_t len,
-                        int64_t now_ms)
+static size_t job_queue(struct state *state, struct job *job, struct tinylm_draw *draws, size_t len, int64_t now_ms)
 {
     if (job->engine_data == NULL && job_start(state, job, now_ms) != 0)
         job_fail(state, job);
@@ -468,8 +455,7 @@ static int64_t tinylm_engine_advance(void *opaque, struct job **jobs, size_t len
     int64_t wait_ms = IDLE_MS;
     for (size_t i = 0; i < drawn; i++) {
         if (draws[i].failed) {
-            error_set(&drawing[i]->error, ERR_CORRUPT,
-                      "tinylm: the model's probabilities are not finite numbers");
+            error_set(&drawing[i]->error, ERR_CORRUPT, "tinylm: the model's probabilities are not finite numbers");
             job_fail(state, drawing[i]);
         } else {
             token_take(state, drawing[i], draws + i, now_ms);

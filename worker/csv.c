@@ -27,15 +27,13 @@ struct cursor {
 
 static int wrong(const struct cursor *cursor, size_t column, const char *what, struct error *error)
 {
-    return error_set(error, ERR_SYNTAX, "line %" PRIu64 ", column %zu: %s", cursor->line,
-                     column + 1, what);
+    return error_set(error, ERR_SYNTAX, "line %" PRIu64 ", column %zu: %s", cursor->line, column + 1, what);
 }
 
 static int too_long(const struct cursor *cursor, bool quoted, struct error *error)
 {
-    return error_set(error, ERR_LIMIT, "line %" PRIu64 ": the record has more than %zu bytes%s",
-                     cursor->csv->line, cursor->csv->record_max,
-                     quoted ? "; is a quote not closed?" : "");
+    return error_set(error, ERR_LIMIT, "line %" PRIu64 ": the record has more than %zu bytes%s", cursor->csv->line,
+                     cursor->csv->record_max, quoted ? "; is a quote not closed?" : "");
 }
 
 static bool at_line_end(const struct cursor *cursor)
@@ -43,8 +41,7 @@ static bool at_line_end(const struct cursor *cursor)
     const struct slice *text = &cursor->csv->text;
     if (cursor->at == text->len || text->data[cursor->at] == '\n')
         return true;
-    return text->data[cursor->at] == '\r' &&
-           (cursor->at + 1 == text->len || text->data[cursor->at + 1] == '\n');
+    return text->data[cursor->at] == '\r' && (cursor->at + 1 == text->len || text->data[cursor->at + 1] == '\n');
 }
 
 static int read_plain(struct cursor *cursor, size_t column, struct slice *cell, struct error *error)
@@ -56,8 +53,7 @@ static int read_plain(struct cursor *cursor, size_t column, struct slice *cell, 
         if (c == ',' || c == '\n' || (c == '\r' && at_line_end(cursor)))
             break;
         if (c == '"')
-            return wrong(cursor, column, "a quote inside a cell that does not start with one",
-                         error);
+            return wrong(cursor, column, "a quote inside a cell that does not start with one", error);
         if (c == '\0')
             return wrong(cursor, column, "a NUL byte", error);
     }
@@ -68,8 +64,7 @@ static int read_plain(struct cursor *cursor, size_t column, struct slice *cell, 
 }
 
 /* `out` has room for the whole record, so it does not move while cells point into it. */
-static int read_quoted(struct cursor *cursor, size_t column, struct buf *out, struct slice *cell,
-                       struct error *error)
+static int read_quoted(struct cursor *cursor, size_t column, struct buf *out, struct slice *cell, struct error *error)
 {
     const char *data = cursor->csv->text.data;
     size_t start = out->len;
@@ -115,8 +110,7 @@ static int read_cells(struct cursor *cursor, struct csv_record *record, struct e
     const char *data = cursor->csv->text.data;
     for (;;) {
         if (record->len == CSV_CELLS_MAX)
-            return error_set(error, ERR_LIMIT, "line %" PRIu64 ": more than %d columns",
-                             cursor->line, CSV_CELLS_MAX);
+            return error_set(error, ERR_LIMIT, "line %" PRIu64 ": more than %d columns", cursor->line, CSV_CELLS_MAX);
         struct slice *cell = &record->cells[record->len];
         bool quoted = cursor->at < cursor->csv->text.len && data[cursor->at] == '"';
         int rc = quoted ? read_quoted(cursor, record->len, &record->unquoted, cell, error)
@@ -153,8 +147,7 @@ int csv_next(struct csv *csv, struct csv_record *record, struct error *error)
     if (csv->cells_len == 0)
         csv->cells_len = record->len;
     if (record->len != csv->cells_len)
-        return error_set(error, ERR_SYNTAX,
-                         "line %" PRIu64 ": %zu cells, and the first record has %zu", record->line,
+        return error_set(error, ERR_SYNTAX, "line %" PRIu64 ": %zu cells, and the first record has %zu", record->line,
                          record->len, csv->cells_len);
     skip_line_end(&cursor);
     csv->offset = cursor.at;

@@ -87,8 +87,7 @@ bool fields_text(const struct fields *fields, const char *key, struct buf *out)
     return true;
 }
 
-int fields_string(const struct fields *fields, const char *key, struct slice *text,
-                  struct error *error)
+int fields_string(const struct fields *fields, const char *key, struct slice *text, struct error *error)
 {
     const json_t *value = value_at(fields, key);
     if (value == NULL)
@@ -109,14 +108,12 @@ int fields_real(const struct fields *fields, const char *key, double min, double
         return error_set(error, ERR_SYNTAX, "'%s' is not a number", key);
     double number = json_number_value(item);
     if (!(number >= min && number <= max))
-        return error_set(error, ERR_RANGE, "'%s' is %g; it lies between %g and %g", key, number,
-                         min, max);
+        return error_set(error, ERR_RANGE, "'%s' is %g; it lies between %g and %g", key, number, min, max);
     *value = number;
     return 0;
 }
 
-int fields_count(const struct fields *fields, const char *key, uint64_t max, uint64_t *value,
-                 struct error *error)
+int fields_count(const struct fields *fields, const char *key, uint64_t max, uint64_t *value, struct error *error)
 {
     const json_t *item = value_at(fields, key);
     if (item == NULL)
@@ -125,14 +122,13 @@ int fields_count(const struct fields *fields, const char *key, uint64_t max, uin
         return error_set(error, ERR_SYNTAX, "'%s' is not a whole number", key);
     json_int_t number = json_integer_value(item);
     if (number < 0 || (uint64_t)number > max)
-        return error_set(error, ERR_RANGE, "'%s' is %lld; it lies between 0 and %llu", key,
-                         (long long)number, (unsigned long long)max);
+        return error_set(error, ERR_RANGE, "'%s' is %lld; it lies between 0 and %llu", key, (long long)number,
+                         (unsigned long long)max);
     *value = (uint64_t)number;
     return 0;
 }
 
-int fields_list(const struct fields *fields, const char *key, const char ***list,
-                struct error *error)
+int fields_list(const struct fields *fields, const char *key, const char ***list, struct error *error)
 {
     const json_t *value = value_at(fields, key);
     *list = NULL;

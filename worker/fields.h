@@ -32,19 +32,16 @@ bool fields_null(const struct fields *fields, const char *key); /* there, and nu
 bool fields_text(const struct fields *fields, const char *key, struct buf *out);
 
 /* A string under key, borrowed. *text is left alone when absent. */
-int fields_string(const struct fields *fields, const char *key, struct slice *text,
-                  struct error *error);
+int fields_string(const struct fields *fields, const char *key, struct slice *text, struct error *error);
 
 /* *value is left alone when absent. ERR_RANGE outside [min, max]. */
 int fields_real(const struct fields *fields, const char *key, double min, double max, double *value,
                 struct error *error);
-int fields_count(const struct fields *fields, const char *key, uint64_t max, uint64_t *value,
-                 struct error *error);
+int fields_count(const struct fields *fields, const char *key, uint64_t max, uint64_t *value, struct error *error);
 
 /* A list of strings: NULL-terminated array to free, strings borrowed; *list is NULL when absent,
  * ERR_SYNTAX when empty or anything else. */
-int fields_list(const struct fields *fields, const char *key, const char ***list,
-                struct error *error);
+int fields_list(const struct fields *fields, const char *key, const char ***list, struct error *error);
 
 /* Appends the object as JSON on one line. */
 void fields_write(const struct fields *fields, struct buf *out);

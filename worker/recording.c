@@ -71,8 +71,8 @@ struct source {
     struct buf cells[COLUMNS];
 };
 
-static int bad_column(const struct source *source, uint64_t line, enum column column,
-                      const char *columns, struct error *error)
+static int bad_column(const struct source *source, uint64_t line, enum column column, const char *columns,
+                      struct error *error)
 {
     return error_set(error, ERR_NOT_FOUND,
                      "recording '%s', line %" PRIu64
@@ -149,8 +149,7 @@ static bool next_line(struct source *source, struct slice *line)
     return false;
 }
 
-static int jsonl_cells(struct source *source, const struct fields *fields, struct row *row,
-                       struct error *error)
+static int jsonl_cells(struct source *source, const struct fields *fields, struct row *row, struct error *error)
 {
     for (enum column c = 0; c < COLUMNS; c++) {
         buf_reset(&source->cells[c]);
@@ -182,12 +181,11 @@ static int jsonl_row(struct source *source, struct row *row, struct error *error
         return 0;
     row->line = source->line;
     if (line.len > LINE_MAX_BYTES)
-        return error_set(error, ERR_LIMIT, "recording '%s', line %" PRIu64 ": more than %d bytes",
-                         source->path, row->line, LINE_MAX_BYTES);
+        return error_set(error, ERR_LIMIT, "recording '%s', line %" PRIu64 ": more than %d bytes", source->path,
+                         row->line, LINE_MAX_BYTES);
     int rc = fields_parse(line, &fields, &what);
     if (rc != 0)
-        return error_set(error, rc, "recording '%s', line %" PRIu64 ": %.300s", source->path,
-                         row->line, what.text);
+        return error_set(error, rc, "recording '%s', line %" PRIu64 ": %.300s", source->path, row->line, what.text);
     rc = jsonl_cells(source, fields, row, error);
     fields_free(&fields);
     return rc;
@@ -222,14 +220,12 @@ static struct slice keep(struct recording *recording, struct slice text)
     return (struct slice){to, text.len};
 }
 
-static int bad_cell(const struct source *source, const struct row *row, enum column column,
-                    const char *wanted, struct error *error)
+static int bad_cell(const struct source *source, const struct row *row, enum column column, const char *wanted,
+                    struct error *error)
 {
-    return error_set(error, ERR_SYNTAX,
-                     "recording '%s', line %" PRIu64 ", column '%.64s': '%.*s' is not %s",
+    return error_set(error, ERR_SYNTAX, "recording '%s', line %" PRIu64 ", column '%.64s': '%.*s' is not %s",
                      source->path, row->line, source->names[column],
-                     (int)(row->cells[column].len < 60 ? row->cells[column].len : 60),
-                     row->cells[column].data, wanted);
+                     (int)(row->cells[column].len < 60 ? row->cells[column].len : 60), row->cells[column].data, wanted);
 }
 
 /* A finite decimal number; strtod alone would also take hex, "nan" and leading spaces. */
@@ -246,8 +242,8 @@ static bool to_number(struct slice cell, double *value)
     return *end == '\0' && end != text && isfinite(*value);
 }
 
-static int read_u32(const struct source *source, const struct row *row, enum column column,
-                    uint32_t *value, struct error *error)
+static int read_u32(const struct source *source, const struct row *row, enum column column, uint32_t *value,
+                    struct error *error)
 {
     double number;
     if (!row->have[column] || row->cells[column].len == 0)
@@ -258,14 +254,12 @@ static int read_u32(const struct source *source, const struct row *row, enum col
     return 0;
 }
 
-static int read_ordinal(const struct source *source, const struct row *row, int64_t *value,
-                        struct error *error)
+static int read_ordinal(const struct source *source, const struct row *row, int64_t *value, struct error *error)
 {
     double number;
     if (!row->have[COLUMN_ORDINAL])
         return 0;
-    if (!to_number(row->cells[COLUMN_ORDINAL], &number) || number != floor(number) ||
-        fabs(number) > 9e15)
+    if (!to_number(row->cells[COLUMN_ORDINAL], &number) || number != floor(number) || fabs(number) > 9e15)
         return bad_cell(source, row, COLUMN_ORDINAL, "a whole number", error);
     *value = (int64_t)number;
     return 0;
@@ -277,8 +271,8 @@ static void feature_set(struct features *features, enum feature feature, double 
     features->v[feature] = value;
 }
 
-static int read_features(const struct source *source, const struct row *row,
-                         struct features *features, struct error *error)
+static int read_features(const struct source *source, const struct row *row, struct features *features,
+                         struct error *error)
 {
     static const char *const yes[] = {"1", "1.0", "true", "True", "TRUE"};
     static const char *const no[] = {"0", "0.0", "false", "False", "FALSE"};
@@ -314,16 +308,14 @@ static uint32_t words(struct slice text)
     return count > 0 ? count : 1;
 }
 
-static int row_add(struct recording *recording, const struct source *source, const struct row *row,
-                   struct error *error)
+static int row_add(struct recording *recording, const struct source *source, const struct row *row, struct error *error)
 {
     struct recorded rollout = {.line = row->line, .ordinal = 0};
     if (row->cells[COLUMN_PROMPT].len == 0)
         return bad_cell(source, row, COLUMN_PROMPT, "the id of a prompt", error);
     if (row->have[COLUMN_ANSWER] && row->cells[COLUMN_ANSWER].len > LIMIT_ANSWER)
         return bad_cell(source, row, COLUMN_ANSWER, "an answer: it is too long", error);
-    struct slice answer =
-        row->have[COLUMN_ANSWER] ? row->cells[COLUMN_ANSWER] : (struct slice){"", 0};
+    struct slice answer = row->have[COLUMN_ANSWER] ? row->cells[COLUMN_ANSWER] : (struct slice){"", 0};
     struct slice text = row->have[COLUMN_TEXT] ? row->cells[COLUMN_TEXT] : answer;
     rollout.tokens_out = words(text);
     int rc = read_ordinal(source, row, &rollout.ordinal, error);
@@ -375,8 +367,7 @@ static int group_order(const void *left, const void *right)
     return order != 0 ? order : (a->first > b->first) - (a->first < b->first);
 }
 
-static int index_rows(struct recording *recording, const char *path, bool ordered,
-                      struct error *error)
+static int index_rows(struct recording *recording, const char *path, bool ordered, struct error *error)
 {
     qsort(recording->rows, recording->len, sizeof(*recording->rows), row_order);
     recording->groups = xalloc(recording->len * sizeof(*recording->groups));
@@ -390,8 +381,8 @@ static int index_rows(struct recording *recording, const char *path, bool ordere
             return error_set(error, ERR_CONFLICT,
                              "recording '%s', line %" PRIu64 ": prompt '%.*s' has ordinal %" PRId64
                              " already in line %" PRIu64 "; are these several runs in one file?",
-                             path, row->line, (int)(row->prompt.len < 60 ? row->prompt.len : 60),
-                             row->prompt.data, row->ordinal, row[-1].line);
+                             path, row->line, (int)(row->prompt.len < 60 ? row->prompt.len : 60), row->prompt.data,
+                             row->ordinal, row[-1].line);
         }
         recording->groups[recording->groups_len - 1].len++;
     }
@@ -399,8 +390,7 @@ static int index_rows(struct recording *recording, const char *path, bool ordere
     return 0;
 }
 
-size_t recording_find(const struct recording *recording, struct slice prompt,
-                      const struct recorded **first)
+size_t recording_find(const struct recording *recording, struct slice prompt, const struct recorded **first)
 {
     uint64_t hash = hash_bytes(prompt.data, prompt.len);
     size_t low = 0, high = recording->groups_len;
@@ -460,8 +450,8 @@ static int file_load(const char *path, struct buf *text, struct error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return error_set(error, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
-                         "cannot open recording '%s': %s", path, strerror(errno));
+        return error_set(error, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "cannot open recording '%s': %s", path,
+                         strerror(errno));
     int rc = read_fd(fd, path, text, error);
     close(fd);
     return rc;
@@ -497,8 +487,8 @@ static int read_rows(struct source *source, struct recording *recording, struct 
     return rc == 0 ? index_rows(recording, source->path, ordered, error) : rc;
 }
 
-int recording_load(const char *path, const struct recording_options *options,
-                   struct recording **recording, struct error *error)
+int recording_load(const char *path, const struct recording_options *options, struct recording **recording,
+                   struct error *error)
 {
     struct buf text = {0};
     struct source source = {.path = path, .options = options};

@@ -37,8 +37,7 @@ enum recording_format { RECORDING_AUTO, RECORDING_CSV, RECORDING_JSONL };
 
 struct recording_options {
     enum recording_format format; /* auto: CSV when the name ends in .csv, else JSONL */
-    const char
-        *columns[COLUMNS]; /* NULL: the default name, and it may be absent (prompt excepted) */
+    const char *columns[COLUMNS]; /* NULL: the default name, and it may be absent (prompt excepted) */
 };
 
 struct recorded {
@@ -53,13 +52,12 @@ struct recording;
 
 /* ERR_NOT_FOUND (file, column), ERR_SYNTAX, ERR_RANGE, ERR_LIMIT, ERR_CONFLICT (one ordinal twice):
  * the error names file, line and column. */
-int recording_load(const char *path, const struct recording_options *options,
-                   struct recording **recording, struct error *error);
+int recording_load(const char *path, const struct recording_options *options, struct recording **recording,
+                   struct error *error);
 void recording_free(struct recording **recording);
 
 /* The rollouts of a prompt in order, and how many; 0 for a prompt that was not recorded. */
-size_t recording_find(const struct recording *recording, struct slice prompt,
-                      const struct recorded **first);
+size_t recording_find(const struct recording *recording, struct slice prompt, const struct recorded **first);
 
 size_t recording_len(const struct recording *recording);
 bool recording_has_answers(const struct recording *recording);

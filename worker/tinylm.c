@@ -121,8 +121,8 @@ static float *floats_new(size_t count)
 static inline __m256 exp_lanes(__m256 x)
 {
     x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-87.0f)), _mm256_set1_ps(87.0f));
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
-                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 n =
+        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-0.693359375f), x);
     r = _mm256_fmadd_ps(n, _mm256_set1_ps(2.12194440e-4f), r);
     __m256 p = _mm256_set1_ps(1.9875691500e-4f);
@@ -205,9 +205,8 @@ static void cos_sin(double angle, float *cosine, float *sine)
 /* y[r][panel outputs] = sum over i, in order, of W[output][i] x[r][i]. rows and panels are
  * constants after inlining; they choose how many sums run side by side, never the order within one.
  */
-static inline __attribute__((always_inline)) void tile(const struct matrix *m, uint32_t panel,
-                                                       const float *x, float *y, const int rows,
-                                                       const int panels)
+static inline __attribute__((always_inline)) void tile(const struct matrix *m, uint32_t panel, const float *x, float *y,
+                                                       const int rows, const int panels)
 {
     const size_t in = m->in, stride = (size_t)m->panels * PANEL;
     const float *w = m->data + panel * in * PANEL;
@@ -236,8 +235,7 @@ static inline __attribute__((always_inline)) void tile(const struct matrix *m, u
             _mm256_store_ps(y + r * stride + panel * PANEL + v * LANE, sum[r * panels * 2 + v]);
 }
 
-static void tile_rows(const struct matrix *m, uint32_t panel, const float *x, float *y,
-                      uint32_t rows)
+static void tile_rows(const struct matrix *m, uint32_t panel, const float *x, float *y, uint32_t rows)
 {
     switch (rows) {
     case 1:
@@ -276,8 +274,7 @@ static void product(const struct matrix *m, const float *x, float *y, uint32_t r
         uint32_t done = 0, tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
         for (; tiles > 0; tiles--) {
             uint32_t take = (rows - done + tiles - 1) / tiles;
-            tile_rows(m, panel, x + (size_t)done * m->in, y + (size_t)done * m->panels * PANEL,
-                      take);
+            tile_rows(m, panel, x + (size_t)done * m->in, y + (size_t)done * m->panels * PANEL, take);
             done += take;
         }
     }
@@ -315,8 +312,7 @@ static size_t plane_size(const struct tinylm *lm, uint32_t room)
     return (size_t)room * lm->head_dim;
 }
 
-static float *kv_plane(const struct tinylm *lm, float *kv, bool value, uint32_t layer,
-                       uint32_t head)
+static float *kv_plane(const struct tinylm *lm, float *kv, bool value, uint32_t layer, uint32_t head)
 {
     size_t heads = (size_t)lm->shape.heads;
     size_t plane = ((value ? (size_t)lm->shape.layers : 0) + layer) * heads + head;
@@ -373,32 +369,29 @@ static void rotate(const struct tinylm *lm, float *head, uint32_t position)
     }
 }
 
-static void store_key_value(const struct tinylm *lm, const struct lane *lane, uint32_t layer,
-                            float *qkv)
+static void store_key_value(const struct tinylm *lm, const struct lane *lane, uint32_t layer, float *qkv)
 {
     const uint32_t dim = (uint32_t)lm->shape.dim, width = lm->head_dim;
     for (uint32_t h = 0; h < (uint32_t)lm->shape.heads; h++) {
         float *key = qkv + dim + h * width;
         rotate(lm, qkv + h * width, lane->position);
         rotate(lm, key, lane->position);
-        float *to = kv_plane(lm, lane->kv, false, layer, h) +
-                    (size_t)(lane->position / LANE) * width * LANE + lane->position % LANE;
+        float *to = kv_plane(lm, lane->kv, false, layer, h) + (size_t)(lane->position / LANE) * width * LANE +
+                    lane->position % LANE;
         for (uint32_t i = 0; i < width; i++)
             to[(size_t)i * LANE] = key[i];
-        memcpy(kv_plane(lm, lane->kv, true, layer, h) + (size_t)lane->position * width,
-               qkv + 2 * dim + h * width, width * sizeof(float));
+        memcpy(kv_plane(lm, lane->kv, true, layer, h) + (size_t)lane->position * width, qkv + 2 * dim + h * width,
+               width * sizeof(float));
     }
 }
 
 /* scores[0..=position] = softmax without its division; returns the divisor. Lanes behind the
  * position hold old numbers: they are masked before the maximum and again before the sum. */
-static float softmax_scores(const struct tinylm *lm, const float *query, const float *keys,
-                            uint32_t position)
+static float softmax_scores(const struct tinylm *lm, const float *query, const float *keys, uint32_t position)
 {
     const uint32_t width = lm->head_dim, blocks = position / LANE + 1;
     const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256 tail = _mm256_castsi256_ps(
-        _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(position % LANE) + 1), index));
+    const __m256 tail = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32((int)(position % LANE) + 1), index));
     const float root = _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss((float)width)));
     const __m256 scale = _mm256_set1_ps(1.0f / root), never = _mm256_set1_ps(-INFINITY);
     __m256 best = never;
@@ -406,8 +399,7 @@ static float softmax_scores(const struct tinylm *lm, const float *query, const f
         const float *block = keys + (size_t)b * width * LANE;
         __m256 sum = _mm256_setzero_ps();
         for (uint32_t i = 0; i < width; i++)
-            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(query + i),
-                                  _mm256_load_ps(block + (size_t)i * LANE), sum);
+            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(query + i), _mm256_load_ps(block + (size_t)i * LANE), sum);
         sum = _mm256_mul_ps(sum, scale);
         if (b == blocks - 1)
             sum = _mm256_blendv_ps(never, sum, tail);
@@ -429,8 +421,7 @@ static float softmax_scores(const struct tinylm *lm, const float *query, const f
 
 /* out = sum over positions, in order, of scores[t] values[t], divided. Up to four vectors of a head
  * at once. */
-static void mix_values(const struct tinylm *lm, const float *values, uint32_t position,
-                       float divisor, float *out)
+static void mix_values(const struct tinylm *lm, const float *values, uint32_t position, float divisor, float *out)
 {
     const uint32_t width = lm->head_dim;
     const __m256 share = _mm256_set1_ps(1.0f / divisor);
@@ -453,20 +444,18 @@ static void mix_values(const struct tinylm *lm, const float *values, uint32_t po
     for (; i < width; i += LANE) {
         __m256 sum = _mm256_setzero_ps();
         for (uint32_t t = 0; t <= position; t++)
-            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(lm->scores + t),
-                                  _mm256_load_ps(values + (size_t)t * width + i), sum);
+            sum = _mm256_fmadd_ps(_mm256_broadcast_ss(lm->scores + t), _mm256_load_ps(values + (size_t)t * width + i),
+                                  sum);
         _mm256_store_ps(out + i, _mm256_mul_ps(sum, share));
     }
 }
 
-static void attend(const struct tinylm *lm, const struct lane *lane, uint32_t layer,
-                   const float *query, float *out)
+static void attend(const struct tinylm *lm, const struct lane *lane, uint32_t layer, const float *query, float *out)
 {
     for (uint32_t h = 0; h < (uint32_t)lm->shape.heads; h++) {
         const float *keys = kv_plane(lm, lane->kv, false, layer, h);
         float divisor = softmax_scores(lm, query + h * lm->head_dim, keys, lane->position);
-        mix_values(lm, kv_plane(lm, lane->kv, true, layer, h), lane->position, divisor,
-                   out + h * lm->head_dim);
+        mix_values(lm, kv_plane(lm, lane->kv, true, layer, h), lane->position, divisor, out + h * lm->head_dim);
     }
 }
 
@@ -480,8 +469,7 @@ static void activate(const struct tinylm *lm, uint32_t len)
         for (size_t i = 0; i < ff; i += LANE) {
             __m256 g = _mm256_load_ps(gate + i);
             __m256 below = _mm256_add_ps(one, exp_lanes(_mm256_sub_ps(zero, g)));
-            _mm256_store_ps(lm->hidden + l * ff + i,
-                            _mm256_mul_ps(_mm256_div_ps(g, below), _mm256_load_ps(up + i)));
+            _mm256_store_ps(lm->hidden + l * ff + i, _mm256_mul_ps(_mm256_div_ps(g, below), _mm256_load_ps(up + i)));
         }
     }
 }
@@ -538,8 +526,8 @@ static int image_read(const char *path, char **image, size_t *size, struct error
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us up */
     if (fd < 0)
-        return error_set(error, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO,
-                         "model file %s: %s", path, strerror(errno));
+        return error_set(error, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "model file %s: %s", path,
+                         strerror(errno));
     int rc = fstat(fd, &info) == 0 ? 0 : refuse(path, ERR_IO, error, "it cannot be read");
     if (rc == 0 && !S_ISREG(info.st_mode))
         rc = refuse(path, ERR_IO, error, "it is not a regular file");
@@ -577,12 +565,9 @@ static int shape_check(const struct shape *s, const char *path, struct error *er
         {"vocabulary bytes", s->vocab_bytes, 4, 2 * VOCAB_MAX + 3 * SPECIAL_LEN_MAX, 1},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        if (sizes[i].value < sizes[i].min || sizes[i].value > sizes[i].max ||
-            sizes[i].value % sizes[i].multiple != 0)
-            return error_set(error, ERR_LIMIT,
-                             "model file %s: %s is %d, but must be %d to %d and a multiple of %d",
-                             path, sizes[i].name, sizes[i].value, sizes[i].min, sizes[i].max,
-                             sizes[i].multiple);
+        if (sizes[i].value < sizes[i].min || sizes[i].value > sizes[i].max || sizes[i].value % sizes[i].multiple != 0)
+            return error_set(error, ERR_LIMIT, "model file %s: %s is %d, but must be %d to %d and a multiple of %d",
+                             path, sizes[i].name, sizes[i].value, sizes[i].min, sizes[i].max, sizes[i].multiple);
     if (s->dim % s->heads != 0 || s->dim / s->heads % LANE != 0)
         return refuse(path, ERR_LIMIT, error, "the width of a head must be a multiple of 8");
     if (!(s->theta > 1.0f && s->theta <= 1e9f))
@@ -704,8 +689,7 @@ static int image_check(struct tinylm *lm, size_t size, const char *path, struct 
     size_t offset = data_offset(&lm->shape);
     uint64_t floats = shape_floats(&lm->shape), expected = offset + 4 * floats;
     if (size != expected)
-        return error_set(error, ERR_CORRUPT,
-                         "model file %s: it has %zu bytes where its header asks for %llu", path,
+        return error_set(error, ERR_CORRUPT, "model file %s: it has %zu bytes where its header asks for %llu", path,
                          size, (unsigned long long)expected);
     const float *weights = (const float *)(lm->image + offset);
     for (uint64_t i = 0; i < floats; i++)
@@ -817,8 +801,8 @@ static void prefix_drop(struct tinylm *lm, size_t i)
 }
 
 /* The first len positions of every plane, whole blocks of keys at a time. */
-static void kv_copy(const struct tinylm *lm, float *to, uint32_t to_room, const float *from,
-                    uint32_t from_room, uint32_t len)
+static void kv_copy(const struct tinylm *lm, float *to, uint32_t to_room, const float *from, uint32_t from_room,
+                    uint32_t len)
 {
     size_t bytes = (len + LANE - 1) / LANE * plane_size(lm, LANE) * sizeof(float);
     for (size_t i = 0; i < planes_of(&lm->shape); i++)
@@ -918,8 +902,7 @@ static void row_fill(struct tinylm *lm, struct tinylm_row *row, uint32_t from, u
     }
 }
 
-struct tinylm_row *tinylm_row_new(struct tinylm *lm, const uint16_t *tokens, uint32_t len,
-                                  uint32_t *warm)
+struct tinylm_row *tinylm_row_new(struct tinylm *lm, const uint16_t *tokens, uint32_t len, uint32_t *warm)
 {
     assert(len >= 1);
     assert(len <= tinylm_context(lm));
@@ -994,8 +977,7 @@ static void keep_top_p(float *weights, int32_t len, double top_p)
 
 /* The token that a uniform number picks. The weight of the likeliest token that may be drawn is 1,
  * and that survives both filters. */
-static uint16_t pick(const struct tinylm_sampling *how, const float *logits, int32_t vocab,
-                     double uniform)
+static uint16_t pick(const struct tinylm_sampling *how, const float *logits, int32_t vocab, double uniform)
 {
     _Alignas(32) float weights[VOCAB_MAX + PANEL];
     int32_t best = largest(logits, TINYLM_EOS, vocab);
@@ -1037,8 +1019,7 @@ static void draw(const struct tinylm *lm, struct tinylm_draw *d, const float *lo
         slope += (double)weights[i] * ((double)logits[i] - (double)peak);
     }
     double log_total = log_of(total);
-    d->token =
-        pick(d->sampling, logits, vocab, rng_unit(rng_u64(d->seed, RNG_TOKEN, d->position, 0)));
+    d->token = pick(d->sampling, logits, vocab, rng_unit(rng_u64(d->seed, RNG_TOKEN, d->position, 0)));
     d->logprob = (double)logits[d->token] - (double)peak - log_total;
     d->entropy = log_total - slope / total;
     d->row->tokens[d->row->len++] = d->token;

@@ -43,16 +43,14 @@ uint32_t tinylm_context(const struct tinylm *lm);
 
 /* Tokens of text, one a byte. ERR_RANGE, with the place, for a character that the vocabulary lacks.
  */
-int tinylm_encode(const struct tinylm *lm, struct slice text, uint16_t *tokens,
-                  struct error *error);
+int tinylm_encode(const struct tinylm *lm, struct slice text, uint16_t *tokens, struct error *error);
 
 /* The character of a token; -1 for one without text. */
 int tinylm_char(const struct tinylm *lm, uint16_t token);
 
 /* A row that holds tokens[0..len), 1 <= len <= context. All but the last are evaluated now, except
  * those that a remembered prefix covers; *warm says how many it did (at most len - 1). */
-struct tinylm_row *tinylm_row_new(struct tinylm *lm, const uint16_t *tokens, uint32_t len,
-                                  uint32_t *warm);
+struct tinylm_row *tinylm_row_new(struct tinylm *lm, const uint16_t *tokens, uint32_t len, uint32_t *warm);
 /* Remembers the row's prefix, so that a continuation need not evaluate it again. */
 void tinylm_row_keep(struct tinylm *lm, const struct tinylm_row *row);
 void tinylm_row_free(struct tinylm *lm, struct tinylm_row **row);
@@ -61,7 +59,7 @@ uint32_t tinylm_row_len(const struct tinylm_row *row); /* tokens, TINYLM_BOS inc
 struct tinylm_sampling {
     double temperature; /* >= 0; below 0.001 takes the likeliest token */
     double top_p;       /* in [0, 1]: smallest set of likeliest tokens with that much probability */
-    double min_p; /* in [0, 1]: drops tokens below this share of the likeliest one's probability */
+    double min_p;       /* in [0, 1]: drops tokens below this share of the likeliest one's probability */
 };
 
 /* One token of one row. */

@@ -445,8 +445,8 @@ static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t pr
         return arm->n;
     /* One at a time wherever the next decision may depend on it; else all that can be used. */
     const struct amounts none = {0};
-    bool capped = arm->caps.rollouts != none.rollouts || arm->caps.tokens != 0 || arm->caps.slot_ms != 0 ||
-                  arm->caps.cost != 0;
+    bool capped =
+        arm->caps.rollouts != none.rollouts || arm->caps.tokens != 0 || arm->caps.slot_ms != 0 || arm->caps.cost != 0;
     uint32_t room = cell_room(core, arm, prompt);
     return arm->strict || capped || arm->allocator != &allocate_uniform ? 1 : room;
 }
@@ -467,9 +467,7 @@ static bool open_top(struct core *core, struct arm *arm)
         return false;
     uint32_t prompt = arm->heap[0];
     emit(core, &(struct fact){.type = FACT_open,
-                              .open = {.arm = arm->id,
-                                       .prompt = prompt,
-                                       .count = open_count(core, arm, prompt)}});
+                              .open = {.arm = arm->id, .prompt = prompt, .count = open_count(core, arm, prompt)}});
     return true;
 }
 

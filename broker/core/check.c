@@ -44,8 +44,8 @@ static int check_ledgers(const struct core *core, struct error *error)
         if (!equal(&s->reserved, &reserved[i]) || s->leased != leased[i])
             rc = error_set(error, ERR_CORRUPT,
                            "sweep '%s' reserves %llu tokens in %u leases, but its leases say %llu in %u", s->name,
-                           (unsigned long long)s->reserved.tokens, s->leased,
-                           (unsigned long long)reserved[i].tokens, leased[i]);
+                           (unsigned long long)s->reserved.tokens, s->leased, (unsigned long long)reserved[i].tokens,
+                           leased[i]);
         const struct amounts nothing = {0};
         if (rc == 0 && s->state == SWEEP_DONE && s->leased == 0 && !equal(&s->reserved, &nothing))
             rc = error_set(error, ERR_CORRUPT, "sweep '%s' is done, but reserves %llu ms", s->name,
@@ -78,8 +78,8 @@ static int check_arm(const struct core *core, const struct arm *arm, struct erro
     if (decided != arm->decided)
         BROKEN("arm '%s' counts %u decided prompts, but %u are", arm->name, arm->decided, decided);
     if (core->live && unfolded != arm->unfolded)
-        BROKEN("arm '%s' counts %llu rollouts in flight, but %llu are", arm->name,
-               (unsigned long long)arm->unfolded, (unsigned long long)unfolded);
+        BROKEN("arm '%s' counts %llu rollouts in flight, but %llu are", arm->name, (unsigned long long)arm->unfolded,
+               (unsigned long long)unfolded);
     struct amounts used = arm->charged;
     amounts_add(&used, &arm->reserved);
     if ((arm->caps.rollouts > 0 && used.rollouts > arm->caps.rollouts) ||

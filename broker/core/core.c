@@ -244,7 +244,7 @@ static bool fact_key(const struct core *core, const struct fact *fact, struct ke
     case FACT_lost:
         return lease_key(core, fact->lost.lease, key);
     case FACT_give_up:
-        *key = (struct key){fact->give_up.kind,   fact->give_up.owner, fact->give_up.prompt,
+        *key = (struct key){fact->give_up.kind, fact->give_up.owner, fact->give_up.prompt,
                             fact->give_up.tree, fact->give_up.item,  fact->give_up.verifier};
         return true;
     }
@@ -400,8 +400,7 @@ void core_start(struct core *core, int64_t now_ms, bool fleet_died, struct updat
     core->update = update;
     core->now_ms = core->started_ms = now_ms;
     derive(core);
-    emit(core, &(struct fact){.type = FACT_epoch,
-                              .epoch = {.number = core->epoch + 1, .fleet_died = fleet_died}});
+    emit(core, &(struct fact){.type = FACT_epoch, .epoch = {.number = core->epoch + 1, .fleet_died = fleet_died}});
     if (fleet_died)
         orphans_die(core);
     core->orphans_done = fleet_died;
@@ -480,8 +479,8 @@ static bool opens_top(const struct core *core, const struct fact *fact)
 
 static bool decides(enum fact_type type)
 {
-    return type == FACT_fold || type == FACT_decide || type == FACT_spawn || type == FACT_note ||
-           type == FACT_finish || type == FACT_voided || type == FACT_give_up;
+    return type == FACT_fold || type == FACT_decide || type == FACT_spawn || type == FACT_note || type == FACT_finish ||
+           type == FACT_voided || type == FACT_give_up;
 }
 
 static int audit_differs(const struct core *core, const struct fact *fact, struct error *error)

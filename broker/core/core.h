@@ -80,7 +80,7 @@ enum waste {
 #define X(name, text) name,
     WASTE_TABLE(X)
 #undef X
-    WASTES
+        WASTES
 };
 
 enum event_type {
@@ -101,10 +101,10 @@ enum event_type {
 
 struct event {
     enum event_type type;
-    int64_t now_ms;  /* monotonic */
-    int64_t unix_s;  /* wall clock: only budgets with a deadline read it */
-    uint64_t agent;  /* HELLO..GONE */
-    uint64_t lease;  /* RESULT..REFUSE */
+    int64_t now_ms; /* monotonic */
+    int64_t unix_s; /* wall clock: only budgets with a deadline read it */
+    uint64_t agent; /* HELLO..GONE */
+    uint64_t lease; /* RESULT..REFUSE */
     union {
         struct {
             struct slice definitions; /* facts with ids local to the submission; see broker/compile.c */
@@ -163,24 +163,24 @@ struct send {
 };
 
 struct update {
-    struct buf facts;       /* to commit, in order */
+    struct buf facts; /* to commit, in order */
     struct send *sends;
     size_t sends_len, sends_cap;
     struct ref *refs;
     size_t refs_len, refs_cap;
-    int64_t wake_ms;        /* tick at this time at the latest; INT64_MAX: no need */
-    int code;               /* SUBMIT, CONTROL: 0 or an error code ... */
-    struct error error;     /* ... and its sentence */
-    uint32_t sweep;         /* SUBMIT: its id */
-    bool used;              /* RESULT, SUBMIT: a fact refers to the texts that came with it */
+    int64_t wake_ms;    /* tick at this time at the latest; INT64_MAX: no need */
+    int code;           /* SUBMIT, CONTROL: 0 or an error code ... */
+    struct error error; /* ... and its sentence */
+    uint32_t sweep;     /* SUBMIT: its id */
+    bool used;          /* RESULT, SUBMIT: a fact refers to the texts that came with it */
 };
 
 void update_reset(struct update *update); /* keeps memory */
 void update_clear(struct update *update);
 
 struct core_options {
-    uint64_t lease_ms;  /* grace for a missed heartbeat: an agent is lost so long after its announced one */
-    bool keep_nodes;    /* never forget the nodes of settled trees: reports and exports want them */
+    uint64_t lease_ms; /* grace for a missed heartbeat: an agent is lost so long after its announced one */
+    bool keep_nodes;   /* never forget the nodes of settled trees: reports and exports want them */
 };
 
 struct core *core_new(const struct core_options *options);

@@ -88,15 +88,15 @@ struct stock {
     struct row *rows;
     struct score *scores; /* rows_cap x pool->planes_len */
     uint32_t issued, rows_cap;
-    uint32_t want;   /* derived: largest ordinal bound that some arm asked for */
+    uint32_t want; /* derived: largest ordinal bound that some arm asked for */
 };
 
 struct pool {
     uint64_t fingerprint, seed;
     uint32_t set, model;
-    struct stock *stocks;              /* one per prompt of the set */
-    uint32_t *arms, arms_len;          /* arms that draw from it */
-    uint32_t *planes, planes_len;      /* verifiers whose verdicts its rows keep */
+    struct stock *stocks;         /* one per prompt of the set */
+    uint32_t *arms, arms_len;     /* arms that draw from it */
+    uint32_t *planes, planes_len; /* verifiers whose verdicts its rows keep */
 };
 
 enum { NODES_MAX = 1024 * 256 }; /* of one tree: LIMIT_TREE_N x LIMIT_TREE_DEPTH */
@@ -107,7 +107,7 @@ struct tree {
     struct score *scores;    /* 2 per node: of the arm's verifier, of the truth */
     uint64_t *homes;         /* volatile: agent that generated the node, and may hold its prefix */
     uint32_t nodes_len, nodes_cap;
-    uint32_t unsettled;      /* nodes without result or, if needed, verdict */
+    uint32_t unsettled; /* nodes without result or, if needed, verdict */
     void *record;
     uint32_t *finals, finals_len;
     bool finished;
@@ -122,9 +122,9 @@ struct cell {
     uint8_t settled;            /* derived: decided, and truth known */
     uint8_t queued;             /* derived: in its arm's ready ring */
     float confidence;
-    uint32_t truths;            /* derived: verdicts of the truth still missing */
-    struct stats *stats;        /* derived: NULL before the first delivery and after the decision */
-    struct tree *trees;         /* tree arms, once opened: arm->trees of them, NULL when settled */
+    uint32_t truths;     /* derived: verdicts of the truth still missing */
+    struct stats *stats; /* derived: NULL before the first delivery and after the decision */
+    struct tree *trees;  /* tree arms, once opened: arm->trees of them, NULL when settled */
 };
 
 struct task;
@@ -137,25 +137,25 @@ struct arm {
     const struct stopper *stopper;
     const struct selector *selector;
     double options[4][POLICY_OPTIONS_MAX]; /* strategy, allocator, stopper, selector */
-    uint32_t versions[4];  /* of the policies that the sweep was submitted with */
-    uint32_t trees;        /* 0: samples a pool */
+    uint32_t versions[4];                  /* of the policies that the sweep was submitted with */
+    uint32_t trees;                        /* 0: samples a pool */
     size_t record_size;
     bool strict;
     uint32_t lookahead;
     struct amounts caps, charged, reserved; /* 0 in caps: no cap */
-    uint64_t verdicts;     /* paid for */
+    uint64_t verdicts;                      /* paid for */
     uint32_t *report_at, report_at_len;
     struct cell *cells;
-    uint32_t prompts;      /* length of cells */
+    uint32_t prompts;         /* length of cells */
     uint32_t *heap, heap_len; /* derived: prompts by gain per cost */
     double *gains;            /* derived: of each prompt */
-    struct ring fifo;      /* order: strict: opened and not folded, oldest first */
-    struct ring ready;     /* derived: prompts of which this arm opened more than its pool has issued */
-    uint64_t unfolded;     /* derived: opened - delivered over undecided cells */
-    uint32_t decided;      /* cells */
+    struct ring fifo;         /* order: strict: opened and not folded, oldest first */
+    struct ring ready;        /* derived: prompts of which this arm opened more than its pool has issued */
+    uint64_t unfolded;        /* derived: opened - delivered over undecided cells */
+    uint32_t decided;         /* cells */
     struct task *generate, *verify, *truth; /* derived: waiting tasks that this arm pays for */
-    uint32_t verify_len;   /* derived: length of verify */
-    uint64_t seed;         /* of its trees */
+    uint32_t verify_len;                    /* derived: length of verify */
+    uint64_t seed;                          /* of its trees */
 };
 
 struct sweep {
@@ -165,20 +165,20 @@ struct sweep {
     uint32_t set, truth;
     struct amounts caps, accepted, reserved;
     struct amounts waste[WASTES]; /* burned and not kept; burned = accepted + these */
-    struct amounts overrun;    /* what results used beyond their reservations: a fault, but spent */
+    struct amounts overrun;       /* what results used beyond their reservations: a fault, but spent */
     uint64_t deadline_s, started_s;
     bool count_accepted;
     uint8_t state;
     char *reason;
-    struct slice source;       /* owned: the sweep file */
+    struct slice source; /* owned: the sweep file */
     uint32_t *arms, arms_len;
-    uint32_t undecided;        /* cells */
-    uint64_t truths;           /* derived: verdicts of the truth still missing */
+    uint32_t undecided; /* cells */
+    uint64_t truths;    /* derived: verdicts of the truth still missing */
     uint64_t verdicts;
-    uint32_t leased;           /* live leases paid by it */
-    uint64_t failed;           /* tasks given up */
-    bool broke;                /* derived: the cap refused the last lease */
-    char *refusal;             /* volatile: why an agent refused its work last */
+    uint32_t leased; /* live leases paid by it */
+    uint64_t failed; /* tasks given up */
+    bool broke;      /* derived: the cap refused the last lease */
+    char *refusal;   /* volatile: why an agent refused its work last */
 };
 
 enum lease_state { LEASE_LIVE, LEASE_LOST, LEASE_GHOST };
@@ -190,7 +190,7 @@ struct lease {
     struct task *task; /* NULL: ghost */
     uint32_t payer;    /* arm */
     uint8_t state, kind;
-    bool held;         /* volatile: the agent said in this epoch that it has it, or it was sent in this epoch */
+    bool held; /* volatile: the agent said in this epoch that it has it, or it was sent in this epoch */
     struct amounts reserved;
     struct lease *task_prev, *task_next;   /* of its task */
     struct lease *agent_prev, *agent_next; /* volatile: of its agent */
@@ -202,10 +202,10 @@ enum task_state { TASK_WAITING, TASK_LEASED };
 /* A piece of work that exists: leased, or waiting in its payer's list. Not-yet-issued rollouts are counters, not tasks. */
 struct task {
     struct key key;
-    uint32_t payer;   /* arm of its last lease */
-    uint32_t lister;  /* derived: arm in whose list it waits, and that pays for its next lease */
+    uint32_t payer;  /* arm of its last lease */
+    uint32_t lister; /* derived: arm in whose list it waits, and that pays for its next lease */
     uint8_t state;
-    uint64_t home;    /* volatile: agent that holds its prefix, 0: none */
+    uint64_t home; /* volatile: agent that holds its prefix, 0: none */
     uint32_t attempts, failures, deaths;
     struct lease *leases;
     struct task *prev, *next; /* derived: in the lister's list while waiting */
@@ -237,34 +237,40 @@ struct agent {
 struct core {
     struct core_options options;
     uint64_t epoch, next_lease;
-    struct set *sets;           uint32_t sets_len;
-    struct model *models;       uint32_t models_len;
-    struct verifier *verifiers; uint32_t verifiers_len;
-    struct pool *pools;         uint32_t pools_len;
-    struct sweep *sweeps;       uint32_t sweeps_len;
-    struct arm *arms;           uint32_t arms_len;
-    struct task *tasks;         /* hash by key */
-    struct lease *leases;       /* hash by id */
-    struct agent *agents;       /* hash by id, volatile */
-    struct agent *fleet;        /* list, volatile */
-    char *kinds[2][64];         /* volatile */
+    struct set *sets;
+    uint32_t sets_len;
+    struct model *models;
+    uint32_t models_len;
+    struct verifier *verifiers;
+    uint32_t verifiers_len;
+    struct pool *pools;
+    uint32_t pools_len;
+    struct sweep *sweeps;
+    uint32_t sweeps_len;
+    struct arm *arms;
+    uint32_t arms_len;
+    struct task *tasks;   /* hash by key */
+    struct lease *leases; /* hash by id */
+    struct agent *agents; /* hash by id, volatile */
+    struct agent *fleet;  /* list, volatile */
+    char *kinds[2][64];   /* volatile */
     int kinds_len[2];
-    bool spared;                /* volatile: a task was left for the agent that holds its prefix */
-    uint32_t turn;              /* volatile: sweep that is served first next */
+    bool spared;                        /* volatile: a task was left for the agent that holds its prefix */
+    uint32_t turn;                      /* volatile: sweep that is served first next */
     int64_t now_ms, unix_s, started_ms; /* volatile: of the event at hand */
-    bool orphans_done;          /* volatile: every lease of an earlier epoch was adopted or lost */
-    struct update *update;      /* volatile: of the event at hand */
-    bool live;                  /* derived state is kept up to date: core_start was called */
-    uint32_t suspects;          /* derived: waiting tasks that killed two workers */
-    bool damaged;               /* a fact took away more than there was: core_apply says ERR_CORRUPT */
+    bool orphans_done;                  /* volatile: every lease of an earlier epoch was adopted or lost */
+    struct update *update;              /* volatile: of the event at hand */
+    bool live;                          /* derived state is kept up to date: core_start was called */
+    uint32_t suspects;                  /* derived: waiting tasks that killed two workers */
+    bool damaged;                       /* a fact took away more than there was: core_apply says ERR_CORRUPT */
     /* audit: the fact that the next decision must equal */
     bool audit;
-    struct buf expected;        /* decisions made and not yet seen in the journal */
+    struct buf expected; /* decisions made and not yet seen in the journal */
     size_t expected_at;
 };
 
 /* core.c */
-void emit(struct core *core, const struct fact *fact); /* remember and apply */
+void emit(struct core *core, const struct fact *fact);    /* remember and apply */
 void *grow_array(void *array, uint32_t len, size_t size); /* room for one more, zeroed */
 
 /* ledger.c */
@@ -282,7 +288,8 @@ struct amounts sweep_burned(const struct sweep *sweep);
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
 bool arm_affords(const struct arm *arm, const struct amounts *more);
 void promise_release(struct core *core, struct row *row); /* of the first verdict on a row */
-bool promise_useful(const struct core *core, const struct arm *payer, uint32_t prompt); /* may a verdict be asked for? */
+bool promise_useful(const struct core *core, const struct arm *payer,
+                    uint32_t prompt); /* may a verdict be asked for? */
 
 /* define.c: definitions */
 int define_apply(struct core *core, const struct fact *fact);
@@ -296,10 +303,11 @@ struct score *key_score(const struct core *core, const struct key *key); /* of a
 void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);
 void pool_add_plane(struct pool *pool, uint32_t verifier);
 void pool_widen(struct core *core, uint32_t pool, uint32_t planes_old); /* after planes were added */
-uint32_t pool_plane(const struct pool *pool, uint32_t verifier); /* NO_ID: none */
+uint32_t pool_plane(const struct pool *pool, uint32_t verifier);        /* NO_ID: none */
 int voided_apply(struct core *core, const struct fact_voided *f);
 uint32_t cell_wants(const struct cell *cell); /* ordinals that it asked for */
-void stock_bound(struct core *core, uint32_t pool, uint32_t prompt, uint32_t from); /* after a decision: lower want, void */
+void stock_bound(struct core *core, uint32_t pool, uint32_t prompt,
+                 uint32_t from); /* after a decision: lower want, void */
 void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
 
 /* cell.c: delivery and decisions of sampling arms */
@@ -307,10 +315,10 @@ int open_apply(struct core *core, const struct fact_open *f);
 int fold_apply(struct core *core, const struct fact_fold *f);
 int decide_apply(struct core *core, const struct fact_decide *f);
 void cell_advance(struct core *core, struct arm *arm, uint32_t prompt);
-void arm_advance(struct core *core, struct arm *arm);     /* strict window; end of a spent budget */
+void arm_advance(struct core *core, struct arm *arm);                 /* strict window; end of a spent budget */
 void cell_touch(struct core *core, struct arm *arm, uint32_t prompt); /* its gain may have changed */
 void heap_build(struct core *core, struct arm *arm);
-bool arm_open_next(struct core *core, struct arm *arm);   /* order: arrival: true when something was opened */
+bool arm_open_next(struct core *core, struct arm *arm); /* order: arrival: true when something was opened */
 bool arm_may_open(const struct core *core, const struct arm *arm);
 int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered);
 void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
@@ -337,7 +345,8 @@ void task_wait(struct core *core, struct task *task);   /* into the list of an a
 bool task_pass(struct core *core, struct task *task);   /* to an arm that awaits it as the truth */
 void task_relist(struct core *core, struct task *task); /* whoever needs it may have changed */
 void task_unlist(struct core *core, struct task *task); /* out of it */
-void task_close(struct core *core, struct task *task, uint64_t winner); /* live leases other than winner become ghosts */
+void task_close(struct core *core, struct task *task,
+                uint64_t winner); /* live leases other than winner become ghosts */
 bool key_open(const struct core *core, const struct key *key, uint32_t payer); /* may still get a result? */
 int lease_apply(struct core *core, const struct fact_lease *f);
 int result_apply(struct core *core, const struct fact_result *f);

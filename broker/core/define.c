@@ -128,8 +128,7 @@ static int pool_apply(struct core *core, const struct fact_pool *f)
 
 static int sweep_apply(struct core *core, const struct fact_sweep *f)
 {
-    if (f->id > core->sweeps_len || f->set >= core->sets_len ||
-        (f->truth != NO_ID && f->truth >= core->verifiers_len))
+    if (f->id > core->sweeps_len || f->set >= core->sets_len || (f->truth != NO_ID && f->truth >= core->verifiers_len))
         return ERR_CORRUPT;
     if (f->id == core->sweeps_len) {
         core->sweeps = grow_array(core->sweeps, core->sweeps_len, sizeof *core->sweeps);
@@ -411,13 +410,13 @@ static uint32_t find_sweep(const struct core *core, struct slice name)
     return NO_ID;
 }
 
-#define FIND_BY_PRINT(what)                                                                        \
-    static uint32_t find_##what(const struct core *core, uint64_t fingerprint)                     \
-    {                                                                                              \
-        for (uint32_t i = 0; i < core->what##s_len; i++)                                           \
-            if (core->what##s[i].fingerprint == fingerprint)                                       \
-                return i;                                                                          \
-        return NO_ID;                                                                              \
+#define FIND_BY_PRINT(what)                                                    \
+    static uint32_t find_##what(const struct core *core, uint64_t fingerprint) \
+    {                                                                          \
+        for (uint32_t i = 0; i < core->what##s_len; i++)                       \
+            if (core->what##s[i].fingerprint == fingerprint)                   \
+                return i;                                                      \
+        return NO_ID;                                                          \
     }
 FIND_BY_PRINT(model)
 FIND_BY_PRINT(verifier)
@@ -456,16 +455,14 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     for (int i = 0; i < 4; i++)
         if (!same(new[i], old[i]) || memcmp(options[i], arm->options[i], sizeof options[i]) != 0)
             return words[i];
-    const uint32_t versions[4] = {f->strategy_version, f->allocator_version, f->stopper_version,
-                                  f->selector_version};
+    const uint32_t versions[4] = {f->strategy_version, f->allocator_version, f->stopper_version, f->selector_version};
     for (int i = 0; i < 4; i++)
         if (versions[i] != arm->versions[i])
             return changed_words[i];
     if (core->pools[arm->pool].fingerprint != map->pool_prints[f->pool])
         return "pool (its prompts, model, sampling, template, answer extractor or the seed)";
     if ((arm->verifier == NO_ID) != (f->verifier == NO_ID) ||
-        (arm->verifier != NO_ID &&
-         core->verifiers[arm->verifier].fingerprint != map->verifier_prints[f->verifier]))
+        (arm->verifier != NO_ID && core->verifiers[arm->verifier].fingerprint != map->verifier_prints[f->verifier]))
         return "verifier";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
@@ -476,8 +473,11 @@ static int check_sweep(const struct core *core, struct update *update, const str
                        const struct mapping *map)
 {
     if (map->sweep == NO_ID)
-        return core->sweeps_len < LIMIT_SWEEPS ? 0
-                                               : error_set(&update->error, ERR_LIMIT, "this state folder holds %u sweeps, the most there may be: use another with --state", core->sweeps_len);
+        return core->sweeps_len < LIMIT_SWEEPS
+                   ? 0
+                   : error_set(&update->error, ERR_LIMIT,
+                               "this state folder holds %u sweeps, the most there may be: use another with --state",
+                               core->sweeps_len);
     const struct sweep *sweep = &core->sweeps[map->sweep];
     const char *differs = NULL;
     if (sweep->seed != f->seed)
@@ -509,8 +509,8 @@ static int check_arm(const struct core *core, struct update *update, const struc
     if (differs == NULL)
         return 0;
     return error_set(&update->error, ERR_CONFLICT,
-                     "arm '%s' is already here with another %s: give the changed arm a new name",
-                     core->arms[id].name, differs);
+                     "arm '%s' is already here with another %s: give the changed arm a new name", core->arms[id].name,
+                     differs);
 }
 
 /* Ids of a submission count from 0, a definition comes before what names it, and there is one sweep over one set. */

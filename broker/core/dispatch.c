@@ -50,13 +50,11 @@ static void path_add(struct update *update, const struct tree *tree, uint32_t no
 /* Identity of what is generated or judged, the same in every run of the sweep. */
 uint64_t key_seed(const struct core *core, const struct key *key)
 {
-    uint64_t seed = key->tree == NO_ID
-                        ? rng_u64(core->pools[key->owner].seed, RNG_ROLLOUT, key->prompt, key->item)
-                        : rng_u64(core->arms[key->owner].seed, RNG_NODE, key->prompt,
-                                  (uint64_t)key->tree << 32 | key->item);
-    return key->kind == TASK_GENERATE
-               ? seed
-               : rng_u64(core->verifiers[key->verifier].fingerprint, RNG_VERIFIER, seed, 0);
+    uint64_t seed = key->tree == NO_ID ? rng_u64(core->pools[key->owner].seed, RNG_ROLLOUT, key->prompt, key->item)
+                                       : rng_u64(core->arms[key->owner].seed, RNG_NODE, key->prompt,
+                                                 (uint64_t)key->tree << 32 | key->item);
+    return key->kind == TASK_GENERATE ? seed
+                                      : rng_u64(core->verifiers[key->verifier].fingerprint, RNG_VERIFIER, seed, 0);
 }
 
 static void send_task(struct core *core, const struct agent *agent, const struct key *key, uint64_t lease)
@@ -91,9 +89,15 @@ static void grant(struct core *core, struct agent *agent, const struct key *key,
 {
     uint64_t id = core->next_lease;
     emit(core, &(struct fact){.type = FACT_lease,
-                              .lease = {.lease = id, .kind = key->kind, .owner = key->owner,
-                                        .prompt = key->prompt, .tree = key->tree, .item = key->item,
-                                        .verifier = key->verifier, .payer = payer, .agent = agent->id}});
+                              .lease = {.lease = id,
+                                        .kind = key->kind,
+                                        .owner = key->owner,
+                                        .prompt = key->prompt,
+                                        .tree = key->tree,
+                                        .item = key->item,
+                                        .verifier = key->verifier,
+                                        .payer = payer,
+                                        .agent = agent->id}});
     struct lease *lease;
     HASH_FIND(hh, core->leases, &id, sizeof id, lease);
     lease->held = true;
@@ -218,8 +222,7 @@ static struct arm *waiting_arm(const struct core *core, const struct sweep *swee
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
-        if (!tried[i] && (arm->generate != NULL || arm->ready.len > 0) &&
-            (behind == NULL || more_behind(arm, behind)))
+        if (!tried[i] && (arm->generate != NULL || arm->ready.len > 0) && (behind == NULL || more_behind(arm, behind)))
             behind = arm;
     }
     return behind;

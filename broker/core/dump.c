@@ -32,8 +32,8 @@ static void dump_sets(const struct core *core, struct buf *out)
         PUT(set, .id = i, .digest = set->digest, .len = set->len, .group_by = text(set->group_by));
         for (uint32_t p = 0; p < set->filled; p++) {
             const struct prompt_row *row = &set->prompts[p];
-            PUT(prompt, .set = i, .ref_commit = row->ref.commit, .ref_offset = row->ref.offset,
-                .ref_len = row->ref.len, .bytes = row->bytes, .group = text(set->groups[row->group]));
+            PUT(prompt, .set = i, .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len,
+                .bytes = row->bytes, .group = text(set->groups[row->group]));
         }
     }
 }
@@ -48,10 +48,19 @@ struct fact sweep_fact(const struct core *core, uint32_t id)
     const struct sweep *s = &core->sweeps[id];
     return (struct fact){
         .type = FACT_sweep,
-        .sweep = {.id = id, .name = text(s->name), .seed = s->seed, .set = s->set, .truth = s->truth,
-                  .rollouts = s->caps.rollouts, .tokens = s->caps.tokens, .slot_ms = s->caps.slot_ms,
-                  .cost = s->caps.cost, .deadline_s = s->deadline_s, .started_s = s->started_s,
-                  .accepted = s->count_accepted, .source = s->source},
+        .sweep = {.id = id,
+                  .name = text(s->name),
+                  .seed = s->seed,
+                  .set = s->set,
+                  .truth = s->truth,
+                  .rollouts = s->caps.rollouts,
+                  .tokens = s->caps.tokens,
+                  .slot_ms = s->caps.slot_ms,
+                  .cost = s->caps.cost,
+                  .deadline_s = s->deadline_s,
+                  .started_s = s->started_s,
+                  .accepted = s->count_accepted,
+                  .source = s->source},
     };
 }
 
@@ -83,14 +92,27 @@ struct fact arm_fact(const struct core *core, uint32_t id)
     const struct arm *a = &core->arms[id];
     return (struct fact){
         .type = FACT_arm,
-        .arm = {.id = id, .sweep = a->sweep, .name = text(a->name), .pool = a->pool, .verifier = a->verifier,
-                .n = a->n, .strategy = text(a->strategy->name), .strategy_version = a->versions[0],
-                .allocator = text(a->allocator->name), .allocator_version = a->versions[1],
-                .stopper = text(a->stopper->name), .stopper_version = a->versions[2],
-                .selector = text(a->selector->name), .selector_version = a->versions[3],
-                .options = {(const char *)a->options, sizeof a->options}, .strict = a->strict,
-                .lookahead = a->lookahead, .rollouts = a->caps.rollouts, .tokens = a->caps.tokens,
-                .slot_ms = a->caps.slot_ms, .cost = a->caps.cost,
+        .arm = {.id = id,
+                .sweep = a->sweep,
+                .name = text(a->name),
+                .pool = a->pool,
+                .verifier = a->verifier,
+                .n = a->n,
+                .strategy = text(a->strategy->name),
+                .strategy_version = a->versions[0],
+                .allocator = text(a->allocator->name),
+                .allocator_version = a->versions[1],
+                .stopper = text(a->stopper->name),
+                .stopper_version = a->versions[2],
+                .selector = text(a->selector->name),
+                .selector_version = a->versions[3],
+                .options = {(const char *)a->options, sizeof a->options},
+                .strict = a->strict,
+                .lookahead = a->lookahead,
+                .rollouts = a->caps.rollouts,
+                .tokens = a->caps.tokens,
+                .slot_ms = a->caps.slot_ms,
+                .cost = a->caps.cost,
                 .report_at = {(const char *)a->report_at, a->report_at_len * 4}},
     };
 }
@@ -112,9 +134,8 @@ static void dump_row(struct buf *out, uint32_t pool, uint32_t prompt, uint32_t k
 static void dump_score(struct buf *out, const struct key *key, const struct score *score)
 {
     if (score->state == SCORE_DONE)
-        PUT(score, .kind = key->kind, .owner = key->owner, .prompt = key->prompt, .tree = key->tree,
-            .item = key->item, .verifier = key->verifier, .state = score->state, .outcome = score->outcome,
-            .score = score->score);
+        PUT(score, .kind = key->kind, .owner = key->owner, .prompt = key->prompt, .tree = key->tree, .item = key->item,
+            .verifier = key->verifier, .state = score->state, .outcome = score->outcome, .score = score->score);
 }
 
 static void dump_pool(const struct core *core, uint32_t id, struct buf *out)
@@ -139,8 +160,8 @@ static void dump_tree(const struct core *core, const struct arm *arm, uint32_t p
         PUT(node, .arm = arm->id, .prompt = p, .tree = t, .parent = tree->views[n].parent, .state = row->state,
             .finish = row->finish, .flags = row->flags, .payer = row->payer, .latency_ms = row->latency_ms,
             .tokens_in = row->tokens_in, .tokens_out = row->tokens_out, .class = row->class,
-            .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len,
-            .have = row->have, .lp_mean = (double)row->lp_mean);
+            .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len, .have = row->have,
+            .lp_mean = (double)row->lp_mean);
         struct key key = {TASK_VERIFY, arm->id, p, t, n, arm->verifier};
         if (arm->verifier != NO_ID)
             dump_score(out, &key, &tree->scores[2 * n]);
@@ -199,16 +220,15 @@ static void dump_tasks(struct core *core, struct buf *out)
     HASH_ITER (hh, core->tasks, task, next_task)
         if (task->attempts > 0)
             PUT(task, .kind = task->key.kind, .owner = task->key.owner, .prompt = task->key.prompt,
-                .tree = task->key.tree, .item = task->key.item, .verifier = task->key.verifier,
-                .payer = task->payer, .attempts = task->attempts, .failures = task->failures,
-                .deaths = task->deaths);
+                .tree = task->key.tree, .item = task->key.item, .verifier = task->key.verifier, .payer = task->payer,
+                .attempts = task->attempts, .failures = task->failures, .deaths = task->deaths);
     HASH_SORT(core->leases, by_id);
     HASH_ITER (hh, core->leases, lease, next_lease) {
         struct key none = {.tree = NO_ID}, *key = lease->task == NULL ? &none : &lease->task->key;
         PUT(leased, .lease = lease->id, .state = lease->state, .agent = lease->agent, .kind = lease->kind,
-            .owner = key->owner, .prompt = key->prompt, .tree = key->tree, .item = key->item,
-            .verifier = key->verifier, .payer = lease->payer, .rollouts = lease->reserved.rollouts,
-            .tokens = lease->reserved.tokens, .slot_ms = lease->reserved.slot_ms, .cost = lease->reserved.cost);
+            .owner = key->owner, .prompt = key->prompt, .tree = key->tree, .item = key->item, .verifier = key->verifier,
+            .payer = lease->payer, .rollouts = lease->reserved.rollouts, .tokens = lease->reserved.tokens,
+            .slot_ms = lease->reserved.slot_ms, .cost = lease->reserved.cost);
     }
 }
 
@@ -252,8 +272,7 @@ void core_dump(const struct core *core, struct buf *out)
 static bool row_valid(const struct core *core, uint8_t state, uint8_t finish, uint8_t flags, uint32_t payer)
 {
     return state <= ROW_FAILED && finish <= FINISH_EXHAUSTED && payer < core->arms_len &&
-           flags <= (ROW_RACED | ROW_PROMISED) &&
-           ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
+           flags <= (ROW_RACED | ROW_PROMISED) && ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
 }
 
 static int row_apply(struct core *core, const struct fact_row *f)
@@ -267,11 +286,16 @@ static int row_apply(struct core *core, const struct fact_row *f)
         return ERR_CORRUPT;
     stock_reserve(pool, stock, stock->issued + 1);
     stock->rows[stock->issued++] = (struct row){
-        .class = f->class,         .ref = {f->ref_commit, f->ref_offset, f->ref_len},
-        .tokens_in = f->tokens_in, .tokens_out = f->tokens_out,
-        .payer = f->payer,         .latency_ms = f->latency_ms,
-        .have = f->have,           .lp_mean = (float)f->lp_mean,
-        .state = f->state,         .finish = f->finish,
+        .class = f->class,
+        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
+        .tokens_in = f->tokens_in,
+        .tokens_out = f->tokens_out,
+        .payer = f->payer,
+        .latency_ms = f->latency_ms,
+        .have = f->have,
+        .lp_mean = (float)f->lp_mean,
+        .state = f->state,
+        .finish = f->finish,
         .flags = f->flags,
     };
     return 0;
@@ -314,11 +338,16 @@ static int node_apply(struct core *core, const struct fact_node *f)
     tree_add(core, arm, f->prompt, tree, f->parent);
     struct row *row = &tree->nodes[tree->nodes_len - 1];
     *row = (struct row){
-        .class = f->class,         .ref = {f->ref_commit, f->ref_offset, f->ref_len},
-        .tokens_in = f->tokens_in, .tokens_out = f->tokens_out,
-        .payer = f->payer,         .latency_ms = f->latency_ms,
-        .have = f->have,           .lp_mean = (float)f->lp_mean,
-        .state = f->state,         .finish = f->finish,
+        .class = f->class,
+        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
+        .tokens_in = f->tokens_in,
+        .tokens_out = f->tokens_out,
+        .payer = f->payer,
+        .latency_ms = f->latency_ms,
+        .have = f->have,
+        .lp_mean = (float)f->lp_mean,
+        .state = f->state,
+        .finish = f->finish,
         .flags = f->flags,
     };
     tree->views[tree->nodes_len - 1].finish = (enum finish)f->finish;

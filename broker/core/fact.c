@@ -17,9 +17,8 @@
 #undef RECORD
 
 const struct record_type fact_types[] = {
-#define RECORD(number, name, fields)                                                               \
-    {number, #name, fields_##name, sizeof fields_##name / sizeof fields_##name[0],                 \
-     sizeof(struct fact_##name)},
+#define RECORD(number, name, fields) \
+    {number, #name, fields_##name, sizeof fields_##name / sizeof fields_##name[0], sizeof(struct fact_##name)},
 #include "broker/core/fact.def"
 #undef RECORD
     {0, NULL, NULL, 0, 0},
@@ -28,12 +27,11 @@ const struct record_type fact_types[] = {
 static const struct record_type *type_of(enum fact_type type)
 {
     switch (type) {
-#define RECORD(number, name, fields)                                                               \
-    case FACT_##name: {                                                                            \
-        static const struct record_type row = {number, #name, fields_##name,                       \
-                                               sizeof fields_##name / sizeof fields_##name[0],     \
-                                               sizeof(struct fact_##name)};                        \
-        return &row;                                                                               \
+#define RECORD(number, name, fields)                                                                                   \
+    case FACT_##name: {                                                                                                \
+        static const struct record_type row = {                                                                        \
+            number, #name, fields_##name, sizeof fields_##name / sizeof fields_##name[0], sizeof(struct fact_##name)}; \
+        return &row;                                                                                                   \
     }
 #include "broker/core/fact.def"
 #undef RECORD

@@ -10,9 +10,9 @@
 #define F64(record, field)   double field;
 #define TEXT(record, field)  struct slice field;
 #define BYTES(record, field) struct slice field;
-#define RECORD(number, name, fields)                                                               \
-    struct fact_##name {                                                                           \
-        fields                                                                                     \
+#define RECORD(number, name, fields) \
+    struct fact_##name {             \
+        fields                       \
     };
 #include "broker/core/fact.def"
 #undef RECORD

@@ -32,10 +32,8 @@ static bool fits(uint64_t cap, uint64_t used, uint64_t more)
 
 bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more)
 {
-    return fits(caps->rollouts, used->rollouts, more->rollouts) &&
-           fits(caps->tokens, used->tokens, more->tokens) &&
-           fits(caps->slot_ms, used->slot_ms, more->slot_ms) &&
-           fits(caps->cost, used->cost, more->cost);
+    return fits(caps->rollouts, used->rollouts, more->rollouts) && fits(caps->tokens, used->tokens, more->tokens) &&
+           fits(caps->slot_ms, used->slot_ms, more->slot_ms) && fits(caps->cost, used->cost, more->cost);
 }
 
 /* Price of tokens: prices are millionths per million tokens; rounded up so that a reservation covers its parts. */
@@ -62,8 +60,7 @@ struct amounts reserve_generate(const struct core *core, const struct arm *arm, 
 
 struct amounts reserve_verify(const struct core *core, uint32_t verifier)
 {
-    return (struct amounts){.slot_ms = core->verifiers[verifier].timeout_ms,
-                            .cost = core->verifiers[verifier].price};
+    return (struct amounts){.slot_ms = core->verifiers[verifier].timeout_ms, .cost = core->verifiers[verifier].price};
 }
 
 struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,

@@ -96,8 +96,7 @@ struct score *key_score(const struct core *core, const struct key *key)
     }
     const struct pool *pool = &core->pools[key->owner];
     uint32_t plane = pool_plane(pool, key->verifier);
-    return plane == NO_ID ? NULL
-                          : &pool->stocks[key->prompt].scores[key->item * pool->planes_len + plane];
+    return plane == NO_ID ? NULL : &pool->stocks[key->prompt].scores[key->item * pool->planes_len + plane];
 }
 
 uint32_t cell_wants(const struct cell *cell)
@@ -180,8 +179,7 @@ void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t 
     stock_holds(core, pool, prompt, &want, &keep);
     stock->want = want;
     if (stock->issued > keep)
-        emit(core, &(struct fact){.type = FACT_voided,
-                                  .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
+        emit(core, &(struct fact){.type = FACT_voided, .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
     drop_verdicts(core, pool_id, prompt, from);
 }
 

@@ -259,8 +259,8 @@ struct cell_info core_cell(const struct core *core, uint32_t arm, uint32_t promp
 const char *decided_text(enum decided decided)
 {
     switch (decided) {
-#define X(name, value, text)                                                                       \
-    case name:                                                                                     \
+#define X(name, value, text) \
+    case name:               \
         return text;
         DECIDED_TABLE(X)
 #undef X
@@ -275,8 +275,7 @@ uint32_t core_issued(const struct core *core, uint32_t pool, uint32_t prompt)
     return core->pools[pool].stocks[prompt].issued;
 }
 
-static const struct tree *tree_at(const struct core *core, uint32_t arm, uint32_t prompt,
-                                  uint32_t tree)
+static const struct tree *tree_at(const struct core *core, uint32_t arm, uint32_t prompt, uint32_t tree)
 {
     const struct cell *cell = cell_of(core, arm, prompt);
     return cell->trees == NULL || tree >= core->arms[arm].trees ? NULL : &cell->trees[tree];
@@ -296,8 +295,7 @@ uint32_t core_tree_finals(const struct core *core, uint32_t arm, uint32_t prompt
     return at == NULL ? 0 : at->finals_len;
 }
 
-bool core_delivered(const struct core *core, uint32_t arm_id, uint32_t prompt, uint32_t k,
-                    struct key *key)
+bool core_delivered(const struct core *core, uint32_t arm_id, uint32_t prompt, uint32_t k, struct key *key)
 {
     const struct cell *cell = cell_of(core, arm_id, prompt);
     const struct arm *arm = &core->arms[arm_id];
@@ -318,9 +316,7 @@ bool core_delivered(const struct core *core, uint32_t arm_id, uint32_t prompt, u
 
 static enum rollout_state state_of(const struct row *row)
 {
-    return row->state == ROW_DONE     ? ROLLOUT_DONE
-           : row->state == ROW_FAILED ? ROLLOUT_FAILED
-                                      : ROLLOUT_OPEN;
+    return row->state == ROW_DONE ? ROLLOUT_DONE : row->state == ROW_FAILED ? ROLLOUT_FAILED : ROLLOUT_OPEN;
 }
 
 bool core_rollout(const struct core *core, const struct key *key, struct rollout_info *out)
@@ -361,8 +357,7 @@ static const struct score *score_at(const struct core *core, const struct key *k
     return score != NULL && score->state == SCORE_DONE ? score : NULL;
 }
 
-bool core_verdict(const struct core *core, const struct key *key, uint32_t verifier,
-                  struct verdict *out)
+bool core_verdict(const struct core *core, const struct key *key, uint32_t verifier, struct verdict *out)
 {
     const struct score *score = score_at(core, key, verifier);
     if (score == NULL)
@@ -371,8 +366,7 @@ bool core_verdict(const struct core *core, const struct key *key, uint32_t verif
     return true;
 }
 
-bool core_item(const struct core *core, uint32_t arm, const struct key *key, uint32_t ordinal,
-               struct item *out)
+bool core_item(const struct core *core, uint32_t arm, const struct key *key, uint32_t ordinal, struct item *out)
 {
     const struct row *row = key_row(core, key);
     if (row == NULL || state_of(row) == ROLLOUT_OPEN)
@@ -413,8 +407,7 @@ static struct agent_info agent_of(const struct core *core, const struct agent *a
     };
 }
 
-void core_agents(const struct core *core, void (*visit)(void *arg, const struct agent_info *agent),
-                 void *arg)
+void core_agents(const struct core *core, void (*visit)(void *arg, const struct agent_info *agent), void *arg)
 {
     for (const struct agent *agent = core->fleet; agent != NULL; agent = agent->next) {
         struct agent_info info = agent_of(core, agent);

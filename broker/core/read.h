@@ -21,22 +21,22 @@ struct spending {
 /* -- definitions ---------------------------------------------------------------------------------- */
 
 struct sweep_info {
-    uint32_t id, set, truth; /* truth: verifier, NO_ID: none */
+    uint32_t id, set, truth;             /* truth: verifier, NO_ID: none */
     const char *name, *reason, *refusal; /* reason: of its state; refusal: of the last agent; "": none */
     enum sweep_state state;
     uint64_t seed;
     struct slice source; /* the sweep file */
     struct spending caps, accepted, burned, reserved;
-    struct spending waste[WASTES]; /* burned = accepted + these */
-    bool count_accepted; /* which of the two the caps mean */
+    struct spending waste[WASTES];  /* burned = accepted + these */
+    bool count_accepted;            /* which of the two the caps mean */
     uint64_t deadline_s, started_s; /* deadline: seconds after the start, 0: none */
-    uint64_t verdicts;   /* paid for */
-    uint64_t truths;     /* verdicts of the truth that are still missing */
-    uint64_t failed;     /* tasks given up for good */
-    uint32_t leased;     /* tasks out with agents */
-    uint32_t arms;       /* see core_sweep_arm */
-    uint32_t prompts;    /* of its set */
-    uint64_t cells, decided; /* (arm, prompt) pairs; prompts of all arms */
+    uint64_t verdicts;              /* paid for */
+    uint64_t truths;                /* verdicts of the truth that are still missing */
+    uint64_t failed;                /* tasks given up for good */
+    uint32_t leased;                /* tasks out with agents */
+    uint32_t arms;                  /* see core_sweep_arm */
+    uint32_t prompts;               /* of its set */
+    uint64_t cells, decided;        /* (arm, prompt) pairs; prompts of all arms */
 };
 
 struct arm_info {
@@ -48,8 +48,8 @@ struct arm_info {
     const struct stopper *stopper;
     const struct selector *selector;
     const double *options[4]; /* of these four, POLICY_OPTIONS_MAX each, in the order of their rows */
-    uint32_t n, trees; /* trees: independent trees per prompt, 0: samples from a pool */
-    bool strict, oracle; /* oracle: these two are the same */
+    uint32_t n, trees;        /* trees: independent trees per prompt, 0: samples from a pool */
+    bool strict, oracle;      /* oracle: these two are the same */
     struct spending caps, charged, reserved;
     uint64_t verdicts; /* charged */
     uint32_t prompts, decided;
@@ -116,8 +116,8 @@ struct cell_info {
     uint32_t opened, delivered;
     uint32_t stop, winner; /* once decided; winner: k-th rollout, or NO_ORDINAL: abstains */
     float confidence;
-    bool settled;          /* decided, and every truth known */
-    bool trees;            /* its trees are in memory */
+    bool settled; /* decided, and every truth known */
+    bool trees;   /* its trees are in memory */
 };
 
 struct cell_info core_cell(const struct core *core, uint32_t arm, uint32_t prompt);
@@ -129,13 +129,13 @@ enum rollout_state { ROLLOUT_OPEN, ROLLOUT_DONE, ROLLOUT_FAILED };
 struct rollout_info {
     enum rollout_state state; /* OPEN: no result yet; nothing below is set */
     enum finish finish;
-    uint64_t class;           /* of its answer, 0: none */
-    struct ref ref;           /* its text: u32 length of the answer, answer, text frame */
+    uint64_t class; /* of its answer, 0: none */
+    struct ref ref; /* its text: u32 length of the answer, answer, text frame */
     uint32_t tokens_in, tokens_out, latency_ms;
-    uint32_t have;            /* features that it came with */
-    double lp_mean;           /* if have says so */
-    bool raced;               /* had two live attempts */
-    uint32_t parent;          /* trees: node, NO_ORDINAL: the prompt; NO_ORDINAL for samples */
+    uint32_t have;   /* features that it came with */
+    double lp_mean;  /* if have says so */
+    bool raced;      /* had two live attempts */
+    uint32_t parent; /* trees: node, NO_ORDINAL: the prompt; NO_ORDINAL for samples */
 };
 
 /* Rollouts of one prompt that its pool has handed out: ordinals 0..count-1. */
@@ -154,12 +154,10 @@ bool core_delivered(const struct core *core, uint32_t arm, uint32_t prompt, uint
 bool core_rollout(const struct core *core, const struct key *key, struct rollout_info *out);
 
 /* What `verifier` said about this rollout or node: false when it has not (yet). */
-bool core_verdict(const struct core *core, const struct key *key, uint32_t verifier,
-                  struct verdict *out);
+bool core_verdict(const struct core *core, const struct key *key, uint32_t verifier, struct verdict *out);
 
 /* The item that policies saw: the rollout at key, as delivered rollout `ordinal` of the arm. */
-bool core_item(const struct core *core, uint32_t arm, const struct key *key, uint32_t ordinal,
-               struct item *out);
+bool core_item(const struct core *core, uint32_t arm, const struct key *key, uint32_t ordinal, struct item *out);
 
 /* Seed that was sent with the rollout, node or (with kind TASK_VERIFY) verdict at key. */
 uint64_t core_seed(const struct core *core, const struct key *key);
@@ -179,8 +177,7 @@ struct agent_info {
 };
 
 /* In order of arrival. Times count up to the last event that the core saw. */
-void core_agents(const struct core *core, void (*visit)(void *arg, const struct agent_info *agent),
-                 void *arg);
+void core_agents(const struct core *core, void (*visit)(void *arg, const struct agent_info *agent), void *arg);
 bool core_agent(const struct core *core, uint64_t id, struct agent_info *out); /* false: unknown */
 /* Backend or verifier kind behind bit i of `kinds`; NULL: no such bit. */
 const char *core_kind_text(const struct core *core, bool verifier, int bit);

@@ -47,18 +47,18 @@ static void say_flight(const struct flight *flight, struct buf *out, size_t from
 {
     if (flight->generate > 0) {
         clause(out, from);
-        buf_printf(out, "%u rollout%s in flight on %u worker%s", flight->generate,
-                   plural(flight->generate), flight->workers, plural(flight->workers));
+        buf_printf(out, "%u rollout%s in flight on %u worker%s", flight->generate, plural(flight->generate),
+                   flight->workers, plural(flight->workers));
     }
     if (flight->verify > 0) {
         clause(out, from);
-        buf_printf(out, "%u verdict%s in flight on %u verifier%s", flight->verify,
-                   plural(flight->verify), flight->verifiers, plural(flight->verifiers));
+        buf_printf(out, "%u verdict%s in flight on %u verifier%s", flight->verify, plural(flight->verify),
+                   flight->verifiers, plural(flight->verifiers));
     }
     if (flight->silent > 0) {
         clause(out, from);
-        buf_printf(out, "%u task%s whose agents were not heard of since the broker started",
-                   flight->silent, plural(flight->silent));
+        buf_printf(out, "%u task%s whose agents were not heard of since the broker started", flight->silent,
+                   plural(flight->silent));
     }
 }
 
@@ -101,8 +101,8 @@ static void say_kind(const struct core *core, bool verify, uint32_t spec, uint64
 }
 
 /* Says why work for one model or verifier is not handed out; nothing when an agent could take it. */
-static void say_agents(const struct core *core, const struct sweep *sweep, bool verify, uint32_t spec,
-                       uint64_t count, struct buf *out, size_t from)
+static void say_agents(const struct core *core, const struct sweep *sweep, bool verify, uint32_t spec, uint64_t count,
+                       struct buf *out, size_t from)
 {
     struct census census = census_of(core, verify, spec);
     uint32_t open = census.connected - census.refused, awake = open - census.draining;
@@ -216,8 +216,7 @@ static void say_budget(const struct core *core, const struct sweep *sweep, struc
     int d = spent_dimension(core, sweep);
     struct amounts used = sweep->count_accepted ? sweep->accepted : sweep_burned(sweep);
     clause(out, from);
-    buf_printf(out, sweep->leased > 0 ? "room in the budget of %s (" : "budget of %s is spent (",
-               dimension_names[d]);
+    buf_printf(out, sweep->leased > 0 ? "room in the budget of %s (" : "budget of %s is spent (", dimension_names[d]);
     dimension_print(dimension(&used, d), d, out);
     buf_puts(out, " used and ");
     dimension_print(dimension(&sweep->reserved, d), d, out);
@@ -410,7 +409,7 @@ void core_status(const struct core *core, const char *name, struct buf *json)
 
 static const char *agent_state(const struct agent_info *agent)
 {
-    return agent->draining       ? "draining"
+    return agent->draining         ? "draining"
            : agent->benched_ms > 0 ? "benched"
            : agent->silent_ms > 0  ? "silent"
            : agent->alone          ? "suspect"
@@ -532,9 +531,9 @@ static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
     buf_puts(out, "\n  waits for: ");
     text_plain(buf_slice(&sentence), out);
     buf_printf(out, "\n  decided %llu of %llu (%u prompt%s x %u arm%s), %llu verdict%s, %llu task%s given up\n",
-               (unsigned long long)info.decided, (unsigned long long)info.cells, info.prompts,
-               plural(info.prompts), info.arms, plural(info.arms), (unsigned long long)sweep->verdicts,
-               plural(sweep->verdicts), (unsigned long long)sweep->failed, plural(sweep->failed));
+               (unsigned long long)info.decided, (unsigned long long)info.cells, info.prompts, plural(info.prompts),
+               info.arms, plural(info.arms), (unsigned long long)sweep->verdicts, plural(sweep->verdicts),
+               (unsigned long long)sweep->failed, plural(sweep->failed));
     print_budget(sweep, out);
     print_arms(core, sweep, out);
     buf_clear(&sentence);

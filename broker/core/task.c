@@ -309,7 +309,8 @@ static bool reserves_verdict(const struct core *core, const struct lease *lease)
     if (core->arms[lease->payer].verifier == NO_ID)
         return false;
     struct amounts verdict = reserve_verify(core, core->arms[lease->payer].verifier);
-    return lease->reserved.slot_ms == bare.slot_ms + verdict.slot_ms && lease->reserved.cost == bare.cost + verdict.cost;
+    return lease->reserved.slot_ms == bare.slot_ms + verdict.slot_ms &&
+           lease->reserved.cost == bare.cost + verdict.cost;
 }
 
 int lease_apply(struct core *core, const struct fact_lease *f)
@@ -438,8 +439,7 @@ int verdict_apply(struct core *core, const struct fact_verdict *f)
     *score = (struct score){f->score, SCORE_DONE, f->outcome};
     struct amounts spent = {0};
     if (!is_truth(core, &key, lease->payer)) {
-        spent = cost_verify(core, key.verifier,
-                            bounded(f->latency_ms, core->verifiers[key.verifier].timeout_ms));
+        spent = cost_verify(core, key.verifier, bounded(f->latency_ms, core->verifiers[key.verifier].timeout_ms));
         payer_sweep(core, lease->payer)->verdicts++;
     }
     settle_winner(core, lease, &spent);
@@ -656,8 +656,12 @@ static void give_up(struct core *core, const struct task *task, const char *reas
 {
     const struct key *key = &task->key;
     emit(core, &(struct fact){.type = FACT_give_up,
-                              .give_up = {.kind = key->kind, .owner = key->owner, .prompt = key->prompt,
-                                          .tree = key->tree, .item = key->item, .verifier = key->verifier,
+                              .give_up = {.kind = key->kind,
+                                          .owner = key->owner,
+                                          .prompt = key->prompt,
+                                          .tree = key->tree,
+                                          .item = key->item,
+                                          .verifier = key->verifier,
                                           .reason = slice_of(reason)}});
 }
 
@@ -704,8 +708,10 @@ static void duplicate(struct core *core, const struct event *event, struct lease
     acknowledge(core, event, true);
     if (owns(event, lease) && lease->state != LEASE_LIVE)
         emit(core, &(struct fact){.type = FACT_correct,
-                                  .correct = {.lease = lease->id, .tokens_in = tokens_in,
-                                              .tokens_out = tokens_out, .latency_ms = latency_ms}});
+                                  .correct = {.lease = lease->id,
+                                              .tokens_in = tokens_in,
+                                              .tokens_out = tokens_out,
+                                              .latency_ms = latency_ms}});
 }
 
 static void overrun(struct core *core, const struct lease *lease, const struct result *result)
@@ -714,8 +720,7 @@ static void overrun(struct core *core, const struct lease *lease, const struct r
     char reason[200];
     snprintf(reason, sizeof reason,
              "a rollout used %llu tokens of %llu reserved: raise max_tokens or template_tokens, then resume",
-             (unsigned long long)result->tokens_in + result->tokens_out,
-             (unsigned long long)lease->reserved.tokens);
+             (unsigned long long)result->tokens_in + result->tokens_out, (unsigned long long)lease->reserved.tokens);
     emit(core, &(struct fact){.type = FACT_state,
                               .state = {.sweep = sweep->id, .state = SWEEP_FAULT, .reason = slice_of(reason)}});
 }
@@ -723,8 +728,11 @@ static void overrun(struct core *core, const struct lease *lease, const struct r
 /* What no honest agent says ends the attempt like any other failure of a task. */
 static void malformed(struct core *core, const struct event *event)
 {
-    event_fail(core, &(struct event){.type = EVENT_FAIL, .now_ms = event->now_ms, .unix_s = event->unix_s,
-                                     .agent = event->agent, .lease = event->lease,
+    event_fail(core, &(struct event){.type = EVENT_FAIL,
+                                     .now_ms = event->now_ms,
+                                     .unix_s = event->unix_s,
+                                     .agent = event->agent,
+                                     .lease = event->lease,
                                      .fail = {.tokens_out = UINT32_MAX, .reason = slice_of("malformed result")}});
 }
 
@@ -767,13 +775,17 @@ static void accept_result(struct core *core, const struct event *event, const st
     core->update->used = event->result.ref.commit != 0;
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_result,
-                              .result = {.lease = event->lease, .finish = (uint8_t)result->finish,
-                                         .tokens_in = result->tokens_in, .tokens_out = result->tokens_out,
+                              .result = {.lease = event->lease,
+                                         .finish = (uint8_t)result->finish,
+                                         .tokens_in = result->tokens_in,
+                                         .tokens_out = result->tokens_out,
                                          .tokens_reread = result->tokens_reread,
-                                         .latency_ms = result->latency_ms, .class = event->result.class,
+                                         .latency_ms = result->latency_ms,
+                                         .class = event->result.class,
                                          .ref_commit = event->result.ref.commit,
                                          .ref_offset = event->result.ref.offset,
-                                         .ref_len = event->result.ref.len, .have = have,
+                                         .ref_len = event->result.ref.len,
+                                         .have = have,
                                          .features = {(const char *)features, len * 8}}});
 }
 
@@ -783,7 +795,8 @@ void event_result(struct core *core, const struct event *event)
     struct lease *lease = lease_find(core, event->lease);
     if (lease == NULL || lease->task == NULL || too_late(core, lease))
         duplicate(core, event, lease, result->tokens_in, result->tokens_out, result->latency_ms);
-    else if (lease->kind != TASK_GENERATE || result->finish == FINISH_FAILED || (unsigned)result->finish > FINISH_EXHAUSTED)
+    else if (lease->kind != TASK_GENERATE || result->finish == FINISH_FAILED ||
+             (unsigned)result->finish > FINISH_EXHAUSTED)
         malformed(core, event);
     else
         accept_result(core, event, lease);
@@ -838,7 +851,8 @@ void event_return(struct core *core, const struct event *event)
         lease_lose(core, lease, LOST_RETURNED);
     if (owns(event, lease)) /* ghost, or just returned: it is settled in full, and now its use is known */
         emit(core, &(struct fact){.type = FACT_correct,
-                                  .correct = {.lease = event->lease, .tokens_in = event->fail.tokens_in,
+                                  .correct = {.lease = event->lease,
+                                              .tokens_in = event->fail.tokens_in,
                                               .tokens_out = event->fail.tokens_out,
                                               .latency_ms = event->fail.latency_ms}});
     acknowledge(core, event, true);

@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 struct text_table {
-    const char *align;   /* 'l' or 'r' for each column */
-    struct buf text;     /* cells one after the other */
-    uint32_t *cells;     /* where each one ends */
+    const char *align; /* 'l' or 'r' for each column */
+    struct buf text;   /* cells one after the other */
+    uint32_t *cells;   /* where each one ends */
     uint32_t len, cap;
 };
 
@@ -21,8 +21,7 @@ void text_table_clear(struct text_table *table);
 
 /* The next cell, row by row. */
 void text_cell(struct text_table *table, const char *text);
-void text_cellf(struct text_table *table, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void text_cellf(struct text_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Appends the rows, each behind `indent` blanks; columns are two blanks apart. */
 void text_table_print(const struct text_table *table, uint32_t indent, struct buf *out);

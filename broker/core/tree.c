@@ -69,8 +69,8 @@ void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *
     tree_grow(tree, tree->nodes_len);
     memset(&tree->nodes[node], 0, sizeof tree->nodes[node]);
     memset(&tree->scores[2 * node], 0, 2 * sizeof tree->scores[0]);
-    tree->views[node] = (struct node_view){
-        .parent = parent, .depth = parent == NO_ORDINAL ? 1 : tree->views[parent].depth + 1};
+    tree->views[node] =
+        (struct node_view){.parent = parent, .depth = parent == NO_ORDINAL ? 1 : tree->views[parent].depth + 1};
     tree->homes[node] = 0;
     tree->unsettled++;
     struct amounts unit = node_unit(core, arm, prompt, parent == NO_ORDINAL);
@@ -203,8 +203,8 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
             stats_fold(&stats, &item);
         }
     }
-    struct prompt_view view = {.prompt = prompt, .cap = arm->n, .opened = arm->n, .stats = &stats,
-                               .cost = 1, .options = arm->options[3]};
+    struct prompt_view view = {
+        .prompt = prompt, .cap = arm->n, .opened = arm->n, .stats = &stats, .cost = 1, .options = arm->options[3]};
     struct ranking ranking = {.winner = NO_ORDINAL};
     if (stats.delivered > 0)
         arm->selector->select(&view, &ranking);
@@ -231,25 +231,36 @@ void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tre
 {
     struct tree *tree = &arm->cells[prompt].trees[tree_id];
     struct tree_view view = {
-        .prompt = prompt, .tree = tree_id, .trees = arm->trees, .n = arm->n,
-        .nodes_len = tree->nodes_len, .nodes = tree->views, .record = tree->record,
-        .seed = rng_u64(arm->seed, RNG_NODE, prompt, tree_id), .options = arm->options[0],
+        .prompt = prompt,
+        .tree = tree_id,
+        .trees = arm->trees,
+        .n = arm->n,
+        .nodes_len = tree->nodes_len,
+        .nodes = tree->views,
+        .record = tree->record,
+        .seed = rng_u64(arm->seed, RNG_NODE, prompt, tree_id),
+        .options = arm->options[0],
     };
     uint32_t parents[LIMIT_TREE_N], finals[LIMIT_TREE_N];
-    struct plan plan = {.parents = parents, .finals = finals, .cap = LIMIT_TREE_N,
-                        .record = xalloc(arm->record_size)};
+    struct plan plan = {.parents = parents, .finals = finals, .cap = LIMIT_TREE_N, .record = xalloc(arm->record_size)};
     arm->strategy->plan(&view, &plan);
     if (arm->record_size > 0 && memcmp(plan.record, tree->record, arm->record_size) != 0)
         emit(core, &(struct fact){.type = FACT_note,
-                                  .note = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                  .note = {.arm = arm->id,
+                                           .prompt = prompt,
+                                           .tree = tree_id,
                                            .record = {plan.record, arm->record_size}}});
     if (plan.parents_len > 0)
         emit(core, &(struct fact){.type = FACT_spawn,
-                                  .spawn = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                  .spawn = {.arm = arm->id,
+                                            .prompt = prompt,
+                                            .tree = tree_id,
                                             .parents = words(parents, plan.parents_len)}});
     else
         emit(core, &(struct fact){.type = FACT_finish,
-                                  .finish = {.arm = arm->id, .prompt = prompt, .tree = tree_id,
+                                  .finish = {.arm = arm->id,
+                                             .prompt = prompt,
+                                             .tree = tree_id,
                                              .finals = words(finals, plan.finals_len)}});
     free(plan.record);
     tree_tasks(core, arm, prompt, tree_id);

@@ -50,8 +50,7 @@ static bool half_tail_summed(uint32_t a, uint32_t b, double threshold)
 
 static bool half_in_table(uint32_t b, double threshold)
 {
-    return b < HALF_TABLE_LEN && !(threshold < HALF_TABLE_THRESHOLD) &&
-           !(threshold > HALF_TABLE_THRESHOLD);
+    return b < HALF_TABLE_LEN && !(threshold < HALF_TABLE_THRESHOLD) && !(threshold > HALF_TABLE_THRESHOLD);
 }
 
 bool half_tail_reached(uint32_t a, uint32_t b, double threshold)
@@ -140,8 +139,7 @@ double best_of_k(struct scored_rollout *rollouts, size_t n, size_t k)
     assert(k >= 1);
     assert(k <= n);
     qsort(rollouts, n, sizeof(*rollouts), by_score_falling);
-    double chance =
-        (double)k / (double)n; /* that rank i is the best drawn: C(n-1-i, k-1) / C(n, k) */
+    double chance = (double)k / (double)n; /* that rank i is the best drawn: C(n-1-i, k-1) / C(n, k) */
     double total = 0, right = 0;
     size_t end = 0;
     for (size_t i = 0; i + k <= n; i++) {

@@ -11,7 +11,7 @@
 struct particles_head {
     uint32_t steps;     /* steps whose scores are folded in */
     uint32_t resampled; /* how many of them ended in resampling */
-    double log_z; /* log of the estimated normalising constant: product of mean weights so far */
+    double log_z;       /* log of the estimated normalising constant: product of mean weights so far */
 };
 
 struct particles {

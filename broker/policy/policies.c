@@ -25,8 +25,7 @@ const struct stopper *const stoppers[] = {
 };
 
 const struct selector *const selectors[] = {
-    &select_majority,     &select_weighted,   &select_best,
-    &select_best_logprob, &select_first_pass, NULL,
+    &select_majority, &select_weighted, &select_best, &select_best_logprob, &select_first_pass, NULL,
 };
 
 const struct strategy *strategy_find(const char *name)

@@ -27,36 +27,36 @@ enum policy_needs {
 
 /* One delivered rollout, as folded into the statistics. */
 struct item {
-    uint32_t ordinal;  /* position in the delivered order */
-    uint64_t class;    /* hash of the canonical answer; 0: no answer, no vote */
-    bool failed;       /* failed for good: keeps its place, nothing else */
-    bool scored;       /* the arm's verdict is known (not UNKNOWN) */
-    bool passed;       /* outcome of that verdict */
-    double score;      /* its score, if scored */
+    uint32_t ordinal; /* position in the delivered order */
+    uint64_t class;   /* hash of the canonical answer; 0: no answer, no vote */
+    bool failed;      /* failed for good: keeps its place, nothing else */
+    bool scored;      /* the arm's verdict is known (not UNKNOWN) */
+    bool passed;      /* outcome of that verdict */
+    double score;     /* its score, if scored */
     bool has_lp;
-    double lp_mean;    /* FEATURE_LP_MEAN, if has_lp */
-    uint32_t tokens;   /* generated tokens */
+    double lp_mean;  /* FEATURE_LP_MEAN, if has_lp */
+    uint32_t tokens; /* generated tokens */
 };
 
 struct class_stat {
     uint64_t class;
-    uint32_t first;  /* ordinal that was the first of this class */
+    uint32_t first; /* ordinal that was the first of this class */
     uint32_t count;
-    double weight;   /* sum of scores of its scored members */
+    double weight; /* sum of scores of its scored members */
     double score_best;
 };
 
 /* Statistics of a delivered prefix, kept up to date by stats_fold. All sums run in ordinal order. */
 struct stats {
-    uint32_t delivered, failed, voters;       /* voters: delivered items with an answer */
+    uint32_t delivered, failed, voters; /* voters: delivered items with an answer */
     uint32_t classes_len, classes_cap;
-    struct class_stat *classes;               /* by first ordinal */
-    uint32_t top, second;                     /* index of the two largest counts; ties: lowest first ordinal */
-    uint32_t top_weight;                      /* index of the largest weight; ties: lowest first ordinal */
+    struct class_stat *classes; /* by first ordinal */
+    uint32_t top, second;       /* index of the two largest counts; ties: lowest first ordinal */
+    uint32_t top_weight;        /* index of the largest weight; ties: lowest first ordinal */
     uint32_t scored, passes;
-    uint32_t first_pass;                      /* ordinal, or NO_ORDINAL */
-    uint32_t best, best_lp;                   /* ordinal of the best score / lp_mean, lowest on ties, or NO_ORDINAL */
-    uint32_t first_answer;                    /* lowest ordinal that has an answer, or NO_ORDINAL */
+    uint32_t first_pass;    /* ordinal, or NO_ORDINAL */
+    uint32_t best, best_lp; /* ordinal of the best score / lp_mean, lowest on ties, or NO_ORDINAL */
+    uint32_t first_answer;  /* lowest ordinal that has an answer, or NO_ORDINAL */
     double score_best, lp_best;
     double score_sum, score_sumsq;
     uint64_t tokens;
@@ -70,10 +70,10 @@ void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cle
 /* What an allocator, stopper or selector sees of one (arm, prompt). */
 struct prompt_view {
     uint32_t prompt;
-    uint32_t cap;       /* most rollouts the arm may use here: its n */
-    uint32_t opened;    /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
+    uint32_t cap;    /* most rollouts the arm may use here: its n */
+    uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
     const struct stats *stats;
-    double cost;        /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
+    double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
 };
 
@@ -94,7 +94,7 @@ struct stopper {
 };
 
 struct ranking {
-    uint32_t winner; /* ordinal, or NO_ORDINAL: abstains */
+    uint32_t winner;   /* ordinal, or NO_ORDINAL: abstains */
     double confidence; /* share, score or log-probability of the winner; 0 when it abstains */
 };
 
@@ -112,7 +112,7 @@ struct node_view {
     uint32_t depth;     /* 1 for a child of the prompt */
     enum finish finish; /* FINISH_STEP: may be continued; FINISH_FAILED: failed for good */
     bool scored;
-    double score;       /* of the arm's verifier, of the path up to and including this node */
+    double score; /* of the arm's verifier, of the path up to and including this node */
 };
 
 /* What a strategy sees when every planned node of one tree is settled (that is its only barrier). */
@@ -121,17 +121,19 @@ struct tree_view {
     uint32_t n;                   /* the arm's N, all trees together */
     uint32_t nodes_len;
     const struct node_view *nodes;
-    const void *record;           /* record_size bytes; zeroed before the first plan */
-    uint64_t seed;                /* of this (arm, prompt, tree): draw with rng_u64(seed, RNG_RESAMPLE, ...) */
+    const void *record; /* record_size bytes; zeroed before the first plan */
+    uint64_t seed;      /* of this (arm, prompt, tree): draw with rng_u64(seed, RNG_RESAMPLE, ...) */
     const double *options;
 };
 
 /* What a strategy wants next. Exactly one of spawn (then it is asked again when these are settled) and finish. */
 struct plan {
-    uint32_t *parents;  uint32_t parents_len;  /* spawn one child of each (NO_ORDINAL: of the prompt) */
-    uint32_t *finals;   uint32_t finals_len;   /* finish: the tree's rollouts, as end nodes, repeats allowed */
-    void *record;                              /* new record (record_size bytes), always filled by plan */
-    uint32_t cap;                              /* room in parents and finals */
+    uint32_t *parents;
+    uint32_t parents_len; /* spawn one child of each (NO_ORDINAL: of the prompt) */
+    uint32_t *finals;
+    uint32_t finals_len; /* finish: the tree's rollouts, as end nodes, repeats allowed */
+    void *record;        /* new record (record_size bytes), always filled by plan */
+    uint32_t cap;        /* room in parents and finals */
 };
 
 struct strategy {
@@ -139,16 +141,15 @@ struct strategy {
     uint32_t version, needs, min_n;
     const struct option_row *options;
     /* NULL for independent sampling: rollouts come from the shared pool. */
-    uint32_t (*trees)(uint32_t n, const double *options);       /* independent trees for this n; 0: n unusable */
-    size_t (*record_size)(uint32_t n, const double *options);   /* bytes per tree */
+    uint32_t (*trees)(uint32_t n, const double *options);     /* independent trees for this n; 0: n unusable */
+    size_t (*record_size)(uint32_t n, const double *options); /* bytes per tree */
     void (*plan)(const struct tree_view *view, struct plan *plan);
 };
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
 extern const struct allocator allocate_uniform, allocate_elimination;
 extern const struct stopper stop_none, stop_beta;
-extern const struct selector select_majority, select_weighted, select_best, select_best_logprob,
-    select_first_pass;
+extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
 
 /* The tables, NULL at the end (policies.c). Positions are not stored; names and versions are. */
 extern const struct strategy *const strategies[];

@@ -20,8 +20,7 @@ static void first_pass_select(const struct prompt_view *view, struct ranking *ou
 
 const struct selector select_first_pass = {
     .name = "first-pass",
-    .help =
-        "the first rollout that the verifier passed; counts a prompt as right when any rollout is",
+    .help = "the first rollout that the verifier passed; counts a prompt as right when any rollout is",
     .version = 1,
     .needs = NEED_VERIFIER,
     .min_n = 1,

@@ -25,14 +25,13 @@ enum { WEIGHT_ODDS, WEIGHT_RATIO, WEIGHT_R };
 enum { RESAMPLE_SYSTEMATIC, RESAMPLE_MULTINOMIAL };
 
 static const struct option_row options[] = {
-    [OPT_WEIGHT] =
-        {.name = "weight",
-         .type = OPTION_CHOICE,
-         .min = 0,
-         .max = 2,
-         .fallback = WEIGHT_ODDS,
-         .choices = "odds|ratio|r",
-         .help = "weight of a step: r/(1-r), r over the previous r (for value models), or r"},
+    [OPT_WEIGHT] = {.name = "weight",
+                    .type = OPTION_CHOICE,
+                    .min = 0,
+                    .max = 2,
+                    .fallback = WEIGHT_ODDS,
+                    .choices = "odds|ratio|r",
+                    .help = "weight of a step: r/(1-r), r over the previous r (for value models), or r"},
     [OPT_RESAMPLE] = {.name = "resample",
                       .type = OPTION_CHOICE,
                       .min = 0,
@@ -94,8 +93,7 @@ static bool is_live(const struct tree_view *view, uint32_t node)
 {
     if (node == NO_ORDINAL)
         return true;
-    return view->nodes[node].finish == FINISH_STEP &&
-           view->nodes[node].depth < (uint32_t)view->options[OPT_MAX_STEPS];
+    return view->nodes[node].finish == FINISH_STEP && view->nodes[node].depth < (uint32_t)view->options[OPT_MAX_STEPS];
 }
 
 static uint32_t live_count(const struct tree_view *view, const struct particles *p)
@@ -228,8 +226,7 @@ static void particles_plan(const struct tree_view *view, struct plan *plan)
 
 const struct strategy strategy_particles = {
     .name = "particles",
-    .help =
-        "particle filtering: n paths grow step by step and are resampled by the verifier's score",
+    .help = "particle filtering: n paths grow step by step and are resampled by the verifier's score",
     .version = 1,
     .needs = NEED_VERIFIER | NEED_STEPS,
     .min_n = 1,

@@ -44,7 +44,7 @@ struct held {
     enum held_state state;                    /* under the lock */
     bool cancel;                              /* under the lock: stop it, give it back */
     int64_t started_ms, sent_ms;
-    struct held *prev, *next;                 /* inbox or outbox */
+    struct held *prev, *next; /* inbox or outbox */
     UT_hash_handle hh;
 };
 
@@ -53,11 +53,12 @@ struct agent {
     struct port *port;
     uint64_t id, epoch, tokens;
     uint32_t busy_ms, idle_ms;
-    int64_t beat_ms, announced_ms, drain_ms; /* next heartbeat; what it announced; when draining ends, 0: not draining */
-    struct held *held;                       /* by lease; socket thread only */
+    int64_t beat_ms, announced_ms,
+        drain_ms;      /* next heartbeat; what it announced; when draining ends, 0: not draining */
+    struct held *held; /* by lease; socket thread only */
     struct spec *specs[SPECS_MAX];
     size_t specs_len;
-    int wake;                                /* eventfd */
+    int wake; /* eventfd */
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct held *inbox, *outbox;
@@ -103,8 +104,8 @@ static void put_error(struct held *held, enum msg_type type, const char *reason)
     if (type == MSG_refused)
         msg.refused = (struct msg_refused){held->job.lease, slice_of(reason)};
     else if (type == MSG_failed)
-        msg.failed = (struct msg_failed){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms,
-                                         slice_of(reason)};
+        msg.failed =
+            (struct msg_failed){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms, slice_of(reason)};
     else
         msg.returned = (struct msg_returned){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms};
     held->returned = type == MSG_returned;
@@ -122,13 +123,17 @@ static void put_result(struct held *held)
             features[len++] = r->features.v[i];
     struct buf frame = {0};
     text_pack(buf_slice(&job->out), &frame);
-    msg_put(&held->message,
-            &(struct msg){.type = MSG_result,
-                          .result = {.lease = job->lease, .finish = (uint8_t)r->finish, .tokens_in = r->tokens_in,
-                                     .tokens_out = r->tokens_out, .tokens_reread = r->tokens_reread,
-                                     .latency_ms = r->latency_ms, .have = r->features.have,
-                                     .features = {(const char *)features, len * 8},
-                                     .answer = buf_slice(&job->found), .frame = buf_slice(&frame)}});
+    msg_put(&held->message, &(struct msg){.type = MSG_result,
+                                          .result = {.lease = job->lease,
+                                                     .finish = (uint8_t)r->finish,
+                                                     .tokens_in = r->tokens_in,
+                                                     .tokens_out = r->tokens_out,
+                                                     .tokens_reread = r->tokens_reread,
+                                                     .latency_ms = r->latency_ms,
+                                                     .have = r->features.have,
+                                                     .features = {(const char *)features, len * 8},
+                                                     .answer = buf_slice(&job->found),
+                                                     .frame = buf_slice(&frame)}});
     buf_clear(&frame);
 }
 
@@ -143,10 +148,9 @@ static void hand_over(struct agent *agent, struct held *held, enum msg_type trou
     else if (job->out.len > LIMIT_TEXT)
         put_error(held, MSG_failed, "the generated text is longer than the limit (see `drover help limits`)");
     else if (held->verify)
-        msg_put(&held->message,
-                &(struct msg){.type = MSG_verdict,
-                              .verdict = {job->lease, (uint8_t)job->verdict.outcome, job->verdict.score,
-                                          job->result.latency_ms}});
+        msg_put(&held->message, &(struct msg){.type = MSG_verdict,
+                                              .verdict = {job->lease, (uint8_t)job->verdict.outcome, job->verdict.score,
+                                                          job->result.latency_ms}});
     else
         put_result(held);
     buf_clear(&job->out);
@@ -326,8 +330,7 @@ static void send_heartbeat(struct agent *agent)
     int64_t now = clock_ms();
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
-    send_msg(agent, &(struct msg){.type = MSG_heartbeat,
-                                  .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens}});
+    send_msg(agent, &(struct msg){.type = MSG_heartbeat, .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens}});
 }
 
 static void send_done(struct agent *agent, struct held *held, struct buf *out, int64_t now)
@@ -346,10 +349,14 @@ static void send_hello(struct agent *agent)
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
     msg_put(&out, &(struct msg){.type = MSG_hello,
-                                .hello = {.version = PROTOCOL_VERSION, .agent = agent->id,
-                                          .name = slice_of(agent->options.name), .verifier = agent->options.verifier,
-                                          .kinds = slice_of(agent->options.kinds), .credits = agent->options.credits,
-                                          .next_ms = (uint32_t)agent->announced_ms, .pid = (uint64_t)getpid()}});
+                                .hello = {.version = PROTOCOL_VERSION,
+                                          .agent = agent->id,
+                                          .name = slice_of(agent->options.name),
+                                          .verifier = agent->options.verifier,
+                                          .kinds = slice_of(agent->options.kinds),
+                                          .credits = agent->options.credits,
+                                          .next_ms = (uint32_t)agent->announced_ms,
+                                          .pid = (uint64_t)getpid()}});
     struct held *held, *next;
     HASH_ITER (hh, agent->held, held, next)
         msg_put(&out, &(struct msg){.type = MSG_running, .running = {held->job.lease}});
@@ -432,10 +439,18 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     buf_put(&held->record, task->record.data, task->record.len);
     int rc = read_path(task->path, &held->text, &held->answer);
     held->job = (struct job){
-        .lease = task->lease, .seed = task->seed, .prompt = task->prompt, .ordinal = task->item,
-        .tokens_max = task->tokens_max, .timeout_ms = task->timeout_ms, .step = task->step != 0,
-        .finished = task->finished != 0, .record = buf_slice(&held->record), .text = buf_slice(&held->text),
-        .answer = buf_slice(&held->answer), .state = JOB_RUNNING,
+        .lease = task->lease,
+        .seed = task->seed,
+        .prompt = task->prompt,
+        .ordinal = task->item,
+        .tokens_max = task->tokens_max,
+        .timeout_ms = task->timeout_ms,
+        .step = task->step != 0,
+        .finished = task->finished != 0,
+        .record = buf_slice(&held->record),
+        .text = buf_slice(&held->text),
+        .answer = buf_slice(&held->answer),
+        .state = JOB_RUNNING,
     };
     HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);
     held->started_ms = clock_ms();
@@ -664,7 +679,10 @@ static void die_with_parent(int parent)
 
 int agent_run(const struct agent_options *options)
 {
-    struct agent agent = {.options = *options, .id = options->id, .busy_ms = 2000, .idle_ms = 2000,
+    struct agent agent = {.options = *options,
+                          .id = options->id,
+                          .busy_ms = 2000,
+                          .idle_ms = 2000,
                           .wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
     die_with_parent(options->parent);
     sigset_t signals;

@@ -19,26 +19,26 @@ enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED };
 struct job {
     /* input: constant while the job runs */
     uint64_t lease;
-    struct slice spec;       /* JSON of the model or verifier, as in SPEC messages                       */
-    struct slice record;     /* the prompt's JSON record: id, prompt or messages, answer, meta            */
-    struct slice text;       /* generate: path root..parent to continue ("" at the root); verify: the text */
-    struct slice answer;     /* verify: the extracted answer of the text                                  */
-    uint64_t seed;           /* of this rollout, node, or verdict                                         */
-    uint32_t prompt;         /* index of the prompt in its set                                            */
-    uint32_t ordinal;        /* ordinal of the rollout in its pool, or id of the node in its tree         */
-    uint32_t tokens_max;     /* generate at most so many tokens; finish = length when reached             */
-    uint32_t timeout_ms;     /* of this attempt                                                           */
-    bool step;               /* stop after the step separator (kept in the text) as well as at the end    */
-    bool finished;           /* verify: the text is a finished rollout, not a prefix                      */
+    struct slice spec;   /* JSON of the model or verifier, as in SPEC messages                       */
+    struct slice record; /* the prompt's JSON record: id, prompt or messages, answer, meta            */
+    struct slice text;   /* generate: path root..parent to continue ("" at the root); verify: the text */
+    struct slice answer; /* verify: the extracted answer of the text                                  */
+    uint64_t seed;       /* of this rollout, node, or verdict                                         */
+    uint32_t prompt;     /* index of the prompt in its set                                            */
+    uint32_t ordinal;    /* ordinal of the rollout in its pool, or id of the node in its tree         */
+    uint32_t tokens_max; /* generate at most so many tokens; finish = length when reached             */
+    uint32_t timeout_ms; /* of this attempt                                                           */
+    bool step;           /* stop after the step separator (kept in the text) as well as at the end    */
+    bool finished;       /* verify: the text is a finished rollout, not a prefix                      */
 
     /* output */
     enum job_state state;
-    struct buf out;          /* generate: the new text only                                               */
-    struct buf found;        /* generate: the answer, when the engine itself knows it (replay); else empty */
-    struct result result;    /* generate                                                                  */
-    struct verdict verdict;  /* verify                                                                    */
-    struct error error;      /* JOB_FAILED: why, in one sentence                                          */
-    void *engine_data;       /* the engine's, freed by it before it sets DONE or FAILED, or in cancel     */
+    struct buf out;         /* generate: the new text only                                               */
+    struct buf found;       /* generate: the answer, when the engine itself knows it (replay); else empty */
+    struct result result;   /* generate                                                                  */
+    struct verdict verdict; /* verify                                                                    */
+    struct error error;     /* JOB_FAILED: why, in one sentence                                          */
+    void *engine_data;      /* the engine's, freed by it before it sets DONE or FAILED, or in cancel     */
 };
 
 struct engine {
@@ -58,13 +58,13 @@ struct agent_options {
     const char *endpoint; /* of the broker */
     const char *name;     /* shown in `drover workers` */
     bool verifier;
-    const char *kinds;    /* backends or checks that it serves, comma-separated */
-    const struct engine *(*pick)(struct slice spec); /* engine for a spec, NULL: none */
+    const char *kinds;                                  /* backends or checks that it serves, comma-separated */
+    const struct engine *(*pick)(struct slice spec);    /* engine for a spec, NULL: none */
     void (*finish)(struct job *job, struct slice spec); /* after JOB_DONE, on the compute thread; may be NULL */
-    uint32_t threads;     /* compute threads */
-    uint32_t credits;     /* tasks that it holds at most, waiting ones included */
-    uint64_t id;          /* of this incarnation; 0: drawn */
-    int parent;           /* pid to die with, 0: none */
+    uint32_t threads;                                   /* compute threads */
+    uint32_t credits;                                   /* tasks that it holds at most, waiting ones included */
+    uint64_t id;                                        /* of this incarnation; 0: drawn */
+    int parent;                                         /* pid to die with, 0: none */
 };
 
 /* Serves until it is told to drain (SIGTERM, SIGINT, the broker) or its parent dies. Leases are given back within 2 s,

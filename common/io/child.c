@@ -69,8 +69,7 @@ static int pipe_above_2(int fds[2])
 
 /* Everything a start needs to undo or pass on. */
 struct start {
-    int in[2], out[2],
-        why[2]; /* why: carries errno when exec fails, closed by exec when it works */
+    int in[2], out[2], why[2]; /* why: carries errno when exec fails, closed by exec when it works */
     pid_t parent;
 };
 
@@ -88,8 +87,7 @@ static _Noreturn void become(const char *const argv[], const struct start *start
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (dup2(start->in[0], 0) >= 0 && dup2(start->out[1], 1) >= 0) {
-        close_range(3, ~0u,
-                    CLOSE_RANGE_CLOEXEC); /* other libraries' descriptors; old kernels refuse */
+        close_range(3, ~0u, CLOSE_RANGE_CLOEXEC); /* other libraries' descriptors; old kernels refuse */
         execvp(argv[0], (char *const *)argv);
     }
     int why = errno;
@@ -119,8 +117,7 @@ static void start_close(struct start *start)
 
 static int start_fork(const char *const argv[], struct start *start, pid_t *pid)
 {
-    if (pipe_above_2(start->in) != 0 || pipe_above_2(start->out) != 0 ||
-        pipe_above_2(start->why) != 0)
+    if (pipe_above_2(start->in) != 0 || pipe_above_2(start->out) != 0 || pipe_above_2(start->why) != 0)
         return errno;
     /* Signals wait until the child has dropped our handlers: they must not run in a copy of this
      * process. */
@@ -135,8 +132,7 @@ static int start_fork(const char *const argv[], struct start *start, pid_t *pid)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (*pid < 0)
         return why;
-    setpgid(*pid,
-            *pid); /* both sides, so that neither can be too late; fails harmlessly after exec */
+    setpgid(*pid, *pid); /* both sides, so that neither can be too late; fails harmlessly after exec */
     close_fd(&start->why[1]);
     why = exec_result(start->why[0]);
     if (why != 0)
@@ -182,13 +178,11 @@ static int fail_ended(struct child *child, struct error *error)
             poll(NULL, 0, 1);
     }
     if (info.si_pid == 0)
-        return error_set(error, ERR_CLOSED, "`%s` closed its output without an answer",
-                         child->name);
+        return error_set(error, ERR_CLOSED, "`%s` closed its output without an answer", child->name);
     if (info.si_code == CLD_EXITED)
-        return error_set(error, ERR_CLOSED, "`%s` ended with status %d without an answer",
-                         child->name, info.si_status);
-    return error_set(error, ERR_CLOSED, "`%s` was killed by signal %d (%s)", child->name,
-                     info.si_status, strsignal(info.si_status));
+        return error_set(error, ERR_CLOSED, "`%s` ended with status %d without an answer", child->name, info.si_status);
+    return error_set(error, ERR_CLOSED, "`%s` was killed by signal %d (%s)", child->name, info.si_status,
+                     strsignal(info.si_status));
 }
 
 /* Writes without SIGPIPE: one that this write raises is taken back before anyone sees it. */
@@ -220,8 +214,7 @@ static int send_some(struct child *child, struct slice *left, struct error *erro
     } else if (errno == EPIPE) {
         left->len = 0;
     } else if (errno != EAGAIN && errno != EINTR) {
-        return error_set(error, ERR_SYSTEM, "cannot write to `%s`: %s", child->name,
-                         strerror(errno));
+        return error_set(error, ERR_SYSTEM, "cannot write to `%s`: %s", child->name, strerror(errno));
     }
     return 0;
 }
@@ -232,8 +225,7 @@ static int receive_some(struct child *child, bool *ended, struct error *error)
     char *to = buf_grow(&child->read, READ_CHUNK);
     ssize_t got = read(child->out, to, READ_CHUNK);
     if (got < 0 && errno != EAGAIN && errno != EINTR)
-        return error_set(error, ERR_SYSTEM, "cannot read from `%s`: %s", child->name,
-                         strerror(errno));
+        return error_set(error, ERR_SYSTEM, "cannot read from `%s`: %s", child->name, strerror(errno));
     *ended = got == 0;
     child->read.len += got > 0 ? (size_t)got : 0;
     return 0;
@@ -241,14 +233,13 @@ static int receive_some(struct child *child, bool *ended, struct error *error)
 
 static void wait_ready(const struct child *child, bool sending, int64_t left_ms)
 {
-    struct pollfd fds[2] = {{.fd = child->out, .events = POLLIN},
-                            {.fd = sending ? child->in : -1, .events = POLLOUT}};
+    struct pollfd fds[2] = {{.fd = child->out, .events = POLLIN}, {.fd = sending ? child->in : -1, .events = POLLOUT}};
     poll(fds, 2, left_ms > 60000 ? 60000 : (int)left_ms);
 }
 
 /* Moves the line out of the buffer once it is whole. *whole: it was. */
-static int take_line(struct child *child, size_t *searched, size_t max, struct buf *answer,
-                     bool *whole, struct error *error)
+static int take_line(struct child *child, size_t *searched, size_t max, struct buf *answer, bool *whole,
+                     struct error *error)
 {
     const struct buf *read = &child->read;
     const char *end = NULL;
@@ -258,28 +249,25 @@ static int take_line(struct child *child, size_t *searched, size_t max, struct b
     *whole = end != NULL;
     size_t len = end != NULL ? (size_t)(end - read->data) : read->len;
     if (len > max)
-        return error_set(error, ERR_LIMIT, "`%s` wrote a line of more than %zu bytes", child->name,
-                         max);
+        return error_set(error, ERR_LIMIT, "`%s` wrote a line of more than %zu bytes", child->name, max);
     if (end == NULL)
         return 0;
     if (len + 1 < read->len)
-        return error_set(error, ERR_PROTOCOL, "`%s` wrote more than one line for one request",
-                         child->name);
+        return error_set(error, ERR_PROTOCOL, "`%s` wrote more than one line for one request", child->name);
     buf_put(answer, read->data, len > 0 && read->data[len - 1] == '\r' ? len - 1 : len);
     buf_reset(&child->read);
     return 0;
 }
 
-static int exchange(struct child *child, struct slice left, struct buf *answer, size_t max,
-                    int64_t timeout_ms, struct error *error)
+static int exchange(struct child *child, struct slice left, struct buf *answer, size_t max, int64_t timeout_ms,
+                    struct error *error)
 {
     int64_t end = now_ms() + timeout_ms;
     size_t searched = 0;
     bool ended = false, whole = false;
     int code = receive_some(child, &ended, error);
     if (code == 0 && child->read.len > 0)
-        return error_set(error, ERR_PROTOCOL, "`%s` wrote something before it was asked",
-                         child->name);
+        return error_set(error, ERR_PROTOCOL, "`%s` wrote something before it was asked", child->name);
     while (code == 0 && !whole && !ended) {
         if (left.len > 0)
             code = send_some(child, &left, error);
@@ -298,8 +286,8 @@ static int exchange(struct child *child, struct slice left, struct buf *answer, 
     return code == 0 && !whole ? fail_ended(child, error) : code;
 }
 
-int child_ask(struct child *child, struct slice line, struct buf *answer, size_t max,
-              int64_t timeout_ms, struct error *error)
+int child_ask(struct child *child, struct slice line, struct buf *answer, size_t max, int64_t timeout_ms,
+              struct error *error)
 {
     assert(line.len == 0 || memchr(line.data, '\n', line.len) == NULL);
     buf_reset(answer);

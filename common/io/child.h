@@ -24,8 +24,8 @@ int child_start(const char *const argv[], struct child **child, struct error *er
  * of at most max bytes. ERR_CLOSED: the child ended, the error says how. ERR_TIMEOUT: no whole line
  * in time. ERR_LIMIT: a longer line. ERR_PROTOCOL: it had written something unasked. After any of
  * these the child is of no more use: free it. */
-int child_ask(struct child *child, struct slice line, struct buf *answer, size_t max,
-              int64_t timeout_ms, struct error *error);
+int child_ask(struct child *child, struct slice line, struct buf *answer, size_t max, int64_t timeout_ms,
+              struct error *error);
 
 /* How many lines the child has answered: tells a child that wore out from one that never worked. */
 uint64_t child_answers(const struct child *child);

@@ -72,8 +72,10 @@ static int refuse(struct port **port, const char *what, const char *endpoint, st
     int cause = errno;
     port_close(port, 0);
     if (cause == EADDRINUSE)
-        return error_set(error, ERR_LOCKED, "cannot listen on %s: the address is in use, perhaps by another broker: "
-                         "stop it or choose another address", endpoint);
+        return error_set(error, ERR_LOCKED,
+                         "cannot listen on %s: the address is in use, perhaps by another broker: "
+                         "stop it or choose another address",
+                         endpoint);
     if (cause == EINVAL || cause == EPROTONOSUPPORT || cause == ENODEV)
         return error_set(error, ERR_SYNTAX, "cannot %s '%s': not an address of this machine such as tcp://HOST:PORT",
                          what, endpoint);
@@ -85,7 +87,7 @@ int port_router(const char *endpoint, int hwm, struct port **port, struct error 
     *port = port_new(ZMQ_ROUTER, endpoint, hwm);
     if (zmq_bind((*port)->socket, endpoint) != 0)
         return refuse(port, "listen on", endpoint, error);
-    size_t len = sizeof (*port)->address;
+    size_t len = sizeof(*port)->address;
     zmq_getsockopt((*port)->socket, ZMQ_LAST_ENDPOINT, (*port)->address, &len);
     return 0;
 }
@@ -103,7 +105,7 @@ int port_dealer(const char *endpoint, int hwm, struct port **port, struct error 
     zmq_connect((*port)->monitor, monitor);
     if (zmq_connect((*port)->socket, endpoint) != 0)
         return refuse(port, "connect to", endpoint, error);
-    snprintf((*port)->address, sizeof (*port)->address, "%s", endpoint);
+    snprintf((*port)->address, sizeof(*port)->address, "%s", endpoint);
     return 0;
 }
 

@@ -105,12 +105,15 @@ static void hello(struct load *load, struct worker *worker)
     char name[32];
     snprintf(name, sizeof name, "load-%u", (unsigned)(worker - load->workers));
     worker->beat_ms = clock_ms() + worker->busy_ms;
-    msg_put(&worker->out,
-            &(struct msg){.type = MSG_hello,
-                          .hello = {.version = PROTOCOL_VERSION, .agent = worker->id, .name = slice_of(name),
-                                    .verifier = worker - load->workers < load->verifiers,
-                                    .kinds = slice_of("synthetic,exact"), .credits = load->credits,
-                                    .next_ms = worker->idle_ms, .pid = (uint64_t)getpid()}});
+    msg_put(&worker->out, &(struct msg){.type = MSG_hello,
+                                        .hello = {.version = PROTOCOL_VERSION,
+                                                  .agent = worker->id,
+                                                  .name = slice_of(name),
+                                                  .verifier = worker - load->workers < load->verifiers,
+                                                  .kinds = slice_of("synthetic,exact"),
+                                                  .credits = load->credits,
+                                                  .next_ms = worker->idle_ms,
+                                                  .pid = (uint64_t)getpid()}});
     flush(worker);
 }
 
@@ -131,20 +134,24 @@ static void answer(struct load *load, struct worker *worker, const struct msg_ta
     if (load->mode == MODE_HOLD || load->mode == MODE_FIRST)
         return;
     if (task->verify) {
-        msg_put(&worker->out,
-                &(struct msg){.type = MSG_verdict,
-                              .verdict = {.lease = task->lease, .outcome = task->seed % 2 ? OUTCOME_PASS : OUTCOME_FAIL,
-                                          .score = (double)(task->seed % 97) / 97, .latency_ms = 1}});
+        msg_put(&worker->out, &(struct msg){.type = MSG_verdict,
+                                            .verdict = {.lease = task->lease,
+                                                        .outcome = task->seed % 2 ? OUTCOME_PASS : OUTCOME_FAIL,
+                                                        .score = (double)(task->seed % 97) / 97,
+                                                        .latency_ms = 1}});
         if (!load->together)
             flush(worker);
         return;
     }
     enum finish finish = task->step && task->seed / 16 % 4 != 0 ? FINISH_STEP : FINISH_STOP;
-    msg_put(&worker->out,
-            &(struct msg){.type = MSG_result,
-                          .result = {.lease = task->lease, .finish = (uint8_t)finish, .tokens_in = 10, .tokens_out = 50,
-                                     .latency_ms = 1, .answer = {answers + task->seed % 10, 1},
-                                     .frame = buf_slice(&load->text)}});
+    msg_put(&worker->out, &(struct msg){.type = MSG_result,
+                                        .result = {.lease = task->lease,
+                                                   .finish = (uint8_t)finish,
+                                                   .tokens_in = 10,
+                                                   .tokens_out = 50,
+                                                   .latency_ms = 1,
+                                                   .answer = {answers + task->seed % 10, 1},
+                                                   .frame = buf_slice(&load->text)}});
     if (!load->together)
         flush(worker);
 }
@@ -283,17 +290,19 @@ static void connect_all(struct load *load)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: agents load|finish|first|hold|idle PID ENDPOINT [--workers N] [--verifiers N] [--credits N] [--seconds S] "
-                    "[--rollouts N] [--bytes N] [--together]\n");
+    fprintf(
+        stderr,
+        "usage: agents load|finish|first|hold|idle PID ENDPOINT [--workers N] [--verifiers N] [--credits N] [--seconds S] "
+        "[--rollouts N] [--bytes N] [--together]\n");
     exit(2);
 }
 
 static size_t parse(struct load *load, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"workers", required_argument, NULL, 'w'}, {"credits", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 's'}, {"rollouts", required_argument, NULL, 'r'},
-        {"bytes", required_argument, NULL, 'b'},   {"together", no_argument, NULL, 't'},
+        {"workers", required_argument, NULL, 'w'},   {"credits", required_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 's'},   {"rollouts", required_argument, NULL, 'r'},
+        {"bytes", required_argument, NULL, 'b'},     {"together", no_argument, NULL, 't'},
         {"verifiers", required_argument, NULL, 'v'}, {NULL, 0, NULL, 0},
     };
     static const char *const modes[] = {"load", "finish", "first", "hold", "idle"};

@@ -33,9 +33,7 @@ static void must(int rc, const struct error *error)
 static void append(struct journal *journal, const char *bytes, size_t facts, size_t texts)
 {
     struct error error;
-    must(
-        journal_append(journal, (struct slice){bytes, facts}, (struct slice){bytes, texts}, &error),
-        &error);
+    must(journal_append(journal, (struct slice){bytes, facts}, (struct slice){bytes, texts}, &error), &error);
 }
 
 static void measure_appends(struct journal *journal, size_t batch)
@@ -50,9 +48,8 @@ static void measure_appends(struct journal *journal, size_t batch)
         now = seconds();
     }
     double rate = (double)commits / (now - start);
-    printf("append batch=%zu commits_per_s=%.0f texts_per_s=%.0f bytes_per_text=%.0f\n", batch,
-           rate, rate * (double)batch,
-           (double)(journal_bytes(journal) - size) / (double)(commits * batch));
+    printf("append batch=%zu commits_per_s=%.0f texts_per_s=%.0f bytes_per_text=%.0f\n", batch, rate,
+           rate * (double)batch, (double)(journal_bytes(journal) - size) / (double)(commits * batch));
     free(bytes);
 }
 
@@ -75,8 +72,8 @@ static void measure_scan(const char *dir, bool read_only)
     double opened = seconds();
     must(journal_scan(journal, 1, visit, sums, &error), &error);
     double end = seconds();
-    printf("scan commits=%" PRIu64 " open_ms=%.0f scan_ms=%.0f commits_per_s=%.0f file_mb=%.0f\n",
-           sums[0], (opened - start) * 1e3, (end - opened) * 1e3, (double)sums[0] / (end - opened),
+    printf("scan commits=%" PRIu64 " open_ms=%.0f scan_ms=%.0f commits_per_s=%.0f file_mb=%.0f\n", sums[0],
+           (opened - start) * 1e3, (end - opened) * 1e3, (double)sums[0] / (end - opened),
            (double)journal_bytes(journal) / 1e6);
     journal_close(&journal);
 }

@@ -53,8 +53,7 @@ static void measure(struct tinylm *lm, size_t batch, uint32_t rollouts)
         generated += len;
         for (size_t i = 0; i < len;) {
             draws[i].position++;
-            if (draws[i].token != TINYLM_EOS &&
-                tinylm_row_len(draws[i].row) <= tinylm_context(lm)) {
+            if (draws[i].token != TINYLM_EOS && tinylm_row_len(draws[i].row) <= tinylm_context(lm)) {
                 i++;
                 continue;
             }
@@ -63,8 +62,8 @@ static void measure(struct tinylm *lm, size_t batch, uint32_t rollouts)
         }
     }
     double took = seconds() - start;
-    printf("tinylm batch=%zu rollouts=%u tokens=%llu seconds=%.3f tokens_per_s=%.0f\n", batch,
-           rollouts, (unsigned long long)generated, took, (double)generated / took);
+    printf("tinylm batch=%zu rollouts=%u tokens=%llu seconds=%.3f tokens_per_s=%.0f\n", batch, rollouts,
+           (unsigned long long)generated, took, (double)generated / took);
 }
 
 int main(int argc, char **argv)

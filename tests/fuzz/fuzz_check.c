@@ -58,8 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice rest = {(const char *)data, size};
     struct slice spec = take_line(&rest);
     struct slice record = take_line(&rest);
-    if (spec.len == 0 || memchr(spec.data, '\\', spec.len) != NULL ||
-        memmem(spec.data, spec.len, "exec", 4) != NULL)
+    if (spec.len == 0 || memchr(spec.data, '\\', spec.len) != NULL || memmem(spec.data, spec.len, "exec", 4) != NULL)
         return 0;
     const struct check *check;
     void *state;

@@ -23,8 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *exact = memcpy(malloc(text_len > 0 ? text_len : 1), text, text_len);
     struct error error = {""};
     struct sweep_spec spec;
-    if (sweep_spec_parse((struct slice){exact, text_len}, "fuzz", overrides, overrides_len, &spec,
-                         &error) < 0 &&
+    if (sweep_spec_parse((struct slice){exact, text_len}, "fuzz", overrides, overrides_len, &spec, &error) < 0 &&
         error.text[0] == '\0')
         abort(); /* every refusal has its sentence */
     sweep_spec_clear(&spec);

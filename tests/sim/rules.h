@@ -122,9 +122,13 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
     bool generate = f->kind == TASK_GENERATE, tree = f->tree != NO_ID;
     *lease = (struct lease_model){
         .key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier},
-        .mark = MARK_LIVE, .sweep = r->arms[f->payer].sweep, .agent = f->agent,
+        .mark = MARK_LIVE,
+        .sweep = r->arms[f->payer].sweep,
+        .agent = f->agent,
         .rollouts = generate && !tree, /* of trees a lower bound: which nodes are roots is not followed here */
-        .tokens = !generate ? 0 : tree ? MAX_TOKENS : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + MAX_TOKENS,
+        .tokens = !generate ? 0
+                  : tree    ? MAX_TOKENS
+                            : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + MAX_TOKENS,
     };
     use(r, lease, 1);
     uint32_t deaths = 0;
@@ -254,8 +258,8 @@ static void rule_bounds(struct rules *r)
     for (uint64_t i = 1; i <= r->leases_len; i++) {
         const struct lease_model *lease = &r->leases[i];
         if (lease->key.tree == NO_ID && lease->mark != MARK_OVER && lease->key.item >= keep[lease->key.prompt])
-            broke(r, "rollout %u of prompt %u is held, but every arm stopped at %u", lease->key.item,
-                  lease->key.prompt, keep[lease->key.prompt]);
+            broke(r, "rollout %u of prompt %u is held, but every arm stopped at %u", lease->key.item, lease->key.prompt,
+                  keep[lease->key.prompt]);
     }
 }
 
@@ -302,8 +306,10 @@ static void rule_fact(struct rules *r, const struct fact *f)
         rule_ended(r, f->forget.lease);
         return;
     case FACT_give_up:
-        close_key(r, &(struct key){f->give_up.kind, f->give_up.owner, f->give_up.prompt, f->give_up.tree,
-                                   f->give_up.item, f->give_up.verifier}, 0);
+        close_key(r,
+                  &(struct key){f->give_up.kind, f->give_up.owner, f->give_up.prompt, f->give_up.tree, f->give_up.item,
+                                f->give_up.verifier},
+                  0);
         r->gave_up = true;
         return;
     }
@@ -328,8 +334,8 @@ static void rule_commit(struct rules *r)
 static bool rule_counts(struct rules *r, uint64_t id)
 {
     const struct lease_model *lease = model_lease(r, id);
-    return lease != NULL && (lease->mark == MARK_LIVE ||
-                             (lease->mark == MARK_LOST && !r->sweeps[lease->sweep].accepted));
+    return lease != NULL &&
+           (lease->mark == MARK_LIVE || (lease->mark == MARK_LOST && !r->sweeps[lease->sweep].accepted));
 }
 
 #endif

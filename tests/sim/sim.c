@@ -24,8 +24,15 @@
 #include <unistd.h>
 
 enum {
-    AGENTS = 6, RUNNING = 8, EVENTS_FAULTY = 300, EVENTS_MAX = 9000, ACTIONS = 16, QUIET_MS = 700,
-    HEARTBEAT_MS = 40, LEASE_MS = 100, QUEUE = 4096,
+    AGENTS = 6,
+    RUNNING = 8,
+    EVENTS_FAULTY = 300,
+    EVENTS_MAX = 9000,
+    ACTIONS = 16,
+    QUIET_MS = 700,
+    HEARTBEAT_MS = 40,
+    LEASE_MS = 100,
+    QUEUE = 4096,
 };
 
 /* -- a message in flight, or an alarm ------------------------------------------------------------------------------- */
@@ -36,12 +43,12 @@ struct packet {
     int64_t at;
     uint64_t order; /* ties */
     enum what what;
-    int agent;           /* index of the agent */
+    int agent; /* index of the agent */
     uint64_t incarnation;
-    struct event event;  /* TO_BROKER; running list below */
+    struct event event; /* TO_BROKER; running list below */
     uint64_t running[RUNNING * 2];
-    struct send send;    /* TO_AGENT */
-    bool welcome;        /* TO_AGENT: answer to HELLO; also "who are you" */
+    struct send send; /* TO_AGENT */
+    bool welcome;     /* TO_AGENT: answer to HELLO; also "who are you" */
 };
 
 struct job {
@@ -55,13 +62,13 @@ struct job {
 struct agent {
     uint64_t incarnation;
     bool verifier, up, draining;
-    bool hopeless;                 /* fails whatever it is given */
-    uint32_t refuses;              /* bit of a spec */
+    bool hopeless;    /* fails whatever it is given */
+    uint32_t refuses; /* bit of a spec */
     uint32_t credits;
     int64_t next_beat, heard;
     struct job jobs[RUNNING * 2];
     int len;
-    uint64_t seen[64];             /* leases that it was given last: a doubled message starts nothing twice */
+    uint64_t seen[64]; /* leases that it was given last: a doubled message starts nothing twice */
     uint32_t seen_len;
 };
 
@@ -85,7 +92,7 @@ struct world {
     int agents_len;
     struct core *core;
     struct update update;
-    struct buf journal;      /* committed facts */
+    struct buf journal; /* committed facts */
     int64_t tick_at;
     struct rules rules;
     uint64_t *acked;
@@ -93,9 +100,9 @@ struct world {
     struct buf definitions[SWEEPS][2]; /* as submitted, as grown */
     struct action actions[ACTIONS];
     int actions_len;
-    uint32_t sweeps;         /* 1 or 2 */
-    uint32_t pool_size;      /* rollouts that a recorded pool holds of a prompt, and its number */
-    double poison;           /* share of tasks that kill who runs them */
+    uint32_t sweeps;    /* 1 or 2 */
+    uint32_t pool_size; /* rollouts that a recorded pool holds of a prompt, and its number */
+    double poison;      /* share of tasks that kill who runs them */
 };
 
 static uint64_t draw(struct world *w)
@@ -331,8 +338,11 @@ static void hello(struct world *w, int a)
         running[i] = agent->jobs[i].lease;
     say(w, a,
         &(struct event){.type = EVENT_HELLO,
-                        .hello = {.name = slice_of("agent"), .verifier = agent->verifier, .kinds = 1,
-                                  .credits = agent->credits, .next_ms = HEARTBEAT_MS,
+                        .hello = {.name = slice_of("agent"),
+                                  .verifier = agent->verifier,
+                                  .kinds = 1,
+                                  .credits = agent->credits,
+                                  .next_ms = HEARTBEAT_MS,
                                   .running_len = (size_t)agent->len}},
         running);
 }
@@ -350,7 +360,8 @@ static void say_result(struct world *w, int a, struct job *job)
         event.type = EVENT_VERDICT;
         event.verdict.verdict = (struct verdict){score < .1   ? OUTCOME_UNKNOWN
                                                  : score > .6 ? OUTCOME_PASS
-                                                              : OUTCOME_FAIL, score};
+                                                              : OUTCOME_FAIL,
+                                                 score};
         event.verdict.latency_ms = 3;
     } else {
         uint64_t bits = rng_mix(job->seed);
@@ -359,7 +370,9 @@ static void say_result(struct world *w, int a, struct job *job)
         event.result.ref = (struct ref){1, (uint32_t)job->lease, 1};
         event.result.result = (struct result){
             .finish = job->step && bits % 10 < 6 ? FINISH_STEP : FINISH_STOP,
-            .tokens_in = 8, .tokens_out = 1 + (uint32_t)(bits >> 8) % job->tokens_max, .latency_ms = 5,
+            .tokens_in = 8,
+            .tokens_out = 1 + (uint32_t)(bits >> 8) % job->tokens_max,
+            .latency_ms = 5,
             .features = {1u << FEATURE_LP_MEAN, {[FEATURE_LP_MEAN] = -rng_unit(bits)}},
         };
         if (job->key.tree == NO_ID && job->key.item >= w->pool_size + job->key.prompt)
@@ -413,8 +426,13 @@ static void on_task(struct world *w, struct agent *agent, const struct send *sen
         return;
     }
     agent->jobs[agent->len++] = (struct job){
-        .lease = send->lease, .seed = send->seed, .key = send->key, .verify = verify, .step = send->step,
-        .tokens_max = send->tokens_max, .due = w->now + (w->calm ? 1 : between(w, 1, 60)),
+        .lease = send->lease,
+        .seed = send->seed,
+        .key = send->key,
+        .verify = verify,
+        .step = send->step,
+        .tokens_max = send->tokens_max,
+        .due = w->now + (w->calm ? 1 : between(w, 1, 60)),
         .failed = w->faults && (agent->hopeless || chance(w, .02)),
         .deadly = w->faults && rng_unit(rng_mix(send->seed + 1)) < w->poison,
     };
@@ -666,8 +684,8 @@ static void step(struct world *w)
         break;
     case TO_BROKER:
         if (w->verbose)
-            printf("%6lld agent %d says %d about lease %llu\n", (long long)w->now, packet->agent,
-                   packet->event.type, (unsigned long long)packet->event.lease);
+            printf("%6lld agent %d says %d about lease %llu\n", (long long)w->now, packet->agent, packet->event.type,
+                   (unsigned long long)packet->event.lease);
         broker_receive(w, packet);
         break;
     case TO_AGENT:
@@ -699,7 +717,9 @@ static void check_acked(struct world *w)
     uint8_t *found = xalloc(w->rules.leases_len + 2);
     struct fact fact;
     for (size_t at = 0; at < w->journal.len && fact_get(buf_slice(&w->journal), &at, &fact) == 0;) {
-        uint64_t lease = fact.type == FACT_result ? fact.result.lease : fact.type == FACT_verdict ? fact.verdict.lease : 0;
+        uint64_t lease = fact.type == FACT_result    ? fact.result.lease
+                         : fact.type == FACT_verdict ? fact.verdict.lease
+                                                     : 0;
         if (lease <= w->rules.leases_len)
             found[lease] = 1;
     }

@@ -11,7 +11,7 @@ enum { PROMPTS = 4, MAX_TOKENS = 20, TEMPLATE_TOKENS = 2, BYTES_FIRST = 10, VERI
 /* What one seed says of one sweep. */
 struct draft {
     bool strict, accepted, truth, elimination;
-    int middle;          /* row of middles */
+    int middle; /* row of middles */
     uint32_t truth_verifier, n, n_plain;
     bool plain_strict, search, particles;
     uint64_t rollouts, tokens, slot_ms, cost, deadline_s; /* caps of the sweep */
@@ -85,10 +85,17 @@ static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
     default_options(options[2], stopper_find(a->stopper)->options);
     default_options(options[3], selector_find(a->selector)->options);
     fact_put(to, &(struct fact){.type = FACT_arm,
-                                .arm = {.id = id, .name = slice_of(a->name), .strategy = slice_of(a->strategy),
-                                        .allocator = slice_of(a->allocator), .stopper = slice_of(a->stopper),
-                                        .selector = slice_of(a->selector), .n = a->n, .verifier = a->verifier,
-                                        .strict = a->strict, .lookahead = 5, .rollouts = a->rollouts,
+                                .arm = {.id = id,
+                                        .name = slice_of(a->name),
+                                        .strategy = slice_of(a->strategy),
+                                        .allocator = slice_of(a->allocator),
+                                        .stopper = slice_of(a->stopper),
+                                        .selector = slice_of(a->selector),
+                                        .n = a->n,
+                                        .verifier = a->verifier,
+                                        .strict = a->strict,
+                                        .lookahead = 5,
+                                        .rollouts = a->rollouts,
                                         .options = {(const char *)options, sizeof options}}});
 }
 
@@ -96,18 +103,24 @@ static void put_world(struct buf *to, uint64_t seed)
 {
     fact_put(to, &(struct fact){.type = FACT_set, .set = {.digest = 7, .len = PROMPTS}});
     for (uint32_t p = 0; p < PROMPTS; p++)
-        fact_put(to, &(struct fact){.type = FACT_prompt,
-                                    .prompt = {.ref_commit = 1, .ref_offset = p, .ref_len = 1,
-                                               .bytes = BYTES_FIRST + p}});
+        fact_put(to,
+                 &(struct fact){.type = FACT_prompt,
+                                .prompt = {.ref_commit = 1, .ref_offset = p, .ref_len = 1, .bytes = BYTES_FIRST + p}});
     fact_put(to, &(struct fact){.type = FACT_model,
-                                .model = {.fingerprint = 11, .name = slice_of("m"), .backend = slice_of("sim"),
-                                          .max_tokens = MAX_TOKENS, .template_tokens = TEMPLATE_TOKENS,
+                                .model = {.fingerprint = 11,
+                                          .name = slice_of("m"),
+                                          .backend = slice_of("sim"),
+                                          .max_tokens = MAX_TOKENS,
+                                          .template_tokens = TEMPLATE_TOKENS,
                                           .timeout_ms = 1000}});
     for (uint32_t v = 0; v < VERIFIERS; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = v, .fingerprint = 21 + v,
+                                    .verifier = {.id = v,
+                                                 .fingerprint = 21 + v,
                                                  .name = slice_of(v == 0 ? "truth" : "judge"),
-                                                 .kind = slice_of("sim"), .timeout_ms = 500, .price = 3}});
+                                                 .kind = slice_of("sim"),
+                                                 .timeout_ms = 500,
+                                                 .price = 3}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = seed}});
 }
 
@@ -126,19 +139,26 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
     uint32_t more = grown && d.grows ? d.n_more : 0, arms = 0;
     put_world(to, seed);
     fact_put(to, &(struct fact){.type = FACT_sweep,
-                                .sweep = {.name = slice_of(id == 0 ? "first" : "second"), .seed = seed,
-                                          .truth = d.truth ? d.truth_verifier : NO_ID, .rollouts = times * d.rollouts,
-                                          .tokens = times * d.tokens, .slot_ms = times * d.slot_ms,
-                                          .cost = times * d.cost, .deadline_s = times * d.deadline_s,
+                                .sweep = {.name = slice_of(id == 0 ? "first" : "second"),
+                                          .seed = seed,
+                                          .truth = d.truth ? d.truth_verifier : NO_ID,
+                                          .rollouts = times * d.rollouts,
+                                          .tokens = times * d.tokens,
+                                          .slot_ms = times * d.slot_ms,
+                                          .cost = times * d.cost,
+                                          .deadline_s = times * d.deadline_s,
                                           .accepted = d.accepted}});
-    put_arm(to, arms++, &(struct arm_draft){"middle", "sample", middles[d.middle].allocator, middles[d.middle].stopper,
-                                            middles[d.middle].selector, d.n + more, middles[d.middle].verifier,
-                                            d.strict, times * d.own});
-    put_arm(to, arms++, &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
-                                            d.n_plain + more, NO_ID, d.plain_strict, 0});
+    put_arm(to, arms++,
+            &(struct arm_draft){"middle", "sample", middles[d.middle].allocator, middles[d.middle].stopper,
+                                middles[d.middle].selector, d.n + more, middles[d.middle].verifier, d.strict,
+                                times * d.own});
+    put_arm(to, arms++,
+            &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
+                                d.n_plain + more, NO_ID, d.plain_strict, 0});
     if (d.search)
-        put_arm(to, arms++, &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
-                                                d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
+        put_arm(to, arms++,
+                &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
+                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
     if (d.late_arm && more > 0)
         put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0});
 }

@@ -50,8 +50,10 @@ static inline void play_commit(struct play *play)
 /* Starts the core; journal may be NULL. */
 static inline struct play play_new(struct journal *journal)
 {
-    struct play play = {.core = core_new(&(struct core_options){.lease_ms = 1000}), .journal = journal,
-                        .now_ms = 1000, .left = UINT32_MAX};
+    struct play play = {.core = core_new(&(struct core_options){.lease_ms = 1000}),
+                        .journal = journal,
+                        .now_ms = 1000,
+                        .left = UINT32_MAX};
     core_start(play.core, play.now_ms, true, &play.update);
     play_commit(&play);
     return play;
@@ -76,9 +78,13 @@ static inline void play_hello(struct play *play, uint64_t id, const char *name, 
                               uint32_t credits)
 {
     int bit = core_kind(play->core, verifier, slice_of(kind));
-    play_event(play, (struct event){.type = EVENT_HELLO, .agent = id,
-                                    .hello = {.name = slice_of(name), .verifier = verifier,
-                                              .kinds = 1ull << bit, .credits = credits, .next_ms = 1000}});
+    play_event(play, (struct event){.type = EVENT_HELLO,
+                                    .agent = id,
+                                    .hello = {.name = slice_of(name),
+                                              .verifier = verifier,
+                                              .kinds = 1ull << bit,
+                                              .credits = credits,
+                                              .next_ms = 1000}});
 }
 
 static inline void play_submit(struct play *play)
@@ -154,10 +160,12 @@ static inline void put_prompts(struct play *play, uint32_t len, uint32_t groups)
         if (groups > 0)
             buf_printf(&group, "g%u", p % groups);
         struct ref ref = play_text(play, buf_slice(&record));
-        fact_put(&play->definitions,
-                 &(struct fact){.type = FACT_prompt,
-                                .prompt = {.ref_commit = ref.commit, .ref_offset = ref.offset, .ref_len = ref.len,
-                                           .bytes = 10, .group = buf_slice(&group)}});
+        fact_put(&play->definitions, &(struct fact){.type = FACT_prompt,
+                                                    .prompt = {.ref_commit = ref.commit,
+                                                               .ref_offset = ref.offset,
+                                                               .ref_len = ref.len,
+                                                               .bytes = 10,
+                                                               .group = buf_slice(&group)}});
         buf_clear(&record);
         buf_clear(&group);
     }
@@ -168,13 +176,19 @@ static inline void put_model(struct play *play, const char *model)
 {
     struct buf *to = &play->definitions;
     fact_put(to, &(struct fact){.type = FACT_model,
-                                .model = {.fingerprint = 11, .name = slice_of(model), .backend = slice_of("sim"),
-                                          .max_tokens = 100, .template_tokens = 2, .timeout_ms = 1000}});
+                                .model = {.fingerprint = 11,
+                                          .name = slice_of(model),
+                                          .backend = slice_of("sim"),
+                                          .max_tokens = 100,
+                                          .template_tokens = 2,
+                                          .timeout_ms = 1000}});
     for (uint32_t v = 0; v < 2; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = v, .fingerprint = 21 + v,
+                                    .verifier = {.id = v,
+                                                 .fingerprint = 21 + v,
                                                  .name = slice_of(v == 0 ? "truth" : "judge"),
-                                                 .kind = slice_of("check"), .timeout_ms = 500}});
+                                                 .kind = slice_of("check"),
+                                                 .timeout_ms = 500}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = 5}});
 }
 
@@ -204,12 +218,17 @@ static inline void put_arm(struct play *play, uint32_t id, struct arm_text arm)
         options[2][i] = stopper_find(arm.stop)->options[i].fallback;
     fact_put(&play->definitions,
              &(struct fact){.type = FACT_arm,
-                            .arm = {.id = id, .name = slice_of(arm.name), .strategy = slice_of(arm.strategy),
-                                    .allocator = slice_of(arm.allocate), .stopper = slice_of(arm.stop),
-                                    .selector = slice_of(arm.select), .n = arm.n, .verifier = arm.verifier,
-                                    .lookahead = 5, .options = {(const char *)options, sizeof options},
-                                    .report_at = {(const char *)arm.report_at,
-                                                  arm.report_at_len * sizeof(uint32_t)}}});
+                            .arm = {.id = id,
+                                    .name = slice_of(arm.name),
+                                    .strategy = slice_of(arm.strategy),
+                                    .allocator = slice_of(arm.allocate),
+                                    .stopper = slice_of(arm.stop),
+                                    .selector = slice_of(arm.select),
+                                    .n = arm.n,
+                                    .verifier = arm.verifier,
+                                    .lookahead = 5,
+                                    .options = {(const char *)options, sizeof options},
+                                    .report_at = {(const char *)arm.report_at, arm.report_at_len * sizeof(uint32_t)}}});
 }
 
 #endif

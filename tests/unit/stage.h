@@ -15,7 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORKER = 11, OTHER = 12, THIRD = 13, FOURTH = 14, JUDGE = 22, BEAT = 1000, LEASE = 500, MAX_TOKENS = 20, BYTES = 10 };
+enum {
+    WORKER = 11,
+    OTHER = 12,
+    THIRD = 13,
+    FOURTH = 14,
+    JUDGE = 22,
+    BEAT = 1000,
+    LEASE = 500,
+    MAX_TOKENS = 20,
+    BYTES = 10
+};
 
 struct stage_arm {
     const char *name, *strategy, *allocator, *stopper, *selector;
@@ -42,7 +52,8 @@ struct stage {
     uint64_t seed_last; /* of the last task sent */
 };
 
-static inline void say_key(struct buf *to, uint8_t kind, uint32_t prompt, uint32_t tree, uint32_t item, uint32_t verifier)
+static inline void say_key(struct buf *to, uint8_t kind, uint32_t prompt, uint32_t tree, uint32_t item,
+                           uint32_t verifier)
 {
     buf_printf(to, "%u", prompt);
     if (tree != NO_ID)
@@ -126,9 +137,8 @@ static inline void say_sends(struct stage *stage)
     static const char *const words[] = {"task", "ack", "cancel"};
     for (size_t i = 0; i < stage->update.sends_len; i++) {
         const struct send *send = &stage->update.sends[i];
-        buf_printf(&stage->said, "%s%s%s %llu to %llu", stage->said.len > 0 ? "; " : "",
-                   send->duplicate ? "dup " : "", words[send->type], (unsigned long long)send->lease,
-                   (unsigned long long)send->agent);
+        buf_printf(&stage->said, "%s%s%s %llu to %llu", stage->said.len > 0 ? "; " : "", send->duplicate ? "dup " : "",
+                   words[send->type], (unsigned long long)send->lease, (unsigned long long)send->agent);
         if (send->type == SEND_TASK)
             stage->seed_last = send->seed;
     }
@@ -177,10 +187,10 @@ static inline void expect_said(struct stage *stage, const char *expected, int li
 }
 
 /* Steps an event; all that it causes is expected. */
-#define DOES(stage, expected, ...)                                                                 \
-    do {                                                                                           \
-        stage_step((stage), (struct event){__VA_ARGS__});                                          \
-        expect_said((stage), (expected), __LINE__);                                                \
+#define DOES(stage, expected, ...)                        \
+    do {                                                  \
+        stage_step((stage), (struct event){__VA_ARGS__}); \
+        expect_said((stage), (expected), __LINE__);       \
     } while (0)
 
 #define DISPATCHES(stage, expected) DOES(stage, expected, .type = EVENT_DISPATCH)
@@ -229,13 +239,18 @@ static inline void define_arm(struct buf *to, uint32_t id, const struct stage_ar
         for (int i = 0; rows[p] != NULL && rows[p][i].name != NULL; i++)
             options[p][i] = rows[p][i].fallback;
     fact_put(to, &(struct fact){.type = FACT_arm,
-                                .arm = {.id = id, .name = slice_of(arm->name), .n = arm->n, .verifier = arm->verifier,
+                                .arm = {.id = id,
+                                        .name = slice_of(arm->name),
+                                        .n = arm->n,
+                                        .verifier = arm->verifier,
                                         .strategy = slice_of(arm->strategy ? arm->strategy : "sample"),
                                         .allocator = slice_of(arm->allocator ? arm->allocator : "uniform"),
                                         .stopper = slice_of(arm->stopper ? arm->stopper : "none"),
                                         .selector = slice_of(arm->selector ? arm->selector : "majority"),
-                                        .options = {(const char *)options, sizeof options}, .strict = arm->strict,
-                                        .lookahead = arm->lookahead, .rollouts = arm->rollouts}});
+                                        .options = {(const char *)options, sizeof options},
+                                        .strict = arm->strict,
+                                        .lookahead = arm->lookahead,
+                                        .rollouts = arm->rollouts}});
 }
 
 static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
@@ -244,17 +259,30 @@ static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
     for (uint32_t p = 0; p < s->prompts; p++)
         fact_put(to, &(struct fact){.type = FACT_prompt, .prompt = {.ref_commit = 1, .ref_len = 1, .bytes = BYTES}});
     fact_put(to, &(struct fact){.type = FACT_model,
-                                .model = {.fingerprint = 1, .name = slice_of("m"), .backend = slice_of("sim"),
-                                          .max_tokens = MAX_TOKENS, .timeout_ms = 1000}});
+                                .model = {.fingerprint = 1,
+                                          .name = slice_of("m"),
+                                          .backend = slice_of("sim"),
+                                          .max_tokens = MAX_TOKENS,
+                                          .timeout_ms = 1000}});
     for (uint32_t v = 0; v < 2; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = v, .fingerprint = 1 + v, .name = slice_of("v"),
-                                                 .kind = slice_of("sim"), .timeout_ms = 500, .price = 3}});
+                                    .verifier = {.id = v,
+                                                 .fingerprint = 1 + v,
+                                                 .name = slice_of("v"),
+                                                 .kind = slice_of("sim"),
+                                                 .timeout_ms = 500,
+                                                 .price = 3}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = s->prompts, .seed = 7}});
     fact_put(to, &(struct fact){.type = FACT_sweep,
-                                .sweep = {.name = slice_of(s->name), .truth = s->truth, .rollouts = s->rollouts,
-                                          .tokens = s->tokens, .slot_ms = s->slot_ms, .cost = s->cost,
-                                          .deadline_s = s->deadline_s, .accepted = s->accepted, .seed = s->seed}});
+                                .sweep = {.name = slice_of(s->name),
+                                          .truth = s->truth,
+                                          .rollouts = s->rollouts,
+                                          .tokens = s->tokens,
+                                          .slot_ms = s->slot_ms,
+                                          .cost = s->cost,
+                                          .deadline_s = s->deadline_s,
+                                          .accepted = s->accepted,
+                                          .seed = s->seed}});
     for (uint32_t a = 0; a < 4 && s->arms[a].name != NULL; a++)
         define_arm(to, a, &s->arms[a]);
 }
@@ -279,21 +307,25 @@ static inline struct stage stage_new(const struct stage_sweep *sweep)
 
 static inline void joins(struct stage *stage, uint64_t agent, uint32_t credits)
 {
-    stage_step(stage, (struct event){.type = EVENT_HELLO, .agent = agent,
-                                     .hello = {.name = slice_of("a"), .verifier = agent == JUDGE, .kinds = 1,
-                                               .credits = credits, .next_ms = BEAT}});
+    stage_step(
+        stage,
+        (struct event){
+            .type = EVENT_HELLO,
+            .agent = agent,
+            .hello = {
+                .name = slice_of("a"), .verifier = agent == JUDGE, .kinds = 1, .credits = credits, .next_ms = BEAT}});
     expect_said(stage, "", __LINE__);
 }
 
 /* Initialisers of events. */
-#define RESULT(by, of, answer)                                                                     \
-    .type = EVENT_RESULT, .agent = (by), .lease = (of),                                            \
+#define RESULT(by, of, answer)                          \
+    .type = EVENT_RESULT, .agent = (by), .lease = (of), \
     .result = {.class = (answer), .ref = {1, 0, 1}, .result = {.tokens_in = 4, .tokens_out = 6, .latency_ms = 100}}
-#define VERDICT(by, of, what, points)                                                              \
+#define VERDICT(by, of, what, points) \
     .type = EVENT_VERDICT, .agent = (by), .lease = (of), .verdict = {.verdict = {(what), (points)}, .latency_ms = 30}
-#define FAILS(by, of)                                                                              \
+#define FAILS(by, of) \
     .type = EVENT_FAIL, .agent = (by), .lease = (of), .fail = {.tokens_out = 2, .reason = slice_of("broken")}
-#define RETURNS(by, of, tokens)                                                                    \
+#define RETURNS(by, of, tokens) \
     .type = EVENT_RETURN, .agent = (by), .lease = (of), .fail = {.tokens_out = (tokens), .latency_ms = (tokens)}
 #define CONTROL(to) .type = EVENT_CONTROL, .control = {.sweep = 0, .state = (to)}
 

@@ -253,12 +253,10 @@ static void test_class(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_last_line),
-        cmocka_unit_test(test_last_number),  cmocka_unit_test(test_boxed),
-        cmocka_unit_test(test_after_marker), cmocka_unit_test(test_regex),
-        cmocka_unit_test(test_regex_bounds), cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_length),       cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_canonical),    cmocka_unit_test(test_class),
+        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_last_line),    cmocka_unit_test(test_last_number),
+        cmocka_unit_test(test_boxed),        cmocka_unit_test(test_after_marker), cmocka_unit_test(test_regex),
+        cmocka_unit_test(test_regex_bounds), cmocka_unit_test(test_truncated),    cmocka_unit_test(test_length),
+        cmocka_unit_test(test_hostile),      cmocka_unit_test(test_canonical),    cmocka_unit_test(test_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,8 +157,7 @@ static void test_csv(void **state)
     read_csv("abcd,efghi\n", 11, 9, &out);
     assert_string_equal(out.data, "! line 1: the record has more than 9 bytes");
     read_csv("\"abcdefghijklmnop", 17, 9, &out);
-    assert_string_equal(out.data,
-                        "! line 1: the record has more than 9 bytes; is a quote not closed?");
+    assert_string_equal(out.data, "! line 1: the record has more than 9 bytes; is a quote not closed?");
     buf_reset(&out);
     for (int i = 0; i < CSV_CELLS_MAX; i++)
         buf_puts(&out, ",");
@@ -174,14 +173,13 @@ static void test_csv(void **state)
 static void *open_replay(const char *path, const char *options)
 {
     char spec[1024];
-    snprintf(spec, sizeof(spec),
-             "{\"name\":\"m\",\"backend\":\"replay\",\"path\":\"%s\",\"options\":%s}", path,
+    snprintf(spec, sizeof(spec), "{\"name\":\"m\",\"backend\":\"replay\",\"path\":\"%s\",\"options\":%s}", path,
              options);
     return open_good(&engine_replay, spec);
 }
 
-static void expect_recording(const char *suffix, const char *data, size_t len, const char *options,
-                             int code, const char *words)
+static void expect_recording(const char *suffix, const char *data, size_t len, const char *options, int code,
+                             const char *words)
 {
     char path[64], spec[1024];
     file_of(path, suffix, data, len);
@@ -208,10 +206,9 @@ static void test_replay_csv(void **unused)
     char path[64];
     struct job job = {0};
     file_of(path, ".csv", data, strlen(data));
-    void *state = open_replay(
-        path,
-        "{\"columns\":{\"prompt\":\"q\",\"ordinal\":\"k\",\"answer\":\"pred\",\"correct\":\"ok\","
-        "\"reward\":\"rm\",\"tokens_in\":\"tin\",\"tokens_out\":\"tout\",\"latency_ms\":\"ms\"}}");
+    void *state =
+        open_replay(path, "{\"columns\":{\"prompt\":\"q\",\"ordinal\":\"k\",\"answer\":\"pred\",\"correct\":\"ok\","
+                          "\"reward\":\"rm\",\"tokens_in\":\"tin\",\"tokens_out\":\"tout\",\"latency_ms\":\"ms\"}}");
     replay_at(state, "{\"id\":7}", 0, &job);
     expect_done(&job);
     assert_string_equal(text_of(&job.out), "one \"word\" more");
@@ -255,8 +252,7 @@ static void test_replay_csv(void **unused)
 static void test_replay_cap(void **unused)
 {
     (void)unused;
-    static const char data[] =
-        "prompt,text,answer,correct,tokens_out\n1,\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4,x,1,8\n";
+    static const char data[] = "prompt,text,answer,correct,tokens_out\n1,\xC3\xA4\xC3\xA4\xC3\xA4\xC3\xA4,x,1,8\n";
     char path[64];
     struct job job = {.tokens_max = 3};
     file_of(path, ".csv", data, strlen(data));
@@ -317,8 +313,7 @@ static void test_replay_hostile(void **unused)
          "no column 'pred' for 'answer'"},
         {".csv", "prompt,text\n1,\"torn\n2,x\n", "{}", ERR_SYNTAX,
          "line 2, column 2: a quote is opened and never closed"},
-        {".csv", "prompt,ordinal\n1,one\n", "{}", ERR_SYNTAX,
-         "line 2, column 'ordinal': 'one' is not a whole number"},
+        {".csv", "prompt,ordinal\n1,one\n", "{}", ERR_SYNTAX, "line 2, column 'ordinal': 'one' is not a whole number"},
         {".csv", "prompt,ordinal\n1,1\n1,2\n1,1\n", "{}", ERR_CONFLICT,
          "line 4: prompt '1' has ordinal 1 already in line 2"},
         {".csv", "prompt,correct\n1,maybe\n", "{}", ERR_SYNTAX, "'maybe' is not 1, 0"},
@@ -334,26 +329,23 @@ static void test_replay_hostile(void **unused)
         {".jsonl", "{\"prompt\":[1]}\n", "{}", ERR_NOT_FOUND, "no column 'prompt'"},
         {".jsonl", "{\"prompt\":1,\"ordinal\":0}\n{\"prompt\":1}\n", "{}", ERR_NOT_FOUND,
          "line 2: no column 'ordinal'"},
-        {".csv", "prompt\n1\n", "{\"format\":\"xml\"}", ERR_RANGE,
-         "'format' is auto, csv or jsonl"},
+        {".csv", "prompt\n1\n", "{\"format\":\"xml\"}", ERR_RANGE, "'format' is auto, csv or jsonl"},
         {".csv", "prompt\n1\n", "{\"columns\":{\"prompt\":5}}", ERR_SYNTAX, "'prompt' is not text"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        expect_recording(cases[i].suffix, cases[i].data, strlen(cases[i].data), cases[i].options,
-                         cases[i].code, cases[i].words);
+        expect_recording(cases[i].suffix, cases[i].data, strlen(cases[i].data), cases[i].options, cases[i].code,
+                         cases[i].words);
     expect_recording(".csv", "prompt\n1\0\n", 10, "{}", ERR_SYNTAX, "line 2, column 1: a NUL byte");
     expect_recording(".jsonl", "{\"prompt\":\"\0\"}\n", 15, "{}", ERR_SYNTAX, "line 1: no JSON");
     size_t len = (1u << 20) + 100;
     char *big = xalloc(len);
     memset(big, 'x', len);
     memcpy(big, "prompt\n", 7);
-    expect_recording(".csv", big, len, "{}", ERR_LIMIT,
-                     "line 2: the record has more than 1048576 bytes");
+    expect_recording(".csv", big, len, "{}", ERR_LIMIT, "line 2: the record has more than 1048576 bytes");
     memcpy(big, "{\"prompt\":1}\n", 13);
     expect_recording(".jsonl", big, len, "{}", ERR_LIMIT, "line 2: more than 1048576 bytes");
     free(big);
-    expect_open(&engine_replay, "{\"path\":\"/nonexistent.csv\"}", ERR_NOT_FOUND,
-                "cannot open recording");
+    expect_open(&engine_replay, "{\"path\":\"/nonexistent.csv\"}", ERR_NOT_FOUND, "cannot open recording");
     expect_open(&engine_replay, "{\"path\":\"/tmp\"}", ERR_IO, "not a regular file");
     expect_open(&engine_replay, "{}", ERR_NOT_FOUND, "names no recording");
     expect_open(&engine_replay, "nonsense", ERR_SYNTAX, "no JSON");
@@ -395,8 +387,7 @@ static void test_replay_is_shared(void **unused)
     void *held = open_replay(path, "{}");
     unlink(path);
     for (int i = 0; i < 4; i++) {
-        snprintf(openers[i].spec, sizeof(openers[i].spec), "{\"path\":\"%s\",\"options\":{}}",
-                 path);
+        snprintf(openers[i].spec, sizeof(openers[i].spec), "{\"path\":\"%s\",\"options\":{}}", path);
         assert_int_equal(pthread_create(&threads[i], NULL, open_and_close, &openers[i]), 0);
     }
     for (int i = 0; i < 4; i++) {
@@ -419,9 +410,8 @@ static void test_replay_recorded_data(void **unused)
         print_message("# no recorded data (DROVER_DATA)\n");
         skip();
     }
-    void *state =
-        open_replay(path, "{\"columns\":{\"prompt\":\"question_id\",\"ordinal\":\"sample\","
-                          "\"answer\":\"pred\",\"correct\":\"correct\"}}");
+    void *state = open_replay(path, "{\"columns\":{\"prompt\":\"question_id\",\"ordinal\":\"sample\","
+                                    "\"answer\":\"pred\",\"correct\":\"correct\"}}");
     int right = 0, rows = 0;
     for (int q = 0; q < 500; q++) {
         for (uint32_t k = 0; k < 41; k++) {
@@ -447,8 +437,7 @@ static void test_replay_recorded_data(void **unused)
 static void *open_synthetic(const char *options)
 {
     char spec[512];
-    snprintf(spec, sizeof(spec), "{\"name\":\"s\",\"backend\":\"synthetic\",\"options\":%s}",
-             options);
+    snprintf(spec, sizeof(spec), "{\"name\":\"s\",\"backend\":\"synthetic\",\"options\":%s}", options);
     return open_good(&engine_synthetic, spec);
 }
 
@@ -471,8 +460,7 @@ enum { DRAWS = 20000 };
 static void test_synthetic_laws(void **unused)
 {
     (void)unused;
-    void *state =
-        open_synthetic("{\"success\":0.3,\"answers\":4,\"length_mean\":100,\"length_sigma\":0.5}");
+    void *state = open_synthetic("{\"success\":0.3,\"answers\":4,\"length_mean\":100,\"length_sigma\":0.5}");
     struct job job = job_of("{\"id\":1,\"answer\":\"42\"}", 0);
     int right = 0, wrong[4] = {0};
     double tokens = 0, lp[2] = {0};
@@ -693,15 +681,11 @@ static void test_synthetic_latency(void **unused)
 static void test_synthetic_spec(void **unused)
 {
     (void)unused;
-    expect_open(&engine_synthetic, "{\"options\":{\"success\":1.5}}", ERR_RANGE,
-                "'success' is 1.5");
+    expect_open(&engine_synthetic, "{\"options\":{\"success\":1.5}}", ERR_RANGE, "'success' is 1.5");
     expect_open(&engine_synthetic, "{\"options\":{\"answers\":0}}", ERR_RANGE, "'answers' is 0");
-    expect_open(&engine_synthetic, "{\"options\":{\"answers\":1.5}}", ERR_SYNTAX,
-                "not a whole number");
-    expect_open(&engine_synthetic, "{\"options\":{\"text_bytes\":1e9}}", ERR_SYNTAX,
-                "'text_bytes'");
-    expect_open(&engine_synthetic, "{\"options\":{\"latency_ms\":\"1\"}}", ERR_SYNTAX,
-                "'latency_ms'");
+    expect_open(&engine_synthetic, "{\"options\":{\"answers\":1.5}}", ERR_SYNTAX, "not a whole number");
+    expect_open(&engine_synthetic, "{\"options\":{\"text_bytes\":1e9}}", ERR_SYNTAX, "'text_bytes'");
+    expect_open(&engine_synthetic, "{\"options\":{\"latency_ms\":\"1\"}}", ERR_SYNTAX, "'latency_ms'");
     expect_open(&engine_synthetic, "", ERR_SYNTAX, "synthetic: no JSON");
 }
 
@@ -714,8 +698,7 @@ static void test_synthetic_speed(void **unused)
     char records[JOBS][64];
     struct timespec start, end;
     for (uint32_t i = 0; i < JOBS; i++) {
-        snprintf(records[i], sizeof(records[i]),
-                 "{\"id\":%u,\"prompt\":\"what?\",\"answer\":\"5\"}", i);
+        snprintf(records[i], sizeof(records[i]), "{\"id\":%u,\"prompt\":\"what?\",\"answer\":\"5\"}", i);
         jobs[i] = job_of(records[i], 0);
         jobs[i].prompt = i;
         pointers[i] = &jobs[i];
@@ -744,8 +727,7 @@ static void test_synthetic_speed(void **unused)
 static void *open_exec(const char *script)
 {
     struct buf spec = {0};
-    buf_printf(&spec, "{\"options\":{\"command\":[\"sh\",\"-c\",\"%s\"]},\"temperature\":0.5}",
-               script);
+    buf_printf(&spec, "{\"options\":{\"command\":[\"sh\",\"-c\",\"%s\"]},\"temperature\":0.5}", script);
     void *state = open_good(&engine_exec, spec.data);
     buf_clear(&spec);
     return state;
@@ -779,10 +761,9 @@ static void test_exec_good(void **unused)
     assert_int_equal(job.result.tokens_in, 3);
     assert_int_equal(job.result.tokens_out, 2);
     job.step = true;
-    run_reply(
-        "{\"text\":\"x\",\"answer\":\"5\",\"tokens_in\":0,\"tokens_out\":0,\"finish\":\"step\","
-        "\"features\":{\"lp_mean\":-0.5,\"reward\":2,\"other\":1},\"new\":[1]}",
-        &job);
+    run_reply("{\"text\":\"x\",\"answer\":\"5\",\"tokens_in\":0,\"tokens_out\":0,\"finish\":\"step\","
+              "\"features\":{\"lp_mean\":-0.5,\"reward\":2,\"other\":1},\"new\":[1]}",
+              &job);
     expect_done(&job);
     assert_string_equal(text_of(&job.found), "5");
     assert_int_equal(job.result.finish, FINISH_STEP);
@@ -795,12 +776,11 @@ static void test_exec_question(void **unused)
 {
     (void)unused;
     /* The program answers only the exact question. */
-    void *state = open_exec(
-        "read -r l; case $l in "
-        "'{\\\"prompt\\\":{\\\"id\\\":1,\\\"prompt\\\":\\\"p\\\"},\\\"text\\\":"
-        "\\\"a\\\\nb\\\",\\\"seed\\\":4,\\\"ordinal\\\":3,\\\"max_tokens\\\":9,\\\"step\\\":true,"
-        "\\\"temperature\\\":0.5}') echo '{\\\"text\\\":\\\"\\\",\\\"tokens_in\\\":1,"
-        "\\\"tokens_out\\\":9}';; *) echo \\\"$l\\\" ;; esac");
+    void *state = open_exec("read -r l; case $l in "
+                            "'{\\\"prompt\\\":{\\\"id\\\":1,\\\"prompt\\\":\\\"p\\\"},\\\"text\\\":"
+                            "\\\"a\\\\nb\\\",\\\"seed\\\":4,\\\"ordinal\\\":3,\\\"max_tokens\\\":9,\\\"step\\\":true,"
+                            "\\\"temperature\\\":0.5}') echo '{\\\"text\\\":\\\"\\\",\\\"tokens_in\\\":1,"
+                            "\\\"tokens_out\\\":9}';; *) echo \\\"$l\\\" ;; esac");
     struct job job = job_of("{\"id\":1,\n\"prompt\":\"p\"}", 8);
     job.text = slice_of("a\nb");
     job.ordinal = 3;
@@ -825,15 +805,11 @@ static void test_exec_garbage(void **unused)
         {"{\"text\":5,\"tokens_in\":1,\"tokens_out\":1}", "'text' is not text"},
         {"{\"text\":\"x\"}", "what is unknown cannot be charged"},
         {"{\"text\":\"x\",\"tokens_in\":1}", "what is unknown cannot be charged"},
-        {"{\"text\":\"x\",\"tokens_in\":null,\"tokens_out\":1}",
-         "what is unknown cannot be charged"},
+        {"{\"text\":\"x\",\"tokens_in\":null,\"tokens_out\":1}", "what is unknown cannot be charged"},
         {"{\"text\":\"x\",\"tokens_in\":-1,\"tokens_out\":1}", "'tokens_in' is -1"},
-        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":6}",
-         "generated 6 tokens and was allowed 5"},
-        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":1,\"finish\":\"step\"}",
-         "'finish' is 'step'"},
-        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":1,\"features\":{\"reward\":\"a\"}}",
-         "'reward'"},
+        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":6}", "generated 6 tokens and was allowed 5"},
+        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":1,\"finish\":\"step\"}", "'finish' is 'step'"},
+        {"{\"text\":\"x\",\"tokens_in\":1,\"tokens_out\":1,\"features\":{\"reward\":\"a\"}}", "'reward'"},
         {"{\"error\":\"no such model\"}", "it says: no such model"},
     };
     struct job job = job_of("{}", 1);
@@ -888,8 +864,7 @@ static void test_exec_spec(void **unused)
     (void)unused;
     expect_open(&engine_exec, "{}", ERR_NOT_FOUND, "'command' is missing");
     expect_open(&engine_exec, "{\"options\":{\"command\":[]}}", ERR_SYNTAX, "not a list of texts");
-    expect_open(&engine_exec, "{\"options\":{\"command\":\"sh\"}}", ERR_SYNTAX,
-                "not a list of texts");
+    expect_open(&engine_exec, "{\"options\":{\"command\":\"sh\"}}", ERR_SYNTAX, "not a list of texts");
     expect_open(&engine_exec, "{\"options\":{\"command\":[1]}}", ERR_SYNTAX, "not text");
     expect_open(&engine_exec, "{\"options\":{\"command\":[\"/nonexistent/program\"]}}", ERR_NOT_FOUND,
                 "/nonexistent/program");

@@ -49,20 +49,17 @@ static struct verdict judge(const char *spec, const struct check_input *input)
 
 static enum outcome judge_answer(const char *spec, const char *record, const char *answer)
 {
-    struct check_input input = {
-        .record = slice_of(record), .answer = slice_of(answer), .finished = true};
+    struct check_input input = {.record = slice_of(record), .answer = slice_of(answer), .finished = true};
     struct verdict verdict = judge(spec, &input);
     assert_true(verdict.score == (verdict.outcome == OUTCOME_PASS));
     return verdict.outcome;
 }
 
-static enum outcome judge_text(const char *spec, const char *prompt, const char *text,
-                               bool finished)
+static enum outcome judge_text(const char *spec, const char *prompt, const char *text, bool finished)
 {
     char record[200];
     snprintf(record, sizeof record, "{\"id\": 1, \"prompt\": \"%s\"}", prompt);
-    struct check_input input = {
-        .record = slice_of(record), .text = slice_of(text), .finished = finished};
+    struct check_input input = {.record = slice_of(record), .text = slice_of(text), .finished = finished};
     return judge(spec, &input).outcome;
 }
 
@@ -140,8 +137,7 @@ static void test_numeric(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char record[200];
         snprintf(record, sizeof record, "{\"answer\":%s}", cases[i].truth);
-        assert_int_equal(judge_answer("{\"kind\":\"numeric\"}", record, cases[i].answer),
-                         cases[i].outcome);
+        assert_int_equal(judge_answer("{\"kind\":\"numeric\"}", record, cases[i].answer), cases[i].outcome);
     }
     const char *wide = "{\"kind\":\"numeric\",\"options\":{\"tolerance\":0.1,\"absolute\":2}}";
     assert_int_equal(judge_answer(wide, "{\"answer\":100}", "109"), OUTCOME_PASS);
@@ -160,8 +156,7 @@ static const struct {
 },
   chains[] = {
       {"A95-38*3+67", "95-38=57\n57*3=171\n171+67=238\n#238\n"},
-      {"A55+98-21-55+87+99-90",
-       "55+98=153\n153-21=132\n132-55=77\n77+87=164\n164+99=263\n263-90=173\n#173\n"},
+      {"A55+98-21-55+87+99-90", "55+98=153\n153-21=132\n132-55=77\n77+87=164\n164+99=263\n263-90=173\n#173\n"},
       {"A46*9+13-62+9-84-93-87-4-47",
        "46*9=414\n414+13=427\n427-62=365\n365+9=374\n374-84=290\n290-93=197\n197-87=110\n"
        "110-4=106\n106-47=59\n#59\n"},
@@ -172,8 +167,7 @@ static void test_countdown(void **state)
     (void)state;
     const char *spec = "{\"kind\":\"countdown\"}";
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(judge_text(spec, countdowns[i].prompt, countdowns[i].text, true),
-                         OUTCOME_PASS);
+        assert_int_equal(judge_text(spec, countdowns[i].prompt, countdowns[i].text, true), OUTCOME_PASS);
     static const struct {
         const char *text;
         enum outcome outcome;
@@ -196,8 +190,7 @@ static void test_countdown(void **state)
         {"", OUTCOME_FAIL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(judge_text(spec, countdowns[0].prompt, cases[i].text, true),
-                         cases[i].outcome);
+        assert_int_equal(judge_text(spec, countdowns[0].prompt, cases[i].text, true), cases[i].outcome);
 }
 
 static void test_chain(void **state)
@@ -241,17 +234,13 @@ static void test_other_prompts(void **state)
         "What is 2+2?",
     };
     for (size_t i = 0; i < sizeof prompts / sizeof prompts[0]; i++) {
-        assert_int_equal(judge_text("{\"kind\":\"countdown\"}", prompts[i], "#5", true),
-                         OUTCOME_UNKNOWN);
-        assert_int_equal(judge_text("{\"kind\":\"chain\"}", prompts[i], "#5", true),
-                         OUTCOME_UNKNOWN);
-        assert_int_equal(judge_text("{\"kind\":\"oracle-step\"}", prompts[i], "", false),
-                         OUTCOME_UNKNOWN);
+        assert_int_equal(judge_text("{\"kind\":\"countdown\"}", prompts[i], "#5", true), OUTCOME_UNKNOWN);
+        assert_int_equal(judge_text("{\"kind\":\"chain\"}", prompts[i], "#5", true), OUTCOME_UNKNOWN);
+        assert_int_equal(judge_text("{\"kind\":\"oracle-step\"}", prompts[i], "", false), OUTCOME_UNKNOWN);
     }
     assert_int_equal(judge_text("{\"kind\":\"countdown\"}", "A5", "#5", true), OUTCOME_UNKNOWN);
     assert_int_equal(judge_text("{\"kind\":\"chain\"}", "C5:5", "#5", true), OUTCOME_UNKNOWN);
-    assert_int_equal(judge_text("{\"kind\":\"oracle-step\"}", "C9:1,1,1,1,1,1,1", "", false),
-                     OUTCOME_UNKNOWN);
+    assert_int_equal(judge_text("{\"kind\":\"oracle-step\"}", "C9:1,1,1,1,1,1,1", "", false), OUTCOME_UNKNOWN);
 }
 
 static const char oracle[] = "{\"kind\":\"oracle-step\",\"name\":\"o\"}";
@@ -398,21 +387,15 @@ static void test_noisy_twice(void **state)
 static void test_switch(void **state)
 {
     (void)state;
-    const char *spec =
-        "{\"kind\":\"switch\",\"name\":\"s\",\"options\":{\"key\":\"task\",\"cases\":"
-        "{\"math\":\"n\",\"text\":\"e\",\"3\":\"n\"}},\"inner\":{\"n\":{\"kind\":\"numeric\"},"
-        "\"e\":{\"kind\":\"exact\"},\"unused\":17}}";
-    const char *other =
-        "{\"kind\":\"switch\",\"options\":{\"key\":\"task\",\"cases\":{},\"other\":\"n\"},"
-        "\"inner\":{\"n\":{\"kind\":\"numeric\"}}}";
-    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"math\"}}", "7.0"),
-                     OUTCOME_PASS);
-    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"text\"}}", "7.0"),
-                     OUTCOME_FAIL);
-    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":3}}", "7.0"),
-                     OUTCOME_PASS);
-    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"code\"}}", "7"),
-                     OUTCOME_UNKNOWN);
+    const char *spec = "{\"kind\":\"switch\",\"name\":\"s\",\"options\":{\"key\":\"task\",\"cases\":"
+                       "{\"math\":\"n\",\"text\":\"e\",\"3\":\"n\"}},\"inner\":{\"n\":{\"kind\":\"numeric\"},"
+                       "\"e\":{\"kind\":\"exact\"},\"unused\":17}}";
+    const char *other = "{\"kind\":\"switch\",\"options\":{\"key\":\"task\",\"cases\":{},\"other\":\"n\"},"
+                        "\"inner\":{\"n\":{\"kind\":\"numeric\"}}}";
+    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"math\"}}", "7.0"), OUTCOME_PASS);
+    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"text\"}}", "7.0"), OUTCOME_FAIL);
+    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":3}}", "7.0"), OUTCOME_PASS);
+    assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{\"task\":\"code\"}}", "7"), OUTCOME_UNKNOWN);
     assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":{}}", "7"), OUTCOME_UNKNOWN);
     assert_int_equal(judge_answer(spec, "{\"answer\":7,\"meta\":\"math\"}", "7"), OUTCOME_UNKNOWN);
     assert_int_equal(judge_answer(spec, "{\"answer\":7}", "7"), OUTCOME_UNKNOWN);
@@ -471,8 +454,7 @@ static void test_bad_specs(void **state)
         {"{\"kind\":\"oracle-step\",\"options\":{\"high\":123456789012345678901}}", ERR_RANGE},
         {"{\"kind\":\"noisy\"}", ERR_SYNTAX},
         {"{\"kind\":\"noisy\",\"options\":{\"verifier\":\"x\"}}", ERR_NOT_FOUND},
-        {"{\"kind\":\"noisy\",\"options\":{\"verifier\":\"x\"},\"inner\":{\"x\":3}}",
-         ERR_NOT_FOUND},
+        {"{\"kind\":\"noisy\",\"options\":{\"verifier\":\"x\"},\"inner\":{\"x\":3}}", ERR_NOT_FOUND},
         {"{\"kind\":\"noisy\",\"options\":{\"verifier\":\"x\"},\"inner\":{\"x\":{}}}", ERR_SYNTAX},
         {"{\"kind\":\"noisy\",\"options\":{\"verifier\":\"x\",\"tpr\":1.5},\"inner\":{\"x\":"
          "{\"kind\":\"exact\"}}}",
@@ -480,8 +462,7 @@ static void test_bad_specs(void **state)
         {"{\"kind\":\"switch\",\"options\":{\"key\":\"k\"}}", ERR_SYNTAX},
         {"{\"kind\":\"switch\",\"options\":{\"cases\":{}}}", ERR_SYNTAX},
         {"{\"kind\":\"switch\",\"options\":{\"key\":\"k\",\"cases\":{\"a\":1}}}", ERR_SYNTAX},
-        {"{\"kind\":\"switch\",\"options\":{\"key\":\"k\",\"cases\":{\"a\":\"x\"}}}",
-         ERR_NOT_FOUND},
+        {"{\"kind\":\"switch\",\"options\":{\"key\":\"k\",\"cases\":{\"a\":\"x\"}}}", ERR_NOT_FOUND},
         {"{\"kind\":\"exec\"}", ERR_SYNTAX},
         {"{\"kind\":\"exec\",\"options\":{\"command\":[]}}", ERR_SYNTAX},
         {"{\"kind\":\"exec\",\"options\":{\"command\":\"cat\"}}", ERR_SYNTAX},
@@ -567,12 +548,12 @@ static int ask(const struct opened *opened, struct verdict *verdict, struct erro
 static void test_exec(void **state)
 {
     (void)state;
-    struct opened opened = open_check(
-        "{\"kind\":\"exec\",\"options\":{\"command\":[\"python3\",\"-c\","
-        "\"import sys,json\\nn=0\\nfor l in sys.stdin:\\n q=json.loads(l); n+=1\\n"
-        " ok=q=={'prompt':{'id':1,'prompt':'p'},'text':'two\\\\nlines \\\"quoted\\\"',"
-        "'answer':'7','finished':True,'seed':2**64-1}\\n"
-        " print(json.dumps({'outcome':['fail','pass'][ok],'score':n/4}),flush=True)\\n\"]}}");
+    struct opened opened =
+        open_check("{\"kind\":\"exec\",\"options\":{\"command\":[\"python3\",\"-c\","
+                   "\"import sys,json\\nn=0\\nfor l in sys.stdin:\\n q=json.loads(l); n+=1\\n"
+                   " ok=q=={'prompt':{'id':1,'prompt':'p'},'text':'two\\\\nlines \\\"quoted\\\"',"
+                   "'answer':'7','finished':True,'seed':2**64-1}\\n"
+                   " print(json.dumps({'outcome':['fail','pass'][ok],'score':n/4}),flush=True)\\n\"]}}");
     for (int i = 1; i <= 3; i++) { /* one program answers them all */
         struct verdict verdict;
         struct error error;
@@ -622,8 +603,7 @@ static void test_exec_replies(void **state)
 static void test_exec_garbage(void **state)
 {
     (void)state;
-    struct opened opened =
-        open_script("while read -r x; do printf '\\033[31mred\\a%0200d\\n' 7; done");
+    struct opened opened = open_script("while read -r x; do printf '\\033[31mred\\a%0200d\\n' 7; done");
     struct verdict verdict;
     struct error error;
     for (int i = 0; i < 2; i++) {
@@ -750,15 +730,12 @@ static void test_engine_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),         cmocka_unit_test(test_numeric),
-        cmocka_unit_test(test_countdown),     cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_other_prompts), cmocka_unit_test(test_oracle),
-        cmocka_unit_test(test_oracle_search), cmocka_unit_test(test_oracle_noise),
-        cmocka_unit_test(test_noisy),         cmocka_unit_test(test_noisy_twice),
-        cmocka_unit_test(test_switch),        cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_bad_specs),     cmocka_unit_test(test_bad_records),
-        cmocka_unit_test(test_exec),          cmocka_unit_test(test_exec_replies),
-        cmocka_unit_test(test_exec_garbage),  cmocka_unit_test(test_exec_crash),
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_numeric),       cmocka_unit_test(test_countdown),
+        cmocka_unit_test(test_chain),         cmocka_unit_test(test_other_prompts), cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_oracle_search), cmocka_unit_test(test_oracle_noise),  cmocka_unit_test(test_noisy),
+        cmocka_unit_test(test_noisy_twice),   cmocka_unit_test(test_switch),        cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_bad_specs),     cmocka_unit_test(test_bad_records),   cmocka_unit_test(test_exec),
+        cmocka_unit_test(test_exec_replies),  cmocka_unit_test(test_exec_garbage),  cmocka_unit_test(test_exec_crash),
         cmocka_unit_test(test_exec_missing),  cmocka_unit_test(test_exec_hang),     cmocka_unit_test(test_engine),
         cmocka_unit_test(test_engine_cache),
     };

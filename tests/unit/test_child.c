@@ -24,8 +24,7 @@ static struct child *start_sh(const char *script)
 }
 
 /* One question to a fresh child; the sentence goes to error. */
-static int ask_once(const char *script, const char *line, int64_t timeout_ms, struct buf *answer,
-                    struct error *error)
+static int ask_once(const char *script, const char *line, int64_t timeout_ms, struct buf *answer, struct error *error)
 {
     struct child *child = start_sh(script);
     int code = child_ask(child, slice_of(line), answer, 1000, timeout_ms, error);
@@ -70,8 +69,7 @@ static void test_large(void **state)
     assert_int_equal(child_ask(child, buf_slice(&line), &answer, line.len, PATIENCE_MS, &error), 0);
     assert_int_equal(answer.len, line.len);
     assert_memory_equal(answer.data, line.data, line.len);
-    assert_int_equal(child_ask(child, buf_slice(&line), &answer, line.len - 1, PATIENCE_MS, &error),
-                     ERR_LIMIT);
+    assert_int_equal(child_ask(child, buf_slice(&line), &answer, line.len - 1, PATIENCE_MS, &error), ERR_LIMIT);
     child_free(&child);
     buf_clear(&line);
     buf_clear(&answer);
@@ -98,8 +96,7 @@ static void test_death(void **state)
     assert_non_null(strstr(error.text, "status 3"));
     assert_int_equal(ask_once("read x; kill -9 $$", "q", PATIENCE_MS, &answer, &error), ERR_CLOSED);
     assert_non_null(strstr(error.text, "signal 9"));
-    assert_int_equal(ask_once("read x; printf half", "q", PATIENCE_MS, &answer, &error),
-                     ERR_CLOSED);
+    assert_int_equal(ask_once("read x; printf half", "q", PATIENCE_MS, &answer, &error), ERR_CLOSED);
     assert_int_equal(answer.len, 0);
     buf_clear(&answer);
 }
@@ -114,8 +111,7 @@ static void test_sigpipe(void **state)
     while (line.len < 1u << 20)
         buf_puts(&line, "0123456789abcdef");
     struct child *child = start_sh("exec <&-; exit 0");
-    assert_int_equal(child_ask(child, buf_slice(&line), &answer, 100, PATIENCE_MS, &error),
-                     ERR_CLOSED);
+    assert_int_equal(child_ask(child, buf_slice(&line), &answer, 100, PATIENCE_MS, &error), ERR_CLOSED);
     sigset_t pending;
     sigpending(&pending);
     assert_false(sigismember(&pending, SIGPIPE));
@@ -140,12 +136,9 @@ static void test_flood(void **state)
     (void)state;
     struct buf answer = {0};
     struct error error;
-    assert_int_equal(ask_once("read x; exec cat /dev/zero", "q", PATIENCE_MS, &answer, &error),
-                     ERR_LIMIT);
+    assert_int_equal(ask_once("read x; exec cat /dev/zero", "q", PATIENCE_MS, &answer, &error), ERR_LIMIT);
     assert_int_equal(answer.len, 0);
-    assert_int_equal(
-        ask_once("read x; printf 'a\\nb\\n'; read y", "q", PATIENCE_MS, &answer, &error),
-        ERR_PROTOCOL);
+    assert_int_equal(ask_once("read x; printf 'a\\nb\\n'; read y", "q", PATIENCE_MS, &answer, &error), ERR_PROTOCOL);
     buf_clear(&answer);
 }
 
@@ -209,11 +202,10 @@ static void test_descriptors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_echo),    cmocka_unit_test(test_large),
-        cmocka_unit_test(test_pieces),  cmocka_unit_test(test_death),
-        cmocka_unit_test(test_sigpipe), cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_flood),   cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_group),   cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_echo),        cmocka_unit_test(test_large),   cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_death),       cmocka_unit_test(test_sigpipe), cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_flood),       cmocka_unit_test(test_missing), cmocka_unit_test(test_group),
+        cmocka_unit_test(test_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

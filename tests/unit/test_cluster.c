@@ -112,12 +112,9 @@ static void refused(void **state)
         {"listen: tcp://0.0.0.0:5555",
          "c:1:9: 'listen' can be reached from other machines and nothing is encrypted; use "
          "127.0.0.1, or say `insecure: true` on a network that you trust"},
-        {"listen: 127.0.0.1:5555",
-         "c:1:9: 'listen' must be tcp://ADDRESS:PORT or ipc://PATH, not '127.0.0.1:5555'"},
-        {"clients: tcp://127.0.0.1:5555",
-         "c:1:10: 'listen' and 'clients' are the same; give each a port of its own"},
-        {"heartbeat_busy: 0.01",
-         "c:1:17: 'heartbeat_busy' must be a number from 0.05 to 60 (seconds), not '0.01'"},
+        {"listen: 127.0.0.1:5555", "c:1:9: 'listen' must be tcp://ADDRESS:PORT or ipc://PATH, not '127.0.0.1:5555'"},
+        {"clients: tcp://127.0.0.1:5555", "c:1:10: 'listen' and 'clients' are the same; give each a port of its own"},
+        {"heartbeat_busy: 0.01", "c:1:17: 'heartbeat_busy' must be a number from 0.05 to 60 (seconds), not '0.01'"},
         {"hartbeat_busy: 1", "c:1:1: unknown key 'hartbeat_busy' in the cluster configuration; did "
                              "you mean 'heartbeat_busy'?"},
         {"state: ''", "c:1:8: 'state' must name a folder"},
@@ -136,8 +133,7 @@ static void help_lists_keys(void **state)
     (void)state;
     struct buf out = {0};
     cluster_conf_help(&out);
-    assert_non_null(
-        strstr(out.data, "  batch            a whole number from 1 to 65536 (messages)"));
+    assert_non_null(strstr(out.data, "  batch            a whole number from 1 to 65536 (messages)"));
     assert_non_null(strstr(out.data, "default tcp://127.0.0.1:5555"));
     buf_clear(&out);
 }

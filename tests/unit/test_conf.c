@@ -27,8 +27,7 @@ static const struct conf_key keys[] = {
     {0},
 };
 
-static int read_keys(const char *text, struct conf *conf, struct conf_value values[KEYS],
-                     struct error *error)
+static int read_keys(const char *text, struct conf *conf, struct conf_value values[KEYS], struct error *error)
 {
     const struct conf_form form = {.what = "test", .keys = keys, .values = values};
     int rc = conf_parse(conf, slice_of(text), "t.yaml", error);
@@ -135,36 +134,28 @@ static void wrong_values(void **state)
          "t.yaml:1:4: 'n' must be a whole number from 1 to 65536, not the text '8' (leave out the "
          "quotes)",
          ERR_SYNTAX},
-        {"\n\n  n: 0", "t.yaml:3:6: 'n' must be a whole number from 1 to 65536, not '0'",
-         ERR_RANGE},
+        {"\n\n  n: 0", "t.yaml:3:6: 'n' must be a whole number from 1 to 65536, not '0'", ERR_RANGE},
         {"n: -1", "t.yaml:1:4: 'n' must be a whole number from 1 to 65536, not '-1'", ERR_RANGE},
-        {"n: [8]", "t.yaml:1:4: 'n' must be a whole number from 1 to 65536, not a list",
-         ERR_SYNTAX},
+        {"n: [8]", "t.yaml:1:4: 'n' must be a whole number from 1 to 65536, not a list", ERR_SYNTAX},
         {"big: 18446744073709551616",
          "t.yaml:1:6: 'big' must be a whole number from 0 to 18446744073709551615, not "
          "'18446744073709551616'",
          ERR_SYNTAX},
-        {"share: .nan",
-         "t.yaml:1:8: 'share' must be a number from -1 to 1000000 (parts), not '.nan'", ERR_SYNTAX},
-        {"share: 1e999",
-         "t.yaml:1:8: 'share' must be a number from -1 to 1000000 (parts), not '1e999'",
-         ERR_SYNTAX},
+        {"share: .nan", "t.yaml:1:8: 'share' must be a number from -1 to 1000000 (parts), not '.nan'", ERR_SYNTAX},
+        {"share: 1e999", "t.yaml:1:8: 'share' must be a number from -1 to 1000000 (parts), not '1e999'", ERR_SYNTAX},
         {"on: yes", "t.yaml:1:5: 'on' must be true or false, not 'yes'", ERR_SYNTAX},
         {"mode: fats", "t.yaml:1:7: 'mode' cannot be 'fats'; did you mean 'fast'?", ERR_NOT_FOUND},
-        {"mode: purple", "t.yaml:1:7: 'mode' cannot be 'purple'; known are fast, slow",
-         ERR_NOT_FOUND},
+        {"mode: purple", "t.yaml:1:7: 'mode' cannot be 'purple'; known are fast, slow", ERR_NOT_FOUND},
         {"mode: {}", "t.yaml:1:7: 'mode' must be one of fast, slow, not a map", ERR_SYNTAX},
         {"text: 123456789", "t.yaml:1:7: 'text' has 9 bytes; at most 8 are allowed", ERR_LIMIT},
         {"text: {a: b}", "t.yaml:1:7: 'text' must be text, not a map", ERR_SYNTAX},
         {"list: [a, [b]]", "t.yaml:1:11: 'list' must be text, not a list", ERR_SYNTAX},
         {"list: [a, ~]", "t.yaml:1:11: 'list' must be text, not nothing", ERR_SYNTAX},
-        {"list: [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7]",
-         "t.yaml:1:7: 'list' has 17 entries; at most 16 are allowed", ERR_LIMIT},
-        {"map: {read: x}", "t.yaml:1:7: unknown key 'read' in 'map'; did you mean 'red'?",
-         ERR_NOT_FOUND},
+        {"list: [1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7]", "t.yaml:1:7: 'list' has 17 entries; at most 16 are allowed",
+         ERR_LIMIT},
+        {"map: {read: x}", "t.yaml:1:7: unknown key 'read' in 'map'; did you mean 'red'?", ERR_NOT_FOUND},
         {"map: []", "t.yaml:1:6: 'map' must be a map of at most 16 texts, not a list", ERR_SYNTAX},
-        {"moed: fast", "t.yaml:1:1: unknown key 'moed' in the test; did you mean 'mode'?",
-         ERR_NOT_FOUND},
+        {"moed: fast", "t.yaml:1:1: unknown key 'moed' in the test; did you mean 'mode'?", ERR_NOT_FOUND},
         {"n: 1\n  \nwholly: 1\n",
          "t.yaml:3:1: unknown key 'wholly' in the test; known are n, share, on, mode, text, list, "
          "map, any, big",
@@ -180,14 +171,11 @@ static void wrong_yaml(void **state)
     (void)state;
     static const struct wrong rows[] = {
         {"n: 1\nn: 2", "t.yaml:2:1: key 'n' is given twice; it was first on line 1", ERR_CONFLICT},
-        {"any: &a [1]", "t.yaml:1:6: anchors (&a) are not allowed; write the value out",
-         ERR_SYNTAX},
+        {"any: &a [1]", "t.yaml:1:6: anchors (&a) are not allowed; write the value out", ERR_SYNTAX},
         {"any: *a", "t.yaml:1:6: aliases (*a) are not allowed; write the value out", ERR_SYNTAX},
-        {"n: !!int 5", "t.yaml:1:4: tags (tag:yaml.org,2002:int) are not allowed; leave it out",
-         ERR_SYNTAX},
+        {"n: !!int 5", "t.yaml:1:4: tags (tag:yaml.org,2002:int) are not allowed; leave it out", ERR_SYNTAX},
         {"n: ! 5", "t.yaml:1:4: tags (!) are not allowed; leave it out", ERR_SYNTAX},
-        {"n: 1\n---\nn: 2", "t.yaml:2:1: a second document starts here; only one is allowed",
-         ERR_SYNTAX},
+        {"n: 1\n---\nn: 2", "t.yaml:2:1: a second document starts here; only one is allowed", ERR_SYNTAX},
         {"? [a]\n: b", "t.yaml:1:3: a key must be a word", ERR_SYNTAX},
         {"\"\": b", "t.yaml:1:1: a key must be a word", ERR_SYNTAX},
         {"any:\n\t- 1",
@@ -202,22 +190,17 @@ static void wrong_yaml(void **state)
          "t.yaml:1:10: not valid YAML: found unexpected end of stream while scanning a quoted "
          "scalar",
          ERR_SYNTAX},
-        {"a: b: c", "t.yaml:1:5: not valid YAML: mapping values are not allowed in this context",
-         ERR_SYNTAX},
+        {"a: b: c", "t.yaml:1:5: not valid YAML: mapping values are not allowed in this context", ERR_SYNTAX},
         {"text: a\xC3",
          "t.yaml:1:8: byte 0xC3 starts no character that YAML allows; save the file "
          "as UTF-8",
          ERR_SYNTAX},
         {"#\xC3\xA4\n\xED\xA0\x80",
-         "t.yaml:2:1: byte 0xED starts no character that YAML allows; save the file as UTF-8",
-         ERR_SYNTAX},
-        {"text: \x01", "t.yaml:1:7: control character 0x01; remove it or write it as an escape",
-         ERR_SYNTAX},
-        {"# x\n%TAG !a! b",
-         "t.yaml:2:1: a line must not start with '%': directives are not allowed", ERR_SYNTAX},
+         "t.yaml:2:1: byte 0xED starts no character that YAML allows; save the file as UTF-8", ERR_SYNTAX},
+        {"text: \x01", "t.yaml:1:7: control character 0x01; remove it or write it as an escape", ERR_SYNTAX},
+        {"# x\n%TAG !a! b", "t.yaml:2:1: a line must not start with '%': directives are not allowed", ERR_SYNTAX},
         {"text: \"a\\0b\"", "t.yaml:1:7: a text with a NUL character; remove it", ERR_SYNTAX},
-        {"mode: \"\\x1b[2J\"", "t.yaml:1:7: 'mode' cannot be '?[2J'; known are fast, slow",
-         ERR_NOT_FOUND},
+        {"mode: \"\\x1b[2J\"", "t.yaml:1:7: 'mode' cannot be '?[2J'; known are fast, slow", ERR_NOT_FOUND},
     };
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
@@ -253,16 +236,14 @@ static void limits_hold(void **state)
     conf_clear(&conf);
     buf_clear(&text);
     assert_int_equal(conf_parse(&conf, (struct slice){"n: 1\0", 5}, "t.yaml", &error), ERR_SYNTAX);
-    assert_string_equal(error.text,
-                        "t.yaml:1:5: control character 0x00; remove it or write it as an escape");
+    assert_string_equal(error.text, "t.yaml:1:5: control character 0x00; remove it or write it as an escape");
     conf_clear(&conf);
 }
 
 static void required_keys(void **state)
 {
     (void)state;
-    static const struct conf_key needed[] = {
-        {.name = "path", .type = CONF_TEXT, .help = "where it is"}, {0}};
+    static const struct conf_key needed[] = {{.name = "path", .type = CONF_TEXT, .help = "where it is"}, {0}};
     struct conf conf;
     struct conf_value value;
     struct error error = {""};
@@ -279,10 +260,10 @@ static void options_are_read(void **state)
 {
     (void)state;
     static const struct option_row rows[] = {{"rate", OPTION_REAL, 0, 1, 0.25, NULL, "share"},
-                                         {"rule", OPTION_CHOICE, 0, 0, 1, "a|b|c", "rule"},
-                                         {"on", OPTION_BOOL, 0, 1, 1, NULL, "on"},
-                                         {"words", OPTION_LIST, 0, 0, 0, NULL, "words"},
-                                         {0}};
+                                             {"rule", OPTION_CHOICE, 0, 0, 1, "a|b|c", "rule"},
+                                             {"on", OPTION_BOOL, 0, 1, 1, NULL, "on"},
+                                             {"words", OPTION_LIST, 0, 0, 0, NULL, "words"},
+                                             {0}};
     struct conf conf;
     struct conf_value v[4];
     struct error error = {""};
@@ -306,19 +287,14 @@ static void options_are_read(void **state)
     buf_clear(&help);
 }
 
-static const char base[] =
-    "arms:\n- {name: a.b, n: 1}\n- {name: a, n: 2}\ntop: {x: 1}\nlist: [1]\n";
+static const char base[] = "arms:\n- {name: a.b, n: 1}\n- {name: a, n: 2}\ntop: {x: 1}\nlist: [1]\n";
 
 static void overrides_apply(void **state)
 {
     (void)state;
-    static const char *const overrides[] = {"arms.a.b.n=8",
-                                            "arms.a.n=9",
-                                            "top.x={beta: {threshold: 0.9}}",
-                                            "top.y.z=text with = in it",
-                                            "new.deep=[1]",
-                                            "arms.a.b.m=",
-                                            "budget.tokens=7"};
+    static const char *const overrides[] = {
+        "arms.a.b.n=8", "arms.a.n=9",     "top.x={beta: {threshold: 0.9}}", "top.y.z=text with = in it", "new.deep=[1]",
+        "arms.a.b.m=",  "budget.tokens=7"};
     struct conf conf;
     struct error error = {""};
     assert_int_equal(conf_parse(&conf, slice_of(base), "t.yaml", &error), 0);
@@ -331,8 +307,7 @@ static void overrides_apply(void **state)
     assert_string_equal(conf_get(conf_get(conf_get(top, "x"), "beta"), "threshold")->text, "0.9");
     assert_string_equal(conf_get(conf_get(top, "y"), "z")->text, "text with = in it");
     assert_int_equal(conf_get(conf_get(conf.root, "new"), "deep")->len, 1);
-    assert_string_equal(conf_get(conf_get(conf_get(conf.root, "sweep"), "budget"), "tokens")->text,
-                        "7");
+    assert_string_equal(conf_get(conf_get(conf_get(conf.root, "sweep"), "budget"), "tokens")->text, "7");
     conf_clear(&conf);
 }
 
@@ -347,8 +322,7 @@ static void overrides_refused(void **state)
         {"a.=1", "override 'a.=1': write it as KEY=VALUE, like arms.NAME.n=8"},
         {"a..b=1", "override 'a..b=1': the key has an empty or too many parts; write it like "
                    "arms.NAME.n=8"},
-        {"arms.zz.n=1",
-         "override 'arms.zz.n=1': nothing in the list is named 'zz'; known are a.b, a"},
+        {"arms.zz.n=1", "override 'arms.zz.n=1': nothing in the list is named 'zz'; known are a.b, a"},
         {"arms.ac.n=1", "override 'arms.ac.n=1': nothing in the list is named 'ac'; did you mean "
                         "'a'?"},
         {"arms.a=1", "override 'arms.a=1': 'a' is a map; write which of its keys is set, like "
@@ -372,11 +346,10 @@ static void overrides_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_apply),  cmocka_unit_test(values_are_read),
-        cmocka_unit_test(whole_numbers),   cmocka_unit_test(wrong_values),
-        cmocka_unit_test(wrong_yaml),      cmocka_unit_test(limits_hold),
-        cmocka_unit_test(required_keys),   cmocka_unit_test(options_are_read),
-        cmocka_unit_test(overrides_apply), cmocka_unit_test(overrides_refused),
+        cmocka_unit_test(defaults_apply),    cmocka_unit_test(values_are_read),  cmocka_unit_test(whole_numbers),
+        cmocka_unit_test(wrong_values),      cmocka_unit_test(wrong_yaml),       cmocka_unit_test(limits_hold),
+        cmocka_unit_test(required_keys),     cmocka_unit_test(options_are_read), cmocka_unit_test(overrides_apply),
+        cmocka_unit_test(overrides_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,10 @@
 #include <malloc.h>
 #include <math.h>
 
-#define VOTE(name_, n_) {.name = (name_), .n = (n_), .verifier = NO_ID}
+#define VOTE(name_, n_)                               \
+    {                                                 \
+        .name = (name_), .n = (n_), .verifier = NO_ID \
+    }
 
 static void submit_to_done(void **state)
 {
@@ -148,7 +151,9 @@ static void restart_adopts(void **state)
     struct stage s = stage_new(&(struct stage_sweep){"s", 2, NO_ID, .arms = {VOTE("vote", 2)}});
     joins(&s, WORKER, 2);
     joins(&s, OTHER, 1);
-    DISPATCHES(&s, "open 0:0 +2; lease 1 0/0; lease 2 0/1; open 0:1 +2; lease 3 1/0; task 1 to 11; task 2 to 12; task 3 to 11");
+    DISPATCHES(
+        &s,
+        "open 0:0 +2; lease 1 0/0; lease 2 0/1; open 0:1 +2; lease 3 1/0; task 1 to 11; task 2 to 12; task 3 to 11");
     stage_start(&s, false);
     expect_said(&s, "epoch 2", __LINE__);
     /* The worker still runs one of its two; nobody asks for the other's end. */
@@ -259,14 +264,17 @@ static void void_and_redraw(void **state)
     struct stage s = stage_new(&sweep);
     joins(&s, WORKER, 4);
     joins(&s, JUDGE, 4);
-    DISPATCHES(&s, "open 0:0 +1; lease 1 0/0; open 0:0 +1; lease 2 0/1; open 0:0 +1; lease 3 0/2; open 0:0 +1; lease 4 0/3; "
-                   "task 1 to 11; task 2 to 11; task 3 to 11; task 4 to 11");
+    DISPATCHES(
+        &s, "open 0:0 +1; lease 1 0/0; open 0:0 +1; lease 2 0/1; open 0:0 +1; lease 3 0/2; open 0:0 +1; lease 4 0/3; "
+            "task 1 to 11; task 2 to 11; task 3 to 11; task 4 to 11");
     uint64_t seed = s.seed_last;
     DOES(&s, "result 1; ack 1 to 11", RESULT(WORKER, 1, 5));
     DOES(&s, "result 2; ack 2 to 11", RESULT(WORKER, 2, 5));
     DISPATCHES(&s, "lease 5 0/0?1; lease 6 0/1?1; task 5 to 22; task 6 to 22");
-    DOES(&s, "verdict 5; decide 0:0 at 1 by solved; void 0 from 1; ack 5 to 22; cancel 6 to 22; cancel 3 to 11; cancel 4 to 11",
-         VERDICT(JUDGE, 5, OUTCOME_PASS, 1));
+    DOES(
+        &s,
+        "verdict 5; decide 0:0 at 1 by solved; void 0 from 1; ack 5 to 22; cancel 6 to 22; cancel 3 to 11; cancel 4 to 11",
+        VERDICT(JUDGE, 5, OUTCOME_PASS, 1));
     DOES(&s, "correct 4; dup ack 4 to 11", RETURNS(WORKER, 4, 1));
     DISPATCHES(&s, "done");
     /* A second sweep over the same pool wants them: drawn anew, with the same seed. */
@@ -301,7 +309,7 @@ static void strict_window(void **state)
     expect_said(&s, "open 0:0 +1; open 0:0 +1", __LINE__);
     joins(&s, WORKER, 4);
     DISPATCHES(&s, "lease 1 0/0; lease 2 0/1; task 1 to 11; task 2 to 11"); /* two ahead, whatever the credits */
-    DOES(&s, "result 2; ack 2 to 11", RESULT(WORKER, 2, 5)); /* not the oldest: the window waits */
+    DOES(&s, "result 2; ack 2 to 11", RESULT(WORKER, 2, 5));                /* not the oldest: the window waits */
     DOES(&s, "result 1; fold 0; open 0:1 +1; fold 0; decide 0:0 at 2 by n; open 0:1 +1; ack 1 to 11",
          RESULT(WORKER, 1, 5));
     DISPATCHES(&s, "lease 3 1/0; lease 4 1/1; task 3 to 11; task 4 to 11");
@@ -350,7 +358,8 @@ static void extension(void **state)
 static void extension_keeps_evidence(void **state)
 {
     (void)state;
-    struct stage_sweep sweep = {"s", 1, NO_ID, .arms = {{.name = "beta", .stopper = "beta", .n = 5, .verifier = NO_ID}}};
+    struct stage_sweep sweep = {"s", 1, NO_ID,
+                                .arms = {{.name = "beta", .stopper = "beta", .n = 5, .verifier = NO_ID}}};
     struct stage s = stage_new(&sweep);
     joins(&s, WORKER, 5);
     stage_step(&s, (struct event){.type = EVENT_DISPATCH});
@@ -379,7 +388,8 @@ static void refused(struct stage *s, const struct stage_sweep *sweep, const char
 static void conflicts(void **state)
 {
     (void)state;
-    const struct stage_sweep sweep = {"s", 2, NO_ID, .rollouts = 9, .arms = {{.name = "vote", .n = 4, .verifier = NO_ID}}};
+    const struct stage_sweep sweep = {"s", 2, NO_ID, .rollouts = 9,
+                                      .arms = {{.name = "vote", .n = 4, .verifier = NO_ID}}};
     struct stage s = stage_new(&sweep);
     struct stage_sweep other = sweep;
     other.seed = 99;
@@ -419,7 +429,8 @@ static void malformed_submissions(void **state)
     (void)state;
     struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {VOTE("vote", 1)}});
     struct buf whole = {0};
-    define_sweep(&whole, &(struct stage_sweep){"u", 3, 1, .arms = {VOTE("a", 4), {.name = "b", .n = 2, .verifier = 1}}});
+    define_sweep(&whole,
+                 &(struct stage_sweep){"u", 3, 1, .arms = {VOTE("a", 4), {.name = "b", .n = 2, .verifier = 1}}});
     for (size_t len = 0; len < whole.len; len++) { /* torn anywhere: whole facts only, or refused */
         struct stage t = {.now_ms = 1};
         stage_start(&t, false);
@@ -484,7 +495,8 @@ static void tree_to_done(void **state)
 {
     (void)state;
     struct stage s = stage_new(&(struct stage_sweep){
-        "s", 1, NO_ID, .arms = {{.name = "search", .strategy = "particles", .selector = "best", .n = 2, .verifier = 1}}});
+        "s", 1, NO_ID,
+        .arms = {{.name = "search", .strategy = "particles", .selector = "best", .n = 2, .verifier = 1}}});
     joins(&s, WORKER, 2);
     joins(&s, JUDGE, 2);
     stage_step(&s, (struct event){.type = EVENT_DISPATCH});

@@ -28,11 +28,8 @@ static void tree_init(struct tree *t, uint32_t index, uint32_t n, uint32_t width
         t->values[i] = options[i].fallback;
     t->values[WIDTH] = width;
     assert_int_equal(strategy_dvts.record_size(n, t->values), 0);
-    t->view = (struct tree_view){.tree = index,
-                                 .trees = strategy_dvts.trees(n, t->values),
-                                 .n = n,
-                                 .nodes = t->nodes,
-                                 .options = t->values};
+    t->view = (struct tree_view){
+        .tree = index, .trees = strategy_dvts.trees(n, t->values), .n = n, .nodes = t->nodes, .options = t->values};
     t->plan = (struct plan){.parents = t->parents, .finals = t->finals, .cap = M_MAX};
 }
 
@@ -70,10 +67,7 @@ static double law_score(uint64_t bits)
 static enum finish law_finish(uint64_t bits)
 {
     uint64_t kind = bits >> 20 & 15;
-    return kind == 0   ? FINISH_STOP
-           : kind == 1 ? FINISH_FAILED
-           : kind == 2 ? FINISH_LENGTH
-                       : FINISH_STEP;
+    return kind == 0 ? FINISH_STOP : kind == 1 ? FINISH_FAILED : kind == 2 ? FINISH_LENGTH : FINISH_STEP;
 }
 
 static void step(struct tree *t, uint64_t seed)
@@ -202,11 +196,9 @@ static void ranks(void **state)
     assert_int_equal(continued(failed, 3), 2); /* a score of 0 beats none, none beats failed */
     assert_int_equal(continued(failed, 2), 1);
     assert_int_equal(continued(failed, 1), NO_ORDINAL);
-    const struct node_view finished[] = {{.finish = FINISH_STEP, .score = .5},
-                                         {.finish = FINISH_STOP, .score = .7}};
+    const struct node_view finished[] = {{.finish = FINISH_STEP, .score = .5}, {.finish = FINISH_STOP, .score = .7}};
     assert_int_equal(continued(finished, 2), NO_ORDINAL);
-    const struct node_view worse[] = {{.finish = FINISH_STEP, .score = .7},
-                                      {.finish = FINISH_STOP, .score = .7}};
+    const struct node_view worse[] = {{.finish = FINISH_STEP, .score = .7}, {.finish = FINISH_STOP, .score = .7}};
     assert_int_equal(continued(worse, 2), 0);
 }
 

@@ -82,8 +82,7 @@ static struct journal *open_good(const char *dir, const struct journal_options *
     return journal;
 }
 
-static void expect_refused(const char *dir, const struct journal_options *options, int code,
-                           const char *words)
+static void expect_refused(const char *dir, const struct journal_options *options, int code, const char *words)
 {
     struct journal *journal;
     struct error error = {0};
@@ -141,10 +140,8 @@ static int visit_check(void *arg, uint64_t commit, struct slice facts)
     uint64_t *seen = arg;
     struct buf want = {0};
     facts_of(commit, &want);
-    int rc = commit == *seen + 1 && want.len == facts.len &&
-                     memcmp(want.data, facts.data, facts.len) == 0
-                 ? 0
-                 : WRONG_VALUE;
+    int rc =
+        commit == *seen + 1 && want.len == facts.len && memcmp(want.data, facts.data, facts.len) == 0 ? 0 : WRONG_VALUE;
     buf_clear(&want);
     *seen = commit;
     return rc;
@@ -315,17 +312,14 @@ static void test_sizes(void **state)
     size_t len = 3u << 20;
     char *big = xalloc(len);
     memset(big, 'x', len);
-    assert_int_equal(journal_append(journal, (struct slice){big, len}, (struct slice){0}, &error),
-                     0);
-    assert_int_equal(journal_append(journal, (struct slice){0}, (struct slice){big, len}, &error),
-                     0);
+    assert_int_equal(journal_append(journal, (struct slice){big, len}, (struct slice){0}, &error), 0);
+    assert_int_equal(journal_append(journal, (struct slice){0}, (struct slice){big, len}, &error), 0);
     assert_int_equal(journal_append(journal, slice_of("f"), (struct slice){0}, &error), 0);
     uint64_t seen[3] = {0};
     assert_int_equal(journal_scan(journal, 1, visit_count, seen, &error), 0);
     assert_int_equal(seen[0], 3);
     struct buf out = {0};
-    assert_int_equal(
-        journal_text(journal, (struct text_ref){2, 5, (uint32_t)len - 5}, true, &out, &error), 0);
+    assert_int_equal(journal_text(journal, (struct text_ref){2, 5, (uint32_t)len - 5}, true, &out, &error), 0);
     assert_int_equal(out.len, len - 5);
     buf_clear(&out);
     free(big);
@@ -346,8 +340,7 @@ static void test_text_refs(void **state)
     assert_int_equal(journal_text(journal, (struct text_ref){0, 0, 0}, false, &out, &error), 0);
     assert_string_equal(out.data, "worldhello");
     static const struct text_ref bad[] = {
-        {1, 6, 6}, {1, 12, 0}, {1, UINT32_MAX, UINT32_MAX}, {2, 0, 0},
-        {3, 0, 1}, {0, 0, 1},  {UINT64_MAX, 0, 1},
+        {1, 6, 6}, {1, 12, 0}, {1, UINT32_MAX, UINT32_MAX}, {2, 0, 0}, {3, 0, 1}, {0, 0, 1}, {UINT64_MAX, 0, 1},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_int_equal(journal_text(journal, bad[i], false, &out, &error), ERR_CORRUPT);
@@ -425,8 +418,7 @@ static void test_reader_beside_writer(void **state)
     assert_int_equal(pipe(done), 0);
     pid_t pid = fork_child();
     if (pid == 0) {
-        struct journal *journal =
-            open_good(place->dir, &(struct journal_options){.map_start = 64 << 10});
+        struct journal *journal = open_good(place->dir, &(struct journal_options){.map_start = 64 << 10});
         while (read(go[0], &byte, 1) == 1 && byte == 'a') {
             append_many(journal, 100);
             if (write(done[1], "x", 1) != 1)
@@ -515,8 +507,7 @@ static void test_read_only_folder(void **state)
     for (int round = 0; round < 2; round++) { /* with a lock file of another's, and without one */
         pid_t pid = fork_child();
         if (pid == 0)
-            _exit(setgid(65534) == 0 && setuid(65534) == 0 ? child_read(place->dir, &reader, 20)
-                                                           : 9);
+            _exit(setgid(65534) == 0 && setuid(65534) == 0 ? child_read(place->dir, &reader, 20) : 9);
         assert_int_equal(wait_for(pid), CHILD_SAME);
         unlink(path);
     }
@@ -550,8 +541,8 @@ static void test_truncation(void **state)
 }
 
 /* A flip may be noticed or harmless; it may not change a fact, hide a commit, or kill. */
-static void flip_and_read(const struct place *place, const struct buf *whole, size_t at,
-                          unsigned char bits, uint64_t commits, int counts[2])
+static void flip_and_read(const struct place *place, const struct buf *whole, size_t at, unsigned char bits,
+                          uint64_t commits, int counts[2])
 {
     int fd = open(place->data, O_WRONLY);
     char byte = (char)(whole->data[at] ^ (char)bits);
@@ -630,8 +621,7 @@ static void test_damaged_value_is_named(void **state)
     }
     journal_close(&journal);
     load_file(place->data, &whole);
-    for (size_t i = 0; i + 11 < whole.len;
-         i++) /* every old copy too: which one counts is LMDB's affair */
+    for (size_t i = 0; i + 11 < whole.len; i++) /* every old copy too: which one counts is LMDB's affair */
         if (memcmp(whole.data + i, "FACT-5-FACT", 11) == 0)
             whole.data[i] = 'f';
         else if (memcmp(whole.data + i, "TEXT", 4) == 0)
@@ -643,8 +633,7 @@ static void test_damaged_value_is_named(void **state)
     assert_int_equal(seen[0], 4);
     assert_non_null(strstr(error.text, "commit 5 does not match its checksum"));
     struct buf out = {0};
-    assert_int_equal(journal_text(journal, (struct text_ref){2, 0, 4}, true, &out, &error),
-                     ERR_CORRUPT);
+    assert_int_equal(journal_text(journal, (struct text_ref){2, 0, 4}, true, &out, &error), ERR_CORRUPT);
     assert_non_null(strstr(error.text, "commit 2"));
     journal_close(&journal);
     buf_clear(&out);
@@ -680,8 +669,7 @@ static void test_foreign_files(void **state)
 }
 
 /* Writes value under key into the named tree (NULL: the main one), as some other program would. */
-static void lmdb_put(const char *dir, const char *tree, const char *key, const void *value,
-                     size_t len)
+static void lmdb_put(const char *dir, const char *tree, const char *key, const void *value, size_t len)
 {
     MDB_env *env;
     MDB_txn *txn;
@@ -781,8 +769,7 @@ static void test_kill(void **state)
         /* One commit at most may be durable and not acknowledged yet. */
         uint64_t known = acknowledged + 1 > before ? acknowledged + 1 : before;
         if (next < known || next > known + 1)
-            fail_msg("cycle %d: %d acknowledged, next is %d", (int)cycle, (int)acknowledged,
-                     (int)next);
+            fail_msg("cycle %d: %d acknowledged, next is %d", (int)cycle, (int)acknowledged, (int)next);
         if (cycle % 10 == 9)
             expect_all(journal, next - 1);
         before = next;

@@ -28,8 +28,7 @@ static void half_tail_golden(void **state)
 static void half_tail_table(void **state)
 {
     (void)state;
-    static const uint32_t least[] = {4,  6,  8,  9,  11, 12, 14, 15, 17, 18, 19,
-                                     21, 22, 23, 25, 26, 27, 29, 30, 31, 32};
+    static const uint32_t least[] = {4, 6, 8, 9, 11, 12, 14, 15, 17, 18, 19, 21, 22, 23, 25, 26, 27, 29, 30, 31, 32};
     for (uint32_t b = 0; b < LEN(least); b++) {
         assert_int_equal(half_tail_least(b, 0.95), least[b]);
         assert_false(half_tail_reached(least[b] - 1, b, 0.95));

@@ -1,7 +1,10 @@
 /* test_ledger.c - amounts, reservations and caps: spent + reserved <= budget, whatever happens. */
 #include "tests/unit/stage.h"
 
-#define VOTE(name_, n_) {.name = (name_), .n = (n_), .verifier = NO_ID}
+#define VOTE(name_, n_)                               \
+    {                                                 \
+        .name = (name_), .n = (n_), .verifier = NO_ID \
+    }
 
 static struct sweep_info books(const struct stage *s)
 {
@@ -55,8 +58,8 @@ static void slot_cap(void **state)
 static void cost_cap_reserves_verdicts(void **state)
 {
     (void)state;
-    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .cost = 7,
-                                                     .arms = {{.name = "best", .n = 3, .verifier = 1}}});
+    struct stage s =
+        stage_new(&(struct stage_sweep){"s", 1, NO_ID, .cost = 7, .arms = {{.name = "best", .n = 3, .verifier = 1}}});
     joins(&s, WORKER, 8);
     joins(&s, JUDGE, 8);
     DISPATCHES(&s, "open 0:0 +3; lease 1 0/0; lease 2 0/1; task 1 to 11; task 2 to 11");
@@ -75,8 +78,8 @@ static void cost_cap_reserves_verdicts(void **state)
 static void late_without_room(void **state)
 {
     (void)state;
-    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .rollouts = 1, .accepted = true,
-                                                     .arms = {VOTE("vote", 1)}});
+    struct stage s =
+        stage_new(&(struct stage_sweep){"s", 1, NO_ID, .rollouts = 1, .accepted = true, .arms = {VOTE("vote", 1)}});
     joins(&s, WORKER, 1);
     DISPATCHES(&s, "open 0:0 +1; lease 1 0/0; task 1 to 11");
     s.now_ms += BEAT + LEASE + 1;
@@ -114,7 +117,8 @@ static void own_budget_of_a_tree(void **state)
     (void)state;
     struct stage s = stage_new(&(struct stage_sweep){
         "s", 1, NO_ID,
-        .arms = {{.name = "search", .strategy = "particles", .selector = "best", .n = 4, .verifier = 1, .rollouts = 3}}});
+        .arms = {
+            {.name = "search", .strategy = "particles", .selector = "best", .n = 4, .verifier = 1, .rollouts = 3}}});
     expect_said(&s, "decide 0:0 at 0 by budget", __LINE__);
     DISPATCHES(&s, "done");
     stage_clear(&s);

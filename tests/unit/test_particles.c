@@ -36,14 +36,9 @@ static void fixture_init(struct fixture *f, uint32_t n, uint64_t seed)
         f->values[i] = options[i].fallback;
     assert_int_equal(strategy_particles.trees(n, f->values), 1);
     assert_true(strategy_particles.record_size(n, f->values) <= sizeof(f->record));
-    f->view = (struct tree_view){.trees = 1,
-                                 .n = n,
-                                 .nodes = f->nodes,
-                                 .record = f->record,
-                                 .seed = seed,
-                                 .options = f->values};
-    f->plan =
-        (struct plan){.parents = f->parents, .finals = f->finals, .record = f->next, .cap = n};
+    f->view = (struct tree_view){
+        .trees = 1, .n = n, .nodes = f->nodes, .record = f->record, .seed = seed, .options = f->values};
+    f->plan = (struct plan){.parents = f->parents, .finals = f->finals, .record = f->next, .cap = n};
 }
 
 /* Plan, and take over the new record as the core does. */
@@ -169,8 +164,7 @@ static void chain_r(void **state)
     for (int resample = SYSTEMATIC; resample <= MULTINOMIAL; resample++) {
         struct moments m = run_chain(20000, R, resample, 1);
         check_moments(&m, 0.16002225, .90138);
-        assert_near(m.plain / m.runs, .885,
-                    .006); /* the plain average is biased: it must not be used */
+        assert_near(m.plain / m.runs, .885, .006); /* the plain average is biased: it must not be used */
         m = run_chain(20000, R, resample, .5);
         check_moments(&m, 0.16002225, .90138);
         m = run_chain(20000, R, resample, 0); /* never resampled: importance sampling */

@@ -28,11 +28,8 @@ static void fixture_init(struct fixture *f, const struct option_row *options, ui
 /* Deliver a rollout; score < 0: not judged. */
 static void deliver(struct fixture *f, uint64_t class, double score, bool passed)
 {
-    struct item item = {.ordinal = f->stats.delivered,
-                        .class = class,
-                        .scored = score >= 0,
-                        .passed = passed,
-                        .score = score};
+    struct item item = {
+        .ordinal = f->stats.delivered, .class = class, .scored = score >= 0, .passed = passed, .score = score};
     stats_fold(&f->stats, &item);
     if (f->view.opened < f->stats.delivered)
         f->view.opened = f->stats.delivered;
@@ -366,9 +363,7 @@ static void selectors_negative_scores(void **state)
     fixture_init(&f, select_majority.options, 16);
     const double scores[] = {-1, -3, -2};
     for (uint32_t i = 0; i < 3; i++)
-        stats_fold(&f.stats,
-                   &(struct item){
-                       .ordinal = i, .class = i < 2 ? 1 : 2, .scored = true, .score = scores[i]});
+        stats_fold(&f.stats, &(struct item){.ordinal = i, .class = i < 2 ? 1 : 2, .scored = true, .score = scores[i]});
     assert_choice(&select_weighted, &f, 2, 0);
     assert_choice(&select_best, &f, 0, -1);
     stats_clear(&f.stats);

@@ -14,8 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int parse_bytes(const char *bytes, size_t len, const char *group_by, struct prompt_set *set,
-                       struct error *error)
+static int parse_bytes(const char *bytes, size_t len, const char *group_by, struct prompt_set *set, struct error *error)
 {
     char *text = xalloc(len + 1);
     memcpy(text, bytes, len);
@@ -24,8 +23,7 @@ static int parse_bytes(const char *bytes, size_t len, const char *group_by, stru
     return rc;
 }
 
-static int parse(const char *text, const char *group_by, struct prompt_set *set,
-                 struct error *error)
+static int parse(const char *text, const char *group_by, struct prompt_set *set, struct error *error)
 {
     return parse_bytes(text, strlen(text), group_by, set, error);
 }
@@ -33,13 +31,12 @@ static int parse(const char *text, const char *group_by, struct prompt_set *set,
 static void records(void **state)
 {
     (void)state;
-    static const char text[] =
-        "\xEF\xBB\xBF{\"prompt\": \"2+2\", \"answer\": \"4\", \"meta\": {\"task\": \"sum\"}}\r\n"
-        "\n  \t\n"
-        "{\"id\": 7, \"prompt\": \"\xC3\xA4\", \"meta\": {\"task\": 3}, \"extra\": [1]}\n"
-        "{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"abc\"},"
-        " {\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"de\"}, {\"a\": "
-        "1}]}]}";
+    static const char text[] = "\xEF\xBB\xBF{\"prompt\": \"2+2\", \"answer\": \"4\", \"meta\": {\"task\": \"sum\"}}\r\n"
+                               "\n  \t\n"
+                               "{\"id\": 7, \"prompt\": \"\xC3\xA4\", \"meta\": {\"task\": 3}, \"extra\": [1]}\n"
+                               "{\"id\": \"x\", \"messages\": [{\"role\": \"user\", \"content\": \"abc\"},"
+                               " {\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"de\"}, {\"a\": "
+                               "1}]}]}";
     struct prompt_set set;
     struct error error = {""};
     assert_int_equal(parse(text, "task", &set, &error), 0);
@@ -83,47 +80,37 @@ static void refused(void **state)
         {"", "p.jsonl:1: there are no prompts in it", ERR_SYNTAX},
         {"\n\n \r\n", "p.jsonl:1: there are no prompts in it", ERR_SYNTAX},
         {"{\"prompt\": \"a\"}\n[1]\n", "p.jsonl:2: a record must be a JSON object", ERR_SYNTAX},
-        {"\n{\"prompt\": }", "p.jsonl:2: not valid JSON at byte 12: unexpected token near '}'",
-         ERR_SYNTAX},
-        {"{\"prompt\": \"a\"} {}",
-         "p.jsonl:1: not valid JSON at byte 17: end of file expected near '{'", ERR_SYNTAX},
+        {"\n{\"prompt\": }", "p.jsonl:2: not valid JSON at byte 12: unexpected token near '}'", ERR_SYNTAX},
+        {"{\"prompt\": \"a\"} {}", "p.jsonl:1: not valid JSON at byte 17: end of file expected near '{'", ERR_SYNTAX},
         {"{\"prompt\": \"a\", \"prompt\": \"b\"}",
-         "p.jsonl:1: not valid JSON at byte 24: duplicate object key near '\"prompt\"'",
+         "p.jsonl:1: not valid JSON at byte 24: duplicate object key near '\"prompt\"'", ERR_SYNTAX},
+        {"{\"prompt\": \"\xC3\"}", "p.jsonl:1: not valid JSON at byte 12: unable to decode byte 0xc3 near '\"'",
          ERR_SYNTAX},
-        {"{\"prompt\": \"\xC3\"}",
-         "p.jsonl:1: not valid JSON at byte 12: unable to decode byte 0xc3 near '\"'", ERR_SYNTAX},
-        {"{\"prompt\": \"a\\u0000b\"}", "p.jsonl:1: a text with a NUL character; remove it",
+        {"{\"prompt\": \"a\\u0000b\"}", "p.jsonl:1: a text with a NUL character; remove it", ERR_SYNTAX},
+        {"{\"id\": \"a\"}", "p.jsonl:1: a record needs 'prompt' (text) or 'messages' (list)", ERR_SYNTAX},
+        {"{\"prompt\": \"a\", \"messages\": []}", "p.jsonl:1: a record has either 'prompt' or 'messages', not both",
          ERR_SYNTAX},
-        {"{\"id\": \"a\"}", "p.jsonl:1: a record needs 'prompt' (text) or 'messages' (list)",
-         ERR_SYNTAX},
-        {"{\"prompt\": \"a\", \"messages\": []}",
-         "p.jsonl:1: a record has either 'prompt' or 'messages', not both", ERR_SYNTAX},
         {"{\"prompt\": 5}", "p.jsonl:1: 'prompt' must be a text", ERR_SYNTAX},
-        {"{\"messages\": []}", "p.jsonl:1: 'messages' must be a list of at least one message",
+        {"{\"messages\": []}", "p.jsonl:1: 'messages' must be a list of at least one message", ERR_SYNTAX},
+        {"{\"messages\": {}}", "p.jsonl:1: 'messages' must be a list of at least one message", ERR_SYNTAX},
+        {"{\"messages\": [{\"content\": \"a\"}]}", "p.jsonl:1: each of 'messages' must be an object with a text 'role'",
          ERR_SYNTAX},
-        {"{\"messages\": {}}", "p.jsonl:1: 'messages' must be a list of at least one message",
-         ERR_SYNTAX},
-        {"{\"messages\": [{\"content\": \"a\"}]}",
-         "p.jsonl:1: each of 'messages' must be an object with a text 'role'", ERR_SYNTAX},
-        {"{\"messages\": [3]}",
-         "p.jsonl:1: each of 'messages' must be an object with a text 'role'", ERR_SYNTAX},
+        {"{\"messages\": [3]}", "p.jsonl:1: each of 'messages' must be an object with a text 'role'", ERR_SYNTAX},
         {"{\"messages\": [{\"role\": \"user\"}]}",
          "p.jsonl:1: 'content' of a message must be a text or a list of parts", ERR_SYNTAX},
         {"{\"messages\": [{\"role\": \"user\", \"content\": [\"a\"]}]}",
          "p.jsonl:1: each part of a message's 'content' must be an object", ERR_SYNTAX},
-        {"{\"id\": 1.5, \"prompt\": \"a\"}", "p.jsonl:1: 'id' must be a text or a whole number",
+        {"{\"id\": 1.5, \"prompt\": \"a\"}", "p.jsonl:1: 'id' must be a text or a whole number", ERR_SYNTAX},
+        {"{\"id\": \"\", \"prompt\": \"a\"}", "p.jsonl:1: 'id' is empty; leave it out to take the line's number",
          ERR_SYNTAX},
-        {"{\"id\": \"\", \"prompt\": \"a\"}",
-         "p.jsonl:1: 'id' is empty; leave it out to take the line's number", ERR_SYNTAX},
         {"{\"prompt\": \"a\", \"meta\": []}", "p.jsonl:1: 'meta' must be an object", ERR_SYNTAX},
         {"{\"prompt\": \"a\", \"meta\": {\"task\": []}}",
-         "p.jsonl:1: the value in 'meta' to group by must be a text, number or boolean",
-         ERR_SYNTAX},
+         "p.jsonl:1: the value in 'meta' to group by must be a text, number or boolean", ERR_SYNTAX},
         {"{\"id\": \"a\", \"prompt\": \"\"}\n\n{\"id\": \"b\", \"prompt\": \"\"}\n"
          "{\"id\": \"b\", \"prompt\": \"\"}\n{\"id\": \"a\", \"prompt\": \"\"}\n",
          "p.jsonl:4: id 'b' was used on line 3; ids must differ", ERR_CONFLICT},
-        {"{\"id\": 2, \"prompt\": \"\"}\n{\"prompt\": \"\"}\n",
-         "p.jsonl:2: id '2' was used on line 1; ids must differ", ERR_CONFLICT},
+        {"{\"id\": 2, \"prompt\": \"\"}\n{\"prompt\": \"\"}\n", "p.jsonl:2: id '2' was used on line 1; ids must differ",
+         ERR_CONFLICT},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct prompt_set set;
@@ -146,8 +133,7 @@ static void limits(void **state)
     text.len += LIMIT_PROMPT;
     buf_puts(&text, "\"}");
     assert_int_equal(parse_bytes(text.data, text.len, NULL, &set, &error), ERR_LIMIT);
-    assert_string_equal(error.text,
-                        "p.jsonl:1: a record of 1048590 bytes; at most 1048576 are allowed");
+    assert_string_equal(error.text, "p.jsonl:1: a record of 1048590 bytes; at most 1048576 are allowed");
     buf_clear(&text);
     buf_printf(&text, "{\"id\": \"%01100d\", \"prompt\": \"\"}", 0);
     assert_int_equal(parse_bytes(text.data, text.len, NULL, &set, &error), ERR_LIMIT);

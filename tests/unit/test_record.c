@@ -125,7 +125,11 @@ static void missing_fields(void **state)
 static void unknown_fields(void **state)
 {
     (void)state;
-    static const char more[] = "\xc0\xc2\xa3" "abc" "\xc4\x02" "xy" "\x93\x01\x92\x02\x90\x03\xcb\x3f\xf0\0\0\0\0\0\0\xff";
+    static const char more[] = "\xc0\xc2\xa3"
+                               "abc"
+                               "\xc4\x02"
+                               "xy"
+                               "\x93\x01\x92\x02\x90\x03\xcb\x3f\xf0\0\0\0\0\0\0\xff";
     enum { MORE = 7 };
     for (const struct record_type *type = fact_types; type->name != NULL; type++) {
         struct fact fact, back;
@@ -173,7 +177,10 @@ struct bytes_case {
     size_t len;
 };
 
-#define CASE(name, text) {name, text, sizeof text - 1}
+#define CASE(name, text)            \
+    {                               \
+        name, text, sizeof text - 1 \
+    }
 
 /* fold is [11, U32]; verdict is [22, U64, U8, F64, U32]; state is [9, U32, U8, TEXT]. */
 static void hostile(void **state)
@@ -266,8 +273,8 @@ static void printed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),     cmocka_unit_test(numbers), cmocka_unit_test(missing_fields),
-        cmocka_unit_test(unknown_fields), cmocka_unit_test(torn),    cmocka_unit_test(hostile),
+        cmocka_unit_test(round_trip),     cmocka_unit_test(numbers),      cmocka_unit_test(missing_fields),
+        cmocka_unit_test(unknown_fields), cmocka_unit_test(torn),         cmocka_unit_test(hostile),
         cmocka_unit_test(frames),         cmocka_unit_test(narrow_reals), cmocka_unit_test(printed),
     };
     memset(letters, 'a', sizeof letters);

@@ -54,7 +54,9 @@ static bool answer(const struct send *task, struct event *event, struct buf *tex
     }
     event->result.class = class_of(prompt, k);
     event->result.result = (struct result){
-        .finish = task->step && k % 1000 < 8 ? FINISH_STEP : k % 4 == 3 ? FINISH_LENGTH : FINISH_STOP,
+        .finish = task->step && k % 1000 < 8 ? FINISH_STEP
+                  : k % 4 == 3               ? FINISH_LENGTH
+                                             : FINISH_STOP,
         .tokens_in = 7,
         .tokens_out = tokens_of(prompt, k),
         .latency_ms = 10,
@@ -96,8 +98,7 @@ static const struct report_curve *curve_of(const struct report *report, uint32_t
     return NULL;
 }
 
-static const struct report_point *point_of(const struct report *report, uint32_t group, const char *name,
-                                           uint32_t n)
+static const struct report_point *point_of(const struct report *report, uint32_t group, const char *name, uint32_t n)
 {
     const struct report_curve *curve = curve_of(report, group, name);
     for (uint32_t i = 0; i < curve->points_len; i++)
@@ -575,8 +576,8 @@ static void plot_fits_a_terminal(void **state)
 static void ticks_stay_whole(void **state)
 {
     (void)state;
-    struct report_point points[3] = {{.n = 1, .accuracy = .2}, {.n = 60000, .accuracy = NAN},
-                                     {.n = 65536, .accuracy = 1}};
+    struct report_point points[3] = {
+        {.n = 1, .accuracy = .2}, {.n = 60000, .accuracy = NAN}, {.n = 65536, .accuracy = 1}};
     struct report_curve curve = {.points = points, .points_len = 3};
     struct report_group group = {.name = "all", .curves = &curve};
     struct report report = {.groups = &group, .groups_len = 1, .curves_len = 1};

@@ -31,7 +31,8 @@ static bool answer(const struct send *task, struct event *event, struct buf *blo
     if (task->key.kind == TASK_VERIFY) {
         event->verdict.verdict = (struct verdict){bits % 5 == 0   ? OUTCOME_UNKNOWN
                                                   : bits % 2 == 0 ? OUTCOME_PASS
-                                                                  : OUTCOME_FAIL, (double)(bits % 2)};
+                                                                  : OUTCOME_FAIL,
+                                                  (double)(bits % 2)};
         return true;
     }
     if (task->key.tree == NO_ID && task->key.prompt == 2 && task->key.item == 1)
@@ -237,8 +238,13 @@ static void ids_of_prompts(void **state)
     static const struct {
         const char *record, *id;
     } cases[] = {
-        {"{\"id\":\"x\\u0007\",\"prompt\":\"\"}", "x\a"}, {"{\"id\":12}", "12"}, {"{\"prompt\":\"\"}", "4"},
-        {"{\"id\":null}", "4"}, {"not json", "4"}, {"", "4"}, {"[1]", "4"},
+        {"{\"id\":\"x\\u0007\",\"prompt\":\"\"}", "x\a"},
+        {"{\"id\":12}", "12"},
+        {"{\"prompt\":\"\"}", "4"},
+        {"{\"id\":null}", "4"},
+        {"not json", "4"},
+        {"", "4"},
+        {"[1]", "4"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buf id = {0};

@@ -72,8 +72,7 @@ static uint32_t brute_top(const struct class_stat *c, uint32_t len, uint32_t wit
     for (uint32_t i = 0; i < len; i++) {
         if (i == without)
             continue;
-        if (best == NO_ORDINAL ||
-            (weight ? c[i].weight > c[best].weight : c[i].count > c[best].count))
+        if (best == NO_ORDINAL || (weight ? c[i].weight > c[best].weight : c[i].count > c[best].count))
             best = i;
     }
     return best;

@@ -14,8 +14,7 @@ static bool answer(const struct send *task, struct event *event, struct buf *tex
     if (task->key.kind == TASK_VERIFY)
         event->verdict.verdict = (struct verdict){OUTCOME_PASS, 1};
     else
-        event->result.result = (struct result){.finish = FINISH_STOP, .tokens_in = 5, .tokens_out = 5,
-                                               .latency_ms = 5};
+        event->result.result = (struct result){.finish = FINISH_STOP, .tokens_in = 5, .tokens_out = 5, .latency_ms = 5};
     event->result.class = task->key.kind == TASK_VERIFY ? event->result.class : 1;
     return true;
 }
@@ -206,7 +205,10 @@ static void names_cannot_steer_a_terminal(void **state)
     (void)state;
     struct play play = play_sweep("s\x1b[31m\r\n", false, 0);
     struct buf text = {0};
-    play_hello(&play, PLAY_WORKER, "w\x1b]0;owned\x07\xc2\x9b" "31m\xff", false, "sim", 1);
+    play_hello(&play, PLAY_WORKER,
+               "w\x1b]0;owned\x07\xc2\x9b"
+               "31m\xff",
+               false, "sim", 1);
     dispatch(&play);
     status_text(play.core, NULL, &text);
     workers_text(play.core, &text);
@@ -225,7 +227,9 @@ static void plain_text(void **state)
     struct buf out = {0};
     text_plain(slice_of("a\tb\x7f \xc3\xa9 \xed\xa0\x80 \xc0\x80 \xe2\x80\xae \xf0\x9f\x90\x82 \xe2\x82"), &out);
     assert_string_equal(out.data, "a?b? \xc3\xa9 ??? ?? ? \xf0\x9f\x90\x82 ??");
-    assert_int_equal(text_width(slice_of("\xc3\xa9" "a\xf0\x9f\x90\x82")), 3);
+    assert_int_equal(text_width(slice_of("\xc3\xa9"
+                                         "a\xf0\x9f\x90\x82")),
+                     3);
     buf_reset(&out);
     struct text_table table;
     text_table_init(&table, "lr");

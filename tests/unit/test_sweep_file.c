@@ -33,8 +33,8 @@ static void minimal_file_has_defaults(void **state)
     assert_string_equal(spec.prompts_path, "p.jsonl");
     assert_null(spec.group_by);
     assert_int_equal(spec.truth, UINT32_MAX);
-    assert_int_equal(spec.budget.rollouts + spec.budget.tokens + spec.budget.slot_ms +
-                         spec.budget.cost_micro + spec.budget.deadline_s,
+    assert_int_equal(spec.budget.rollouts + spec.budget.tokens + spec.budget.slot_ms + spec.budget.cost_micro +
+                         spec.budget.deadline_s,
                      0);
     assert_false(spec.budget.accepted);
     const struct sweep_model *model = &spec.models[0];
@@ -43,12 +43,11 @@ static void minimal_file_has_defaults(void **state)
     assert_int_equal(model->timeout_ms, 600000);
     assert_int_equal(model->slots, 0);
     assert_true(model->has_answer);
-    assert_string_equal(
-        model->spec,
-        "{\"answer\":{\"kind\":\"last-line\",\"marker\":null,\"partial\":false,\"pattern\":null},"
-        "\"backend\":\"tinylm\",\"max_tokens\":256,\"min_p\":0,\"name\":\"m\",\"options\":{},"
-        "\"path\":null,\"step\":\"\\n\",\"stop\":[],\"system\":null,\"temperature\":1,"
-        "\"template\":null,\"top_p\":1,\"url\":null}");
+    assert_string_equal(model->spec,
+                        "{\"answer\":{\"kind\":\"last-line\",\"marker\":null,\"partial\":false,\"pattern\":null},"
+                        "\"backend\":\"tinylm\",\"max_tokens\":256,\"min_p\":0,\"name\":\"m\",\"options\":{},"
+                        "\"path\":null,\"step\":\"\\n\",\"stop\":[],\"system\":null,\"temperature\":1,"
+                        "\"template\":null,\"top_p\":1,\"url\":null}");
     const struct sweep_arm *arm = &spec.arms[0];
     assert_int_equal(spec.arms_len, 1);
     assert_ptr_equal(arm->strategy.policy, &strategy_sample);
@@ -65,66 +64,65 @@ static void minimal_file_has_defaults(void **state)
     assert_null(spec.arms);
 }
 
-static const char full[] =
-    "# a full example\n"
-    "sweep:\n"
-    "  name: demo-1\n"
-    "  seed: 18446744073709551615\n"
-    "  prompts: ../p.jsonl\n"
-    "  truth: exact\n"
-    "  group_by: task\n"
-    "  order: strict\n"
-    "  lookahead: 32\n"
-    "  budget: {rollouts: 1e6, tokens: 2000000, seconds: 1.5, deadline: 3600, cost: 2.5, count: "
-    "accepted}\n"
-    "models:\n"
-    "  - name: tiny\n"
-    "    backend: tinylm\n"
-    "    path: m.tlm\n"
-    "    temperature: 0.7\n"
-    "    stop: \"\\n\\n\"\n"
-    "    max_tokens: 64\n"
-    "    template_tokens: 0\n"
-    "    answer: {kind: regex, pattern: \"= ([0-9]+)$\", partial: true}\n"
-    "    price: {input: 0.15, output: 0.6}\n"
-    "    timeout: 0.5\n"
-    "    slots: 8\n"
-    "  - name: law\n"
-    "    backend: synthetic\n"
-    "    answer: none\n"
-    "    options: {success: 0.25, answers: 4}\n"
-    "verifiers:\n"
-    "  - {name: exact, kind: exact, case: true}\n"
-    "  - name: noisy\n"
-    "    kind: noisy\n"
-    "    verifier: pick\n"
-    "    tpr: 0.8\n"
-    "    timeout: 5\n"
-    "    price: 0.001\n"
-    "  - name: pick\n"
-    "    kind: switch\n"
-    "    key: task\n"
-    "    cases: {sum: num, chain: exact}\n"
-    "    other: exact\n"
-    "  - {name: num, kind: numeric}\n"
-    "  - {name: prog, kind: exec, command: [./check, --fast]}\n"
-    "arms:\n"
-    "  - {name: base, model: tiny, n: 64, report_at: [1, 8, 64]}\n"
-    "  - name: early\n"
-    "    model: tiny\n"
-    "    n: 16\n"
-    "    stop: {beta: {threshold: 0.9}}\n"
-    "    allocate: elimination\n"
-    "    verifier: exact\n"
-    "    order: arrival\n"
-    "    lookahead: 7\n"
-    "    budget: {tokens: 5}\n"
-    "  - name: pf\n"
-    "    model: tiny\n"
-    "    strategy: particles\n"
-    "    verifier: noisy\n"
-    "    select: best\n"
-    "    report_at: [4, 16]\n";
+static const char full[] = "# a full example\n"
+                           "sweep:\n"
+                           "  name: demo-1\n"
+                           "  seed: 18446744073709551615\n"
+                           "  prompts: ../p.jsonl\n"
+                           "  truth: exact\n"
+                           "  group_by: task\n"
+                           "  order: strict\n"
+                           "  lookahead: 32\n"
+                           "  budget: {rollouts: 1e6, tokens: 2000000, seconds: 1.5, deadline: 3600, cost: 2.5, count: "
+                           "accepted}\n"
+                           "models:\n"
+                           "  - name: tiny\n"
+                           "    backend: tinylm\n"
+                           "    path: m.tlm\n"
+                           "    temperature: 0.7\n"
+                           "    stop: \"\\n\\n\"\n"
+                           "    max_tokens: 64\n"
+                           "    template_tokens: 0\n"
+                           "    answer: {kind: regex, pattern: \"= ([0-9]+)$\", partial: true}\n"
+                           "    price: {input: 0.15, output: 0.6}\n"
+                           "    timeout: 0.5\n"
+                           "    slots: 8\n"
+                           "  - name: law\n"
+                           "    backend: synthetic\n"
+                           "    answer: none\n"
+                           "    options: {success: 0.25, answers: 4}\n"
+                           "verifiers:\n"
+                           "  - {name: exact, kind: exact, case: true}\n"
+                           "  - name: noisy\n"
+                           "    kind: noisy\n"
+                           "    verifier: pick\n"
+                           "    tpr: 0.8\n"
+                           "    timeout: 5\n"
+                           "    price: 0.001\n"
+                           "  - name: pick\n"
+                           "    kind: switch\n"
+                           "    key: task\n"
+                           "    cases: {sum: num, chain: exact}\n"
+                           "    other: exact\n"
+                           "  - {name: num, kind: numeric}\n"
+                           "  - {name: prog, kind: exec, command: [./check, --fast]}\n"
+                           "arms:\n"
+                           "  - {name: base, model: tiny, n: 64, report_at: [1, 8, 64]}\n"
+                           "  - name: early\n"
+                           "    model: tiny\n"
+                           "    n: 16\n"
+                           "    stop: {beta: {threshold: 0.9}}\n"
+                           "    allocate: elimination\n"
+                           "    verifier: exact\n"
+                           "    order: arrival\n"
+                           "    lookahead: 7\n"
+                           "    budget: {tokens: 5}\n"
+                           "  - name: pf\n"
+                           "    model: tiny\n"
+                           "    strategy: particles\n"
+                           "    verifier: noisy\n"
+                           "    select: best\n"
+                           "    report_at: [4, 16]\n";
 
 static void full_sweep(void **state)
 {
@@ -168,22 +166,19 @@ static void full_verifiers(void **state)
     struct sweep_spec spec;
     assert_int_equal(parse(full, &spec, NULL), 0);
     assert_int_equal(spec.verifiers_len, 5);
-    assert_string_equal(spec.verifiers[0].spec,
-                        "{\"inner\":{},\"kind\":\"exact\",\"name\":\"exact\","
-                        "\"options\":{\"case\":true}}");
-    assert_string_equal(
-        spec.verifiers[1].spec,
-        "{\"inner\":{\"pick\":{\"inner\":{\"exact\":{\"inner\":{},\"kind\":\"exact\",\"name\":"
-        "\"exact\",\"options\":{\"case\":true}},\"num\":{\"inner\":{},\"kind\":\"numeric\","
-        "\"name\":"
-        "\"num\",\"options\":{\"absolute\":0,\"tolerance\":1e-06}}},\"kind\":\"switch\",\"name\":"
-        "\"pick\",\"options\":{\"cases\":{\"chain\":\"exact\",\"sum\":\"num\"},\"key\":\"task\","
-        "\"other\":\"exact\"}}},\"kind\":\"noisy\",\"name\":\"noisy\",\"options\":{\"fpr\":0.1,"
-        "\"tpr\":0.8,\"verifier\":\"pick\"}}");
-    assert_string_equal(
-        spec.verifiers[4].spec,
-        "{\"inner\":{},\"kind\":\"exec\",\"name\":\"prog\",\"options\":{\"command\":"
-        "[\"./check\",\"--fast\"]}}");
+    assert_string_equal(spec.verifiers[0].spec, "{\"inner\":{},\"kind\":\"exact\",\"name\":\"exact\","
+                                                "\"options\":{\"case\":true}}");
+    assert_string_equal(spec.verifiers[1].spec,
+                        "{\"inner\":{\"pick\":{\"inner\":{\"exact\":{\"inner\":{},\"kind\":\"exact\",\"name\":"
+                        "\"exact\",\"options\":{\"case\":true}},\"num\":{\"inner\":{},\"kind\":\"numeric\","
+                        "\"name\":"
+                        "\"num\",\"options\":{\"absolute\":0,\"tolerance\":1e-06}}},\"kind\":\"switch\",\"name\":"
+                        "\"pick\",\"options\":{\"cases\":{\"chain\":\"exact\",\"sum\":\"num\"},\"key\":\"task\","
+                        "\"other\":\"exact\"}}},\"kind\":\"noisy\",\"name\":\"noisy\",\"options\":{\"fpr\":0.1,"
+                        "\"tpr\":0.8,\"verifier\":\"pick\"}}");
+    assert_string_equal(spec.verifiers[4].spec,
+                        "{\"inner\":{},\"kind\":\"exec\",\"name\":\"prog\",\"options\":{\"command\":"
+                        "[\"./check\",\"--fast\"]}}");
     assert_string_equal(spec.verifiers[1].kind, "noisy");
     assert_int_equal(spec.verifiers[1].timeout_ms, 5000);
     assert_int_equal(spec.verifiers[1].price_micro, 1000);
@@ -258,9 +253,7 @@ static void overrides_reach(void **state)
                                      "models.m.options="};
     struct sweep_spec spec;
     struct error error = {""};
-    assert_int_equal(sweep_spec_parse(slice_of(HEAD "arms: [{name: a, n: 1}]"), "s", overrides, 8,
-                                      &spec, &error),
-                     0);
+    assert_int_equal(sweep_spec_parse(slice_of(HEAD "arms: [{name: a, n: 1}]"), "s", overrides, 8, &spec, &error), 0);
     assert_int_equal(spec.budget.tokens, 1000000);
     assert_int_equal(spec.seed, 5);
     assert_string_equal(spec.name, "other");
@@ -270,15 +263,13 @@ static void overrides_reach(void **state)
     sweep_spec_clear(&spec);
     static const char *const wrong[][2] = {
         {"sede=5", "override 'sede=5': unknown key 'sede' in the sweep; did you mean 'seed'?"},
-        {"arms.a.n=x",
-         "override 'arms.a.n=x': 'n' must be a whole number from 1 to 65536 (rollouts "
-         "per prompt), not 'x'"},
-        {"arms.b.n=1",
-         "override 'arms.b.n=1': nothing in the list is named 'b'; did you mean 'a'?"},
+        {"arms.a.n=x", "override 'arms.a.n=x': 'n' must be a whole number from 1 to 65536 (rollouts "
+                       "per prompt), not 'x'"},
+        {"arms.b.n=1", "override 'arms.b.n=1': nothing in the list is named 'b'; did you mean 'a'?"},
     };
     for (size_t i = 0; i < 3; i++) {
-        assert_true(sweep_spec_parse(slice_of(HEAD "arms: [{name: a, n: 1}]"), "s", &wrong[i][0], 1,
-                                     &spec, &error) < 0);
+        assert_true(sweep_spec_parse(slice_of(HEAD "arms: [{name: a, n: 1}]"), "s", &wrong[i][0], 1, &spec, &error) <
+                    0);
         assert_string_equal(error.text, wrong[i][1]);
     }
 }
@@ -304,12 +295,10 @@ static void wrong_sections(void **state)
     (void)state;
     static const struct wrong rows[] = {
         {"", "s.yaml:1:1: the sweep file needs 'sweep': name, prompts and budget of the sweep"},
-        {"# nothing\n",
-         "s.yaml:1:1: the sweep file needs 'sweep': name, prompts and budget of the sweep"},
+        {"# nothing\n", "s.yaml:1:1: the sweep file needs 'sweep': name, prompts and budget of the sweep"},
         {"sweep: {name: s, prompts: p}\nmodel: []\n",
          "s.yaml:2:1: unknown key 'model' in the sweep file; did you mean 'models'?"},
-        {"sweep: {name: s, prompts: p}\nmodels: []\n",
-         "s.yaml:2:9: 'models' must be a list of at least one model"},
+        {"sweep: {name: s, prompts: p}\nmodels: []\n", "s.yaml:2:9: 'models' must be a list of at least one model"},
         {"sweep: {name: s, prompts: p}\nmodels: {name: m}\n",
          "s.yaml:2:9: 'models' must be a list of at least one model"},
         {HEAD, "s.yaml:1:1: there are no arms; add a list `arms` or `grid`"},
@@ -397,10 +386,10 @@ static void wrong_models(void **state)
 static void wrong_answers(void **state)
 {
     (void)state;
-    static const char *const texts[] = {
-        SWEEP "models: [{name: m, backend: tinylm, answer: regex}]",
-        SWEEP "models: [{name: m, backend: tinylm, answer: after-marker}]",
-        SWEEP "models: [{name: m, backend: tinylm, answer: {kind: regex, pattern: '('}}]"};
+    static const char *const texts[] = {SWEEP "models: [{name: m, backend: tinylm, answer: regex}]",
+                                        SWEEP "models: [{name: m, backend: tinylm, answer: after-marker}]",
+                                        SWEEP
+                                        "models: [{name: m, backend: tinylm, answer: {kind: regex, pattern: '('}}]"};
     for (size_t i = 0; i < 3; i++) {
         struct sweep_spec spec;
         struct error error = {""};
@@ -417,8 +406,7 @@ static void wrong_verifiers(void **state)
         {HEAD "verifiers: [{name: v}]", "s.yaml:4:13: the verifier needs 'kind': what it does: see "
                                         "`drover help verifiers`; options of the kind stand beside "
                                         "it"},
-        {HEAD "verifiers: [{name: v, kind: exat}]",
-         "s.yaml:4:29: 'kind' cannot be 'exat'; did you mean 'exact'?"},
+        {HEAD "verifiers: [{name: v, kind: exat}]", "s.yaml:4:29: 'kind' cannot be 'exat'; did you mean 'exact'?"},
         {HEAD "verifiers: [{name: v, kind: exact, tolerance: 1}]",
          "s.yaml:4:36: unknown key 'tolerance' in the verifier; known are name, kind, timeout, "
          "price, case"},
@@ -452,14 +440,12 @@ static void wrong_arms(void **state)
         {HEAD "arms: [{n: 1}]", "s.yaml:4:8: the arm needs 'name': name in reports"},
         {HEAD "arms: [{name: a, n: 1, alocate: uniform}]",
          "s.yaml:4:24: unknown key 'alocate' in the arm; did you mean 'allocate'?"},
-        {HEAD "arms: [{name: a, n: 1, stop: bta}]",
-         "s.yaml:4:30: 'stop' cannot be 'bta'; did you mean 'beta'?"},
+        {HEAD "arms: [{name: a, n: 1, stop: bta}]", "s.yaml:4:30: 'stop' cannot be 'bta'; did you mean 'beta'?"},
         {HEAD "arms: [{name: a, n: 1, stop: {beta: {treshold: 1}}}]",
          "s.yaml:4:38: unknown key 'treshold' in the policy 'beta'; did you mean 'threshold'?"},
         {HEAD "arms: [{name: a, n: 1, stop: [beta]}]",
          "s.yaml:4:30: 'stop' must be a name, or one name with its options like {none: {...}}"},
-        {HEAD "arms: [{name: a, n: 1, model: n}]",
-         "s.yaml:4:31: there is no model 'n'; did you mean 'm'?"},
+        {HEAD "arms: [{name: a, n: 1, model: n}]", "s.yaml:4:31: there is no model 'n'; did you mean 'm'?"},
         {HEAD "arms: [{name: a, n: 1, verifier: n}]", "s.yaml:4:34: there is no verifier 'n'"},
         {HEAD "arms:\n- {name: a, n: 1}\n- {name: a, n: 2}",
          "s.yaml:6:10: two arms are named 'a', the other one on line 5; names must differ"},
@@ -470,10 +456,8 @@ static void wrong_arms(void **state)
          "s.yaml:4:33: unknown key 'count' in the budget; did you mean 'cost'?"},
         {HEAD "arms: [{name: a, report_at: [4, 4]}]",
          "s.yaml:4:33: 'report_at' must be ascending, but 4 stands before 4"},
-        {HEAD "arms: [{name: a, n: 2, report_at: [1, 4]}]",
-         "s.yaml:4:35: arm 'a': report_at 4 is more than n = 2"},
-        {HEAD "arms: [{name: a, report_at: []}]",
-         "s.yaml:4:29: 'report_at' must be a list of whole numbers"},
+        {HEAD "arms: [{name: a, n: 2, report_at: [1, 4]}]", "s.yaml:4:35: arm 'a': report_at 4 is more than n = 2"},
+        {HEAD "arms: [{name: a, report_at: []}]", "s.yaml:4:29: 'report_at' must be a list of whole numbers"},
         {SWEEP "models: [{name: m, backend: tinylm}, {name: n, backend: tinylm}]\n"
                "arms: [{name: a, n: 1}]",
          "s.yaml:3:8: arm 'a' needs 'model': there are 2 models"},
@@ -489,9 +473,8 @@ static void wrong_needs(void **state)
          "s.yaml:4:8: arm 'a': 'best' needs a verifier; add `verifier: NAME`"},
         {SWEEP "models: [{name: m, backend: tinylm, answer: none}]\narms: [{name: a, n: 4}]",
          "s.yaml:3:8: arm 'a': 'majority' needs answers, but model 'm' says `answer: none`"},
-        {SWEEP
-         "models: [{name: m, backend: replay, path: x}]\nverifiers: [{name: v, kind: exact}]\n"
-         "arms: [{name: a, n: 4, strategy: particles, verifier: v}]",
+        {SWEEP "models: [{name: m, backend: replay, path: x}]\nverifiers: [{name: v, kind: exact}]\n"
+               "arms: [{name: a, n: 4, strategy: particles, verifier: v}]",
          "s.yaml:4:21: arm 'a': 'particles' goes step by step, which backend 'replay' of model 'm' "
          "cannot do; take tinylm, synthetic or exec"},
         {HEAD "verifiers: [{name: v, kind: exact}]\n"
@@ -513,18 +496,15 @@ static void wrong_grids(void **state)
     (void)state;
     static const struct wrong rows[] = {
         {HEAD "grid: {}", "s.yaml:4:7: 'grid' must be a list of grids"},
-        {HEAD "grid: [{name: x, arm: {n: 1}}]",
-         "s.yaml:4:8: the grid needs 'over': map of keys to lists of values"},
-        {HEAD "grid: [{name: x, over: {N: []}, arm: {n: 1}}]",
-         "s.yaml:4:28: 'N' must be a list of at least one value"},
+        {HEAD "grid: [{name: x, arm: {n: 1}}]", "s.yaml:4:8: the grid needs 'over': map of keys to lists of values"},
+        {HEAD "grid: [{name: x, over: {N: []}, arm: {n: 1}}]", "s.yaml:4:28: 'N' must be a list of at least one value"},
         {HEAD "grid: [{name: x, over: [], arm: {n: 1}}]",
          "s.yaml:4:24: 'over' must be a map of 1 to 16 keys to lists of values"},
         {HEAD "grid: [{name: x, over: {N: [1]}, arm: {name: y, n: 1}}]",
          "s.yaml:4:40: 'arm' of a grid must be a map of keys, without a 'name'"},
         {HEAD "grid: [{name: 'x{M}', over: {N: [1]}, arm: {n: 1}}]",
          "s.yaml:4:15: {M} is not a key of this grid's 'over'; did you mean 'N'?"},
-        {HEAD "grid: [{name: 'x{N', over: {N: [1]}, arm: {n: 1}}]",
-         "s.yaml:4:15: a '{' without its '}'"},
+        {HEAD "grid: [{name: 'x{N', over: {N: [1]}, arm: {n: 1}}]", "s.yaml:4:15: a '{' without its '}'"},
         {HEAD "grid: [{name: 'x{N}', over: {N: [[1]]}, arm: {n: 1}}]",
          "s.yaml:4:34: {N} stands inside a text, so its values must be texts or numbers"},
         {HEAD "grid: [{name: x, over: {N: [{beta: {min: '{N}'}}]}, arm: {n: 1, stop: {N}}}]",
@@ -564,8 +544,7 @@ static void large_grids(void **state)
         buf_printf(&text, ", %d", i);
     buf_puts(&text, "]\n");
     assert_int_equal(parse(text.data, &spec, &error), ERR_LIMIT);
-    assert_string_equal(error.text,
-                        "s.yaml:5:3: this grid's arms are too large together; make it smaller");
+    assert_string_equal(error.text, "s.yaml:5:3: this grid's arms are too large together; make it smaller");
     buf_clear(&text);
 }
 
@@ -575,8 +554,7 @@ static void help_has_every_section(void **state)
     struct buf out = {0};
     sweep_file_help(&out);
     assert_non_null(strstr(out.data, "\nsweep.budget:\n"));
-    assert_non_null(
-        strstr(out.data, "  max_tokens       a whole number from 1 to 1048576 (tokens)"));
+    assert_non_null(strstr(out.data, "  max_tokens       a whole number from 1 to 1048576 (tokens)"));
     assert_non_null(strstr(out.data, "default \\n"));
     buf_clear(&out);
 }

@@ -101,8 +101,7 @@ static void assert_same(const struct job *a, const struct job *b)
 static void jobs_init(struct job *jobs)
 {
     for (int i = 0; i < JOBS; i++)
-        job_init(jobs + i, prompts[i % 10], i % 7 == 3 ? "1+2=3\n" : "",
-                 rng_u64(7, RNG_TEST, (uint64_t)i, 0));
+        job_init(jobs + i, prompts[i % 10], i % 7 == 3 ? "1+2=3\n" : "", rng_u64(7, RNG_TEST, (uint64_t)i, 0));
 }
 
 static void jobs_clear(struct job *jobs)
@@ -282,8 +281,7 @@ enum { PLAIN_DIM = 128, PLAIN_FF = 352, PLAIN_LEN = 161, PLAIN_LAYERS = 4 };
 static double plain_k[PLAIN_LAYERS][PLAIN_LEN][PLAIN_DIM];
 static double plain_v[PLAIN_LAYERS][PLAIN_LEN][PLAIN_DIM];
 
-static void plain_attend(const struct plain *p, int layer, int position, const double *q,
-                         double *out)
+static void plain_attend(const struct plain *p, int layer, int position, const double *q, double *out)
 {
     int width = p->dim / p->heads;
     for (int h = 0; h < p->dim; h += width) {
@@ -302,8 +300,7 @@ static void plain_attend(const struct plain *p, int layer, int position, const d
     }
 }
 
-static const float *plain_layer(const struct plain *p, const float *w, int layer, int position,
-                                double *x)
+static const float *plain_layer(const struct plain *p, const float *w, int layer, int position, double *x)
 {
     int dim = p->dim, ff = p->ff, square = dim * dim, wide = dim * ff;
     double n[PLAIN_DIM], q[PLAIN_DIM], a[PLAIN_DIM], gate[PLAIN_FF], up[PLAIN_FF];
@@ -358,8 +355,7 @@ static double entropy_of(const double *logprobs, int len)
 }
 
 /* Draws from the model until the end, and asks the plain evaluation about every token. */
-static void compare_with_plain(const char *path, const char *prompt, uint64_t seed,
-                               double temperature)
+static void compare_with_plain(const char *path, const char *prompt, uint64_t seed, double temperature)
 {
     struct plain plain;
     struct tinylm *lm = NULL;
@@ -782,8 +778,8 @@ static void cut_files_are_refused(void **unused)
 static void absurd_headers_are_refused(void **unused)
 {
     (void)unused;
-    static const int32_t absurd[] = {
-        0, -1, 1, 3, 7, 17, 1000, 4097, 123456789, 0x7FFFFFFF, -123456, -0x7FFFFFFF, 0x10000000};
+    static const int32_t absurd[] = {0,    -1,        1,          3,       7,           17,        1000,
+                                     4097, 123456789, 0x7FFFFFFF, -123456, -0x7FFFFFFF, 0x10000000};
     struct image image;
     image_make(&image, 16, 2, 1);
     for (size_t field = 0; field < 8; field++)
@@ -797,7 +793,7 @@ static void absurd_headers_are_refused(void **unused)
             scratch_write(image.bytes.data, image.bytes.len);
             int rc = scratch_try();
             bool harmless = field == 3 && (absurd[i] == 1); /* one head instead of two */
-            if (field != 5 && !harmless) /* a context of any sane length is fine */
+            if (field != 5 && !harmless)                    /* a context of any sane length is fine */
                 assert_true(rc == ERR_CORRUPT || rc == ERR_LIMIT);
             memcpy(at, &old, 4);
         }

@@ -19,7 +19,9 @@ static bool answer(const struct send *task, struct event *event, struct buf *tex
     buf_puts(text, "t");
     if (task->key.kind == TASK_VERIFY) {
         double score = rng_unit(bits);
-        event->verdict.verdict = (struct verdict){score < .1 ? OUTCOME_UNKNOWN : score > .6 ? OUTCOME_PASS : OUTCOME_FAIL,
+        event->verdict.verdict = (struct verdict){score < .1   ? OUTCOME_UNKNOWN
+                                                  : score > .6 ? OUTCOME_PASS
+                                                               : OUTCOME_FAIL,
                                                   score};
         event->verdict.latency_ms = 3;
         return true;
@@ -27,7 +29,9 @@ static bool answer(const struct send *task, struct event *event, struct buf *tex
     event->result.class = bits % 4;
     event->result.result = (struct result){
         .finish = task->step && bits % 10 < 6 ? FINISH_STEP : FINISH_STOP,
-        .tokens_in = 7, .tokens_out = 1 + (uint32_t)(bits >> 8) % 50, .latency_ms = 10,
+        .tokens_in = 7,
+        .tokens_out = 1 + (uint32_t)(bits >> 8) % 50,
+        .latency_ms = 10,
         .features = {1u << FEATURE_LP_MEAN, {[FEATURE_LP_MEAN] = -rng_unit(bits)}},
     };
     return bits % 97 != 0; /* now and then a task fails for good */
