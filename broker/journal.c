@@ -14,6 +14,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <lmdb.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,11 +201,33 @@ static int check_folder(const struct journal *journal, struct error *error)
     return 0;
 }
 
-static int lock_busy(const struct journal *journal, struct error *error)
+static long lock_holder(const struct journal *journal)
 {
     char text[32] = "";
     ssize_t got = pread(journal->lock, text, sizeof(text) - 1, 0);
-    long pid = got > 0 ? strtol(text, NULL, 10) : 0;
+    return got > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+/* A killed process may be gone a moment before its lock: a child that it was starting dies later. */
+static bool lock_wait(const struct journal *journal)
+{
+    for (int i = 0; i < 100; i++) {
+        if (flock(journal->lock, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK)
+            return false;
+        long pid = lock_holder(journal);
+        if (pid > 0 && (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
+            break;
+        poll(NULL, 0, 10);
+    }
+    errno = EWOULDBLOCK;
+    return false;
+}
+
+static int lock_busy(const struct journal *journal, struct error *error)
+{
+    long pid = lock_holder(journal);
     char who[48] = "another process";
     if (pid > 0)
         snprintf(who, sizeof(who), "pid %ld", pid);
@@ -221,7 +245,7 @@ static int take_lock(struct journal *journal, struct error *error)
     journal->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (journal->lock < 0)
         return error_set(error, is_full(errno) ? ERR_DISK_FULL : ERR_IO, "cannot open '%s': %s", path, strerror(errno));
-    if (flock(journal->lock, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_wait(journal)) {
         if (errno == EWOULDBLOCK)
             return lock_busy(journal, error);
         return error_set(error, ERR_IO, "cannot lock '%s': %s", path, strerror(errno));
