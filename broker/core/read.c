@@ -436,14 +436,27 @@ static uint64_t list_len(const struct task *list)
     return len;
 }
 
-/* Ordinals that were asked for and never leased; their stocks stand in the ring of the arm that pays. */
+/* An earlier arm of the sweep that waits for the same ordinals: they are counted once. */
+static bool counted(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct sweep *sweep = &core->sweeps[arm->sweep];
+    for (uint32_t i = 0; sweep->arms[i] != arm->id; i++) {
+        const struct arm *other = &core->arms[sweep->arms[i]];
+        if (other->pool == arm->pool && other->trees == 0 && other->cells[prompt].queued)
+            return true;
+    }
+    return false;
+}
+
+/* Ordinals that were asked for and never leased. */
 static uint64_t not_issued(const struct core *core, const struct arm *arm)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < arm->ready.len; i++) {
         uint32_t prompt = arm->ready.at[(arm->ready.head + i) % arm->ready.cap];
         const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-        count += stock->want > stock->issued ? stock->want - stock->issued : 0;
+        if (stock->want > stock->issued && !counted(core, arm, prompt))
+            count += stock->want - stock->issued;
     }
     return count;
 }

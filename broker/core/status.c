@@ -133,7 +133,7 @@ static bool arm_generates(const struct core *core, const struct arm *arm)
     for (uint32_t i = 0; i < arm->ready.len; i++) {
         uint32_t prompt = arm->ready.at[(arm->ready.head + i) % arm->ready.cap];
         const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-        if (stock->issued < stock->want)
+        if (stock->issued < cell_wants(&arm->cells[prompt]))
             return true;
     }
     return arm->generate != NULL || arm_may_open(core, arm);
