@@ -3,6 +3,7 @@
 #include "common/io/clock.h"
 #include "common/io/log.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -229,6 +230,7 @@ int server_new(const struct server_options *options, struct server **server_ptr,
         server->core = core_new(&core_options);
         rc = replay_all(server->journal, server->core, error);
     }
+    malloc_trim(0); /* replay built trees that were forgotten once they were decided */
     if (rc == 0)
         rc = open_ports(server, error);
     if (rc == 0) {
