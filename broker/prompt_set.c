@@ -244,6 +244,14 @@ static int check_ids(const struct parse *parse)
                      line_of(set, again), set->prompts[again].id, line_of(set, first));
 }
 
+static bool any_group(const struct prompt_set *set)
+{
+    for (uint32_t i = 0; i < set->len; i++)
+        if (set->prompts[i].group != NULL)
+            return true;
+    return false;
+}
+
 int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by, struct prompt_set *set,
                      struct error *error)
 {
@@ -253,6 +261,9 @@ int prompt_set_parse(char **text, size_t len, const char *file, const char *grou
     int rc = take_lines(&parse);
     if (rc == 0)
         rc = check_ids(&parse);
+    if (rc == 0 && group_by != NULL && !any_group(set))
+        rc = error_set(error, ERR_NOT_FOUND, "%s: no prompt has the key '%s' in its meta, which group_by names", file,
+                       group_by);
     if (rc < 0)
         prompt_set_clear(set);
     return rc;

@@ -89,11 +89,19 @@ static void print_head(const struct report *report, struct buf *out)
         text_plain(slice_of(report->groups[0].curves[0].model), out);
     }
     buf_puts(out, "\n");
+    if (sweep->decided < sweep->cells && sweep->state == SWEEP_DONE && sweep->reason[0] != '\0') {
+        buf_printf(out, "  %llu of %llu prompts of arms are undecided: a larger ",
+                   (unsigned long long)(sweep->cells - sweep->decided), (unsigned long long)sweep->cells);
+        text_plain(slice_of(sweep->reason), out);
+        buf_puts(out, " and the same command go on\n");
+    }
     print_spending("kept", &sweep->accepted, out);
     print_spending("waste", &waste, out);
     for (int w = 0; w < WASTES; w++)
         if (sweep->waste[w].rollouts + sweep->waste[w].tokens + sweep->waste[w].slot_ms > 0)
             print_spending(waste_words[w], &sweep->waste[w], out);
+    if (sweep->waste[WASTE_LOST].slot_ms > 0)
+        buf_puts(out, "              (nobody knows what a lost attempt used: it counts as all that it had reserved)\n");
     if (sweep->failed > 0)
         buf_printf(out, "  %llu task%s given up for good: %s no answer and no vote\n",
                    (unsigned long long)sweep->failed, plural(sweep->failed),

@@ -219,7 +219,9 @@ static void on_control(struct server *server, struct slice route, const struct m
     }
     server->update.code = 0;
     server_control(server, sweep, (enum sweep_state)msg->state);
-    reply(server, route, server->update.code, slice_of(server->update.code == 0 ? "" : server->update.error.text));
+    bool good = server->update.code == 0;
+    reply(server, route, server->update.code,
+          slice_of(good ? sweep_state_text((enum sweep_state)msg->state) : server->update.error.text));
 }
 
 struct find_agent {
@@ -246,7 +248,7 @@ static void on_drain_agent(struct server *server, struct slice route, const stru
     struct event event = event_of(EVENT_DRAIN, find.id, 0);
     server_step(server, &event);
     peer_put(server, peer, &(struct msg){.type = MSG_drain});
-    reply(server, route, 0, (struct slice){0});
+    reply(server, route, 0, slice_of("draining"));
 }
 
 /* A commit as the journal has it, in pages: how `results` and `report` read a broker that is elsewhere. Its facts and, right

@@ -2,6 +2,7 @@
 #include "cli/client.h"
 #include "cli/cli.h"
 #include "common/hash.h"
+#include "common/json.h"
 #include "common/io/clock.h"
 #include "common/io/net.h"
 #include "common/limits.h"
@@ -251,7 +252,20 @@ int cmd_submit(int argc, char **argv)
     return rc == 0 ? EXIT_OK : complain("submit", rc, &error);
 }
 
-/* One request, whose reply is printed as it is. */
+static void print_word(const char *subject, struct slice word)
+{
+    struct buf json = {0};
+    json_begin(&json, '{');
+    json_key(&json, "name");
+    json_str(&json, subject);
+    json_key(&json, "state");
+    json_text(&json, word);
+    json_end(&json, '}');
+    puts(json.data);
+    buf_clear(&json);
+}
+
+/* One request, whose reply is printed as it is; a reply of one word behind the name of its subject. */
 static int request_command(const char *name, const char *args_doc, const char *doc, struct client_args *args, int argc,
                            char **argv, void (*fill)(const struct client_args *, struct msg *))
 {
@@ -262,11 +276,14 @@ static int request_command(const char *name, const char *args_doc, const char *d
     struct slice text;
     parse_args(name, &argp, argc, argv, args);
     fill(args, &request);
+    bool named = request.type == MSG_control || request.type == MSG_drain_agent;
     int rc = connect_broker(args, &client, &error);
     if (rc == 0)
         rc = client_ask(client, &request, &text, &error);
-    if (rc == 0 && text.len > 0)
-        printf("%.*s\n", (int)text.len, text.data);
+    if (rc == 0 && args->json && (text.len == 0 || text.data[0] != '{')) /* one word about the subject */
+        print_word(args->subject, text);
+    else if (rc == 0 && text.len > 0)
+        printf("%s%s%.*s\n", named ? args->subject : "", named ? ": " : "", (int)text.len, text.data);
     client_close(&client);
     return rc == 0 ? EXIT_OK : complain(name, rc, &error);
 }

@@ -12,6 +12,7 @@
 struct estimate {
     uint64_t rollouts, tokens; /* at most */
     uint64_t there;            /* rollouts that an earlier run decided for this arm */
+    bool there_known;          /* false: what a broker has is not asked */
 };
 
 /* A tree's cost depends on its depth: what is said is one step of each rollout. */
@@ -47,8 +48,11 @@ static uint64_t delivered_already(const struct core *core, const char *sweep, co
 static void print_arm(struct buf *out, const struct sweep_arm *arm, const struct estimate *e, bool json)
 {
     if (!json) {
-        buf_printf(out, "%-24s %6u %12llu %14llu %12llu\n", arm->name, arm->n, (unsigned long long)e->rollouts,
-                   (unsigned long long)e->tokens, (unsigned long long)e->there);
+        char there[24] = "-";
+        if (e->there_known)
+            snprintf(there, sizeof there, "%llu", (unsigned long long)e->there);
+        buf_printf(out, "%-24s %6u %12llu %14llu %13s\n", arm->name, arm->n, (unsigned long long)e->rollouts,
+                   (unsigned long long)e->tokens, there);
         return;
     }
     json_begin(out, '{');
@@ -61,7 +65,10 @@ static void print_arm(struct buf *out, const struct sweep_arm *arm, const struct
     json_key(out, "tokens_max");
     json_u64(out, e->tokens);
     json_key(out, "rollouts_there");
-    json_u64(out, e->there);
+    if (e->there_known)
+        json_u64(out, e->there);
+    else
+        json_none(out);
     json_end(out, '}');
 }
 
@@ -125,12 +132,13 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
     if (json)
         buf_puts(&out, "{\"arms\":[");
     else
-        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %12s\n", input->spec.name, set.len, "arm",
+        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %13s\n", input->spec.name, set.len, "arm",
                    "n", "rollouts", "tokens", "there already");
     for (uint32_t i = 0; i < input->spec.arms_len; i++) {
         const struct sweep_arm *arm = &input->spec.arms[i];
         struct estimate e = arm_estimate(arm, &input->spec.models[arm->model], &set);
         e.there = delivered_already(core, input->spec.name, arm);
+        e.there_known = state != NULL;
         print_arm(&out, arm, &e, json);
     }
     struct estimate total = sweep_estimate(&input->spec, &set);

@@ -92,6 +92,11 @@ int cmd_help(int argc, char **argv)
         for (size_t i = 0; i < sizeof topics / sizeof topics[0]; i++)
             if (strcmp(argv[1], topics[i].name) == 0)
                 topics[i].print(&out);
+        for (const struct command *command = commands; out.len == 0 && command->name != NULL; command++)
+            if (strcmp(command->name, argv[1]) == 0 && command->main != cmd_help)
+                return command->main(2, (char *[]){argv[1], "--help", NULL});
+        if (out.len == 0 && strcmp(argv[1], "--help") == 0)
+            print_commands(&out);
         if (out.len == 0) {
             fprintf(stderr, "drover help: no topic '%s': see drover help\n", argv[1]);
             return EXIT_INPUT;

@@ -163,16 +163,21 @@ static int put_stdout(void *arg, struct slice line)
 
 static int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
 {
-    if (name == NULL && core_sweeps(core) == 1) {
-        *sweep = 0;
+    struct buf names = {0};
+    uint32_t count = 0, last = NO_ID;
+    for (uint32_t i = 0; i < core_sweeps(core); i++) {
+        struct sweep_info info = core_sweep(core, i);
+        if (info.state == SWEEP_REPLACED)
+            continue;
+        buf_printf(&names, "%s%s", count > 0 ? ", " : "", info.name);
+        count++;
+        last = i;
+    }
+    *sweep = name != NULL ? core_sweep_find(core, slice_of(name)) : count == 1 ? last : NO_ID;
+    if (*sweep != NO_ID) {
+        buf_clear(&names);
         return 0;
     }
-    *sweep = name == NULL ? NO_ID : core_sweep_find(core, slice_of(name));
-    if (*sweep != NO_ID)
-        return 0;
-    struct buf names = {0};
-    for (uint32_t i = 0; i < core_sweeps(core); i++)
-        buf_printf(&names, "%s%s", i > 0 ? ", " : "", core_sweep(core, i).name);
     error_set(error, ERR_NOT_FOUND, "%s%s%s; the journal holds: %s",
               name == NULL ? "which sweep" : "there is no sweep '", name == NULL ? "?" : name, name == NULL ? "" : "'",
               names.len > 0 ? names.data : "none");
@@ -241,7 +246,9 @@ static int do_results(const struct read_args *args, struct journal *journal, str
         rc = results_write(core, journal, sweep, true, put_stdout, error, error);
         struct sweep_info info = core_sweep(core, sweep);
         if (rc == 0 && info.decided < info.cells)
-            fprintf(stderr, "drover results: partial: %llu of %llu prompts of arms are undecided\n",
+            fprintf(stderr,
+                    "drover results: partial: %llu of %llu prompts of arms are undecided; rollouts behind a "
+                    "missing one are not delivered yet\n",
                     (unsigned long long)(info.cells - info.decided), (unsigned long long)info.cells);
     }
     core_free(&core);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -97,7 +98,8 @@ struct run {
     uint32_t sweep;
     int signals;
     bool interrupted, stop_now;
-    int64_t started_ms, interrupted_ms, shown_ms, moved_ms;
+    uint32_t interrupts;
+    int64_t started_ms, returned_ms, shown_ms, moved_ms;
     uint64_t decided_at_start, tokens_shown, verdicts_shown, moved;
     double tokens_rate, verdicts_rate;
     bool line_open; /* a progress line without its newline is on the terminal */
@@ -240,6 +242,12 @@ static void progress_line(struct run *run, const struct sweep_info *info, struct
                (unsigned long long)info->accepted.rollouts, run->tokens_rate, run->verdicts_rate);
     print_budget(out, info);
     buf_printf(out, " | %u+%u workers", agents[0], agents[1]);
+    if (info->decided == info->cells && info->truths > 0)
+        buf_printf(out, " | %llu verdicts of the truth to come", (unsigned long long)info->truths);
+    if (server_disk_full(run->server))
+        buf_puts(out, " | PAUSED: the disk is full");
+    else if (run->interrupted)
+        buf_printf(out, " | draining: %u tasks in flight", info->leased);
     uint64_t done = info->decided - run->decided_at_start;
     if (done > 0 && info->decided < info->cells) {
         buf_puts(out, " | ETA ");
@@ -266,7 +274,9 @@ static void show_progress(struct run *run, bool last)
     struct buf line = {0};
     progress_line(run, &info, &line);
     if (terminal) {
-        fprintf(stderr, "\r\033[K%s", line.data);
+        struct winsize size = {0};
+        int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 10000;
+        fprintf(stderr, "\r\033[K%.*s", columns, line.data);
         run->line_open = true;
     } else {
         fprintf(stderr, "%s\n", line.data);
@@ -276,25 +286,72 @@ static void show_progress(struct run *run, bool last)
 
 /* -- the loop ------------------------------------------------------------------------------------------------------- */
 
+/* Once: nothing new is handed out, and what runs may finish. Twice: it is given back, with what it used. Thrice: kill. */
+static void on_interrupt(struct run *run)
+{
+    close_line(run);
+    run->interrupts++;
+    run->interrupted = true;
+    if (run->interrupts == 1) {
+        log_line(0, "draining: %u tasks in flight may finish (again: they are given back)",
+                 core_sweep(server_core(run->server), run->sweep).leased);
+        server_drain_agents(run->server);
+    } else if (run->interrupts == 2) {
+        log_line(0, "giving back what is in flight");
+        run->returned_ms = clock_ms();
+        signal_children(run, SIGTERM);
+    } else {
+        run->stop_now = true;
+    }
+}
+
 static void on_signals(struct run *run)
 {
     struct signalfd_siginfo info;
     while (read(run->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo == SIGCHLD) {
+        if (info.ssi_signo == SIGCHLD)
             reap(run);
-            continue;
-        }
-        if (run->interrupted) {
-            run->stop_now = true;
-            continue;
-        }
-        close_line(run);
-        log_line(0, "draining: what is in flight is given back (again to stop at once)");
-        run->interrupted = true;
-        run->interrupted_ms = clock_ms();
-        server_drain_agents(run->server);
-        signal_children(run, SIGTERM);
+        else
+            on_interrupt(run);
     }
+}
+
+static bool drained(const struct run *run, const struct sweep_info *info)
+{
+    if (run->stop_now || !children_left(run))
+        return true;
+    return run->interrupts == 1 ? info->leased == 0 : run->interrupts > 1 && clock_ms() - run->returned_ms > DRAIN_MS;
+}
+
+/* Agents of one role that are connected, and those that fail at everything they are given. */
+struct census {
+    uint32_t agents, hopeless;
+    const char *failure;
+};
+
+static void take_census(void *arg, const struct agent_info *agent)
+{
+    struct census *census = (struct census *)arg + agent->verifier;
+    census->agents++;
+    if (agent->benched_ms > 0 && agent->done == 0) {
+        census->hopeless++;
+        census->failure = agent->failure;
+    }
+}
+
+/* Every worker (or verifier) was benched before it did one task right: waiting does not mend that. */
+static bool hopeless(const struct run *run, struct error *error)
+{
+    struct census census[2] = {{0}};
+    core_agents(server_core(run->server), take_census, census);
+    for (int role = 0; role < 2; role++) {
+        if (census[role].agents == 0 || census[role].hopeless < census[role].agents)
+            continue;
+        error_set(error, ERR_SYSTEM, "every %s fails at every task: %s (mend it, and the same command goes on)",
+                  role == 1 ? "verifier" : "worker", census[role].failure);
+        return true;
+    }
+    return false;
 }
 
 /* Nothing moves although there are workers, and one said why it cannot: no use in waiting. */
@@ -325,11 +382,9 @@ static int run_loop(struct run *run, struct error *error)
         on_signals(run);
         struct sweep_info info = core_sweep(server_core(run->server), run->sweep);
         bool over = info.state != SWEEP_RUNNING && !server_disk_full(run->server);
-        if (run->stop_now || (run->interrupted && (!children_left(run) || clock_ms() - run->interrupted_ms > DRAIN_MS)))
+        if (run->interrupted ? drained(run, &info) : over)
             return 0;
-        if (over && !run->interrupted)
-            return 0;
-        if (stalled(run, error))
+        if (!run->interrupted && (stalled(run, error) || hopeless(run, error)))
             return ERR_SYSTEM;
         show_progress(run, false);
     }
@@ -468,14 +523,16 @@ static int finish_run(struct run *run, int rc, struct error *error)
 
 int cmd_run(int argc, char **argv)
 {
-    const struct argp argp = {options,
-                              parse,
-                              "SWEEP.yaml [key=value ...]",
-                              "Run a sweep on this machine. The same command continues it after any interruption; a "
-                              "larger n, new arms or a larger budget extend it. Ctrl-C once drains, twice stops.",
-                              0,
-                              0,
-                              0};
+    const struct argp argp = {
+        options,
+        parse,
+        "SWEEP.yaml [key=value ...]",
+        "Run a sweep on this machine. The same command continues it after any interruption; a "
+        "larger n, new arms or a larger budget extend it. Ctrl-C once drains: what runs may finish; "
+        "twice gives it back.",
+        0,
+        0,
+        0};
     struct run *run = xalloc(sizeof *run);
     struct sweep_input input;
     struct error error = {""};
@@ -484,7 +541,8 @@ int cmd_run(int argc, char **argv)
     int rc = sweep_input_read(run->args.file, run->args.overrides, run->args.overrides_len, &input, &error);
     if (rc != 0) {
         free(run);
-        return complain("run", rc, &error);
+        complain("run", rc, &error);
+        return EXIT_INPUT;
     }
     int code;
     if (run->args.dry_run) {

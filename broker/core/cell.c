@@ -419,7 +419,8 @@ static bool cell_check(struct core *core, struct arm *arm, uint32_t prompt)
 void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
-    if (arm->strict || arm->trees > 0 || cell->decided != DECIDED_NOT)
+    if (arm->strict || arm->trees > 0 || cell->decided != DECIDED_NOT ||
+        core->sweeps[arm->sweep].state == SWEEP_REPLACED)
         return;
     uint32_t from = cell->delivered;
     bool decided = false;

@@ -33,7 +33,14 @@ struct key {
     uint32_t owner, prompt, tree, item, verifier;
 };
 
-enum sweep_state { SWEEP_RUNNING, SWEEP_PAUSED, SWEEP_CANCELLED, SWEEP_DONE, SWEEP_FAULT };
+enum sweep_state {
+    SWEEP_RUNNING,
+    SWEEP_PAUSED,
+    SWEEP_CANCELLED,
+    SWEEP_DONE,
+    SWEEP_FAULT,
+    SWEEP_REPLACED, /* nothing of it was kept, and its name was submitted with other contents */
+};
 
 /* Why a prompt was decided. Stored. */
 /* clang-format off */

@@ -205,7 +205,8 @@ struct task {
     uint32_t payer;  /* arm of its last lease */
     uint32_t lister; /* derived: arm in whose list it waits, and that pays for its next lease */
     uint8_t state;
-    uint64_t home; /* volatile: agent that holds its prefix, 0: none */
+    uint64_t failed_by; /* volatile: agent on which it failed last, 0: none */
+    uint64_t home;      /* volatile: agent that holds its prefix, 0: none */
     uint32_t attempts, failures, deaths;
     struct lease *leases;
     struct task *prev, *next; /* derived: in the lister's list while waiting */
@@ -229,6 +230,8 @@ struct agent {
     uint64_t tokens, done;
     struct refusal *refusals;
     uint32_t refusals_len;
+    int64_t refused_ms; /* the last of them; they are forgotten after a while */
+    char failure[200];  /* why its last task failed */
     struct lease *leases;
     struct agent *prev, *next; /* in order of arrival */
     UT_hash_handle hh;

@@ -329,7 +329,7 @@ static void release_promises(struct core *core, const struct sweep *sweep)
 
 static int state_apply(struct core *core, const struct fact_state *f)
 {
-    if (f->sweep >= core->sweeps_len || f->state > SWEEP_FAULT)
+    if (f->sweep >= core->sweeps_len || f->state > SWEEP_REPLACED)
         return ERR_CORRUPT;
     struct sweep *sweep = &core->sweeps[f->sweep];
     sweep->state = f->state;
@@ -386,6 +386,7 @@ void arm_free(struct arm *arm)
 /* Ids of a submission, which counts its definitions from 0, as ids of the core. */
 struct mapping {
     uint32_t set, sweep;
+    uint32_t replaced; /* sweep of the same name of which nothing was kept, NO_ID: none */
     uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
     uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
     uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
@@ -405,7 +406,7 @@ static uint32_t find_set(const struct core *core, const struct fact_set *f)
 static uint32_t find_sweep(const struct core *core, struct slice name)
 {
     for (uint32_t i = 0; i < core->sweeps_len; i++)
-        if (same(name, core->sweeps[i].name))
+        if (core->sweeps[i].state != SWEEP_REPLACED && same(name, core->sweeps[i].name))
             return i;
     return NO_ID;
 }
@@ -574,7 +575,7 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
         map->pool_prints[fact->pool.id] = fact->pool.fingerprint;
         return 0;
     case FACT_sweep:
-        map->sweep = find_sweep(core, fact->sweep.name);
+        map->sweep = map->replaced != NO_ID ? NO_ID : find_sweep(core, fact->sweep.name);
         return check_sweep(core, core->update, &fact->sweep, map);
     case FACT_arm:
         if (name_taken(map, &fact->arm))
@@ -706,13 +707,32 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
     return true;
 }
 
+/* Nothing of it was kept: a first try with a mistake in it, say. */
+static bool worthless(const struct core *core, uint32_t id)
+{
+    const struct sweep *sweep = &core->sweeps[id];
+    return sweep->accepted.rollouts == 0 && sweep->accepted.tokens == 0 && sweep->verdicts == 0;
+}
+
+/* As submit_check; but a name under which nothing was kept does not bind whoever uses it again. */
+static int submit_examine(struct core *core, struct slice definitions, struct mapping *map)
+{
+    *map = (struct mapping){.set = NO_ID, .sweep = NO_ID, .replaced = NO_ID};
+    int rc = submit_check(core, definitions, map);
+    if (rc != ERR_CONFLICT || map->sweep == NO_ID || !worthless(core, map->sweep))
+        return rc;
+    *map = (struct mapping){.set = NO_ID, .sweep = NO_ID, .replaced = map->sweep};
+    return submit_check(core, definitions, map);
+}
+
 void submit(struct core *core, const struct event *event)
 {
     struct mapping *map = xalloc(sizeof *map);
-    map->set = map->sweep = NO_ID;
     bool new_set = false, changed = false;
     struct update *update = core->update;
-    update->code = submit_check(core, event->submit.definitions, map);
+    update->code = submit_examine(core, event->submit.definitions, map);
+    if (update->code == 0 && map->replaced != NO_ID)
+        emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = map->replaced, .state = SWEEP_REPLACED}});
     struct fact fact;
     for (size_t at = 0; update->code == 0 && at < event->submit.definitions.len;) {
         int rc = fact_get(event->submit.definitions, &at, &fact);

@@ -132,6 +132,18 @@ static bool better_off(const struct core *core, const struct task *task)
     return home != NULL && takes(core, home, NULL) && serves(core, home, false, key_model(core, &task->key));
 }
 
+/* A task that failed on this agent goes to another of its like, if there is one: a sick machine shall not give it up. */
+static bool failed_here(const struct core *core, const struct task *task, const struct agent *agent)
+{
+    if (task->failed_by != agent->id)
+        return false;
+    for (const struct agent *other = core->fleet; other != NULL; other = other->next)
+        if (other != agent && other->verifier == agent->verifier && other->kinds == agent->kinds && !other->draining &&
+            other->benched_until_ms <= core->now_ms && other->refusals_len == 0)
+            return true;
+    return false;
+}
+
 /* A waiting task that suits this agent: one whose prefix it holds, else the first that is not better off elsewhere. */
 static struct task *suited(struct core *core, struct sweep *sweep, struct task *list, const struct agent *agent)
 {
@@ -142,6 +154,10 @@ static struct task *suited(struct core *core, struct sweep *sweep, struct task *
         bool suspect = task->deaths > 1;
         if (suspect ? agent->leased > 0 : agent->runner)
             continue;
+        if (failed_here(core, task, agent)) {
+            core->spared = true;
+            continue;
+        }
         if (!affordable(core, sweep, &task->key, task->lister)) {
             task_pass(core, task);
             continue; /* one behind it may be paid for already */

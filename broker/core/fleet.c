@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLACK_MS = 1, NEXT_MS_MAX = 3600000 };
+enum { REFUSED_MS = 30000, SLACK_MS = 1, NEXT_MS_MAX = 3600000 };
 
 struct agent *agent_find(const struct core *core, uint64_t id)
 {
@@ -157,6 +157,7 @@ void event_refuse(struct core *core, const struct event *event)
     if (agent != NULL && !agent_refuses(agent, verify, spec)) {
         agent->refusals = grow_array(agent->refusals, agent->refusals_len, sizeof *agent->refusals);
         agent->refusals[agent->refusals_len++] = (struct refusal){verify, spec};
+        agent->refused_ms = core->now_ms;
     }
     struct sweep *sweep = &core->sweeps[core->arms[lease->payer].sweep];
     free(sweep->refusal);
@@ -197,6 +198,8 @@ void fleet_tick(struct core *core)
             agent_lose(core, agent, LOST_SILENT);
             continue;
         }
+        if (agent->refusals_len > 0 && agent->refused_ms + REFUSED_MS <= core->now_ms)
+            agent->refusals_len = 0; /* the missing file may be there now */
         wake = agent->deadline_ms < wake ? agent->deadline_ms : wake;
         if (agent->benched_until_ms > core->now_ms && agent->benched_until_ms < wake)
             wake = agent->benched_until_ms;

@@ -128,7 +128,7 @@ static void stock_holds(const struct core *core, const struct pool *pool, uint32
     *want = *keep = 0;
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         const struct arm *arm = &core->arms[pool->arms[i]];
-        if (arm->trees > 0)
+        if (arm->trees > 0 || core->sweeps[arm->sweep].state == SWEEP_REPLACED)
             continue;
         const struct cell *cell = &arm->cells[prompt];
         uint32_t wants = cell_wants(cell), keeps = cell->decided != DECIDED_NOT ? cell->stop : arm->n;

@@ -25,7 +25,7 @@ uint32_t core_sweeps(const struct core *core)
 uint32_t core_sweep_find(const struct core *core, struct slice name)
 {
     for (uint32_t i = 0; i < core->sweeps_len; i++)
-        if (strlen(core->sweeps[i].name) == name.len &&
+        if (core->sweeps[i].state != SWEEP_REPLACED && strlen(core->sweeps[i].name) == name.len &&
             (name.len == 0 || memcmp(core->sweeps[i].name, name.data, name.len) == 0))
             return i;
     return NO_ID;
@@ -82,6 +82,8 @@ const char *sweep_state_text(enum sweep_state state)
         return "done";
     case SWEEP_FAULT:
         return "faulty";
+    case SWEEP_REPLACED:
+        return "replaced";
     }
     return "unknown";
 }
@@ -398,6 +400,7 @@ static struct agent_info agent_of(const struct core *core, const struct agent *a
         .credits = agent->credits,
         .leased = agent->leased,
         .failures = agent->failures,
+        .failure = agent->failure,
         .refusals = agent->refusals_len,
         .tokens = agent->tokens,
         .done = agent->done,

@@ -174,6 +174,7 @@ struct agent_info {
     int64_t benched_ms; /* gets no work for so long; 0: is not benched */
     int64_t silent_ms;  /* its announced heartbeat is overdue for so long; 0: is not */
     int64_t up_ms;
+    const char *failure; /* why its last task failed, "": none did */
 };
 
 /* In order of arrival. Times count up to the last event that the core saw. */

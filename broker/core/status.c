@@ -274,6 +274,9 @@ void core_waits_for(const struct core *core, uint32_t id, struct buf *out)
             buf_printf(out, "nothing: the %s ended it with %u prompts undecided; submit it with more to go on",
                        reason[0] == '\0' ? "broker" : reason, sweep->undecided);
         return;
+    case SWEEP_REPLACED:
+        buf_puts(out, "nothing: replaced by another sweep of its name");
+        return;
     case SWEEP_FAULT:
         buf_printf(out, "stopped by a fault: %s; goes on after 'drover resume %s'", reason, sweep->name);
         return;
@@ -391,6 +394,8 @@ static void put_sweep(const struct core *core, uint32_t id, struct buf *json)
 
 static bool asked(const struct core *core, uint32_t id, const char *name)
 {
+    if (core->sweeps[id].state == SWEEP_REPLACED)
+        return false;
     return name == NULL || strcmp(core->sweeps[id].name, name) == 0;
 }
 

@@ -464,8 +464,10 @@ int fail_apply(struct core *core, const struct fact_fail *f)
         return ERR_CORRUPT;
     struct task *task = lease->task;
     struct amounts spent = lease->reserved; /* nobody knows what a failed attempt used, unless it says so */
-    if (f->tokens != UINT32_MAX && f->tokens <= spent.tokens)
+    if (f->tokens != UINT32_MAX && f->tokens <= spent.tokens) {
         spent.tokens = f->tokens;
+        spent.slot_ms = f->latency_ms < spent.slot_ms ? f->latency_ms : spent.slot_ms;
+    }
     struct amounts *failed = &payer_sweep(core, lease->payer)->waste[WASTE_FAILED];
     if (lease->state == LEASE_LIVE)
         settle(core, lease, &spent, failed);
@@ -836,12 +838,18 @@ void event_fail(struct core *core, const struct event *event)
         agent->benched_until_ms = core->now_ms + 30000;
         agent->failures = 4;
     }
+    if (agent != NULL)
+        snprintf(agent->failure, sizeof agent->failure, "%.*s",
+                 (int)(event->fail.reason.len < 199 ? event->fail.reason.len : 199),
+                 event->fail.reason.len > 0 ? event->fail.reason.data : "");
+    lease->task->failed_by = event->agent;
     uint64_t used = (uint64_t)event->fail.tokens_in + event->fail.tokens_out;
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_fail,
                               .fail = {.lease = event->lease,
                                        .tokens = used < UINT32_MAX ? (uint32_t)used : UINT32_MAX,
-                                       .reason = event->fail.reason}});
+                                       .reason = event->fail.reason,
+                                       .latency_ms = event->fail.latency_ms}});
 }
 
 void event_return(struct core *core, const struct event *event)

@@ -20,10 +20,13 @@ void log_line(int level, const char *format, ...)
     struct buf line = {0};
     va_list args;
     va_start(args, format);
+    if (isatty(STDERR_FILENO))
+        buf_puts(&line, "\r\033[K"); /* over a progress line that may stand there */
+    size_t text = line.len;
     buf_puts(&line, "drover: ");
     buf_vprintf(&line, format, args);
     va_end(args);
-    for (size_t i = 0; i < line.len; i++)
+    for (size_t i = text; i < line.len; i++)
         if ((unsigned char)line.data[i] < 0x20 || line.data[i] == 0x7f)
             line.data[i] = ' ';
     buf_puts(&line, "\n");

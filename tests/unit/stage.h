@@ -77,7 +77,7 @@ static inline void say_decided(struct buf *to, const struct fact_decide *f)
 static inline bool say_fact(struct buf *to, const struct fact *f)
 {
     static const char *const lost[] = {"silent", "orphan", "returned", "refused", "grace"};
-    static const char *const states[] = {"running", "paused", "cancelled", "done", "fault"};
+    static const char *const states[] = {"running", "paused", "cancelled", "done", "fault", "replaced"};
     switch ((int)f->type) {
     case FACT_epoch:
         buf_printf(to, "epoch %llu", (unsigned long long)f->epoch.number);

@@ -392,6 +392,9 @@ static void conflicts(void **state)
                                       .arms = {{.name = "vote", .n = 4, .verifier = NO_ID}}};
     struct stage s = stage_new(&sweep);
     struct stage_sweep other = sweep;
+    joins(&s, WORKER, 1);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    stage_step(&s, (struct event){RESULT(WORKER, 1, 5)}); /* from now on there is something to keep */
     other.seed = 99;
     refused(&s, &other, "another seed");
     other = sweep;
@@ -420,7 +423,28 @@ static void conflicts(void **state)
     other.rollouts = 2;
     assert_int_equal(stage_submit(&s, &other), 0);
     assert_int_equal(core_arm(s.core, 0).n, 4);
-    assert_int_equal(core_sweep(s.core, 0).caps.rollouts, 4);
+    assert_int_equal(core_sweep(s.core, 0).caps.rollouts, 5);
+    stage_clear(&s);
+}
+
+/* A first try of which nothing was kept does not bind its name. */
+static void first_try_is_replaced(void **state)
+{
+    (void)state;
+    struct stage_sweep sweep = {"s", 2, NO_ID, .arms = {{.name = "vote", .n = 2, .verifier = NO_ID}}};
+    struct stage s = stage_new(&sweep);
+    joins(&s, WORKER, 1);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    sweep.seed = 99;
+    assert_int_equal(stage_submit(&s, &sweep), 0);
+    assert_int_equal(core_sweep_find(s.core, slice_of("s")), 1);
+    assert_int_equal(core_sweep(s.core, 0).state, SWEEP_REPLACED);
+    assert_int_equal(core_sweep(s.core, 1).state, SWEEP_RUNNING);
+    stage_step(&s, (struct event){RESULT(WORKER, 1, 5)}); /* of the first try: kept in its pool, and no more */
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_int_equal(core_sweep(s.core, 1).leased, 1);
+    assert_int_equal(stage_submit(&s, &sweep), 0);
+    assert_int_equal(core_sweeps(s.core), 2);
     stage_clear(&s);
 }
 
@@ -573,6 +597,7 @@ int main(void)
         cmocka_unit_test(extension),
         cmocka_unit_test(extension_keeps_evidence),
         cmocka_unit_test(conflicts),
+        cmocka_unit_test(first_try_is_replaced),
         cmocka_unit_test(malformed_submissions),
         cmocka_unit_test(pause_resume_cancel),
         cmocka_unit_test(shared_pool),
