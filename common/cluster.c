@@ -204,8 +204,8 @@ void cluster_conf_example(struct buf *out)
 {
     buf_puts(out, "# cluster.conf - settings of one cluster, read by every drover command.\n"
                   "#\n"
-                  "# Each value here is the default: keep the lines that you change. Written by "
-                  "`drover help cluster.conf`.\n");
+                  "# Each value here is the default: keep the lines that you change. `drover help "
+                  "cluster.conf` lists the ranges.\n");
     for (const struct conf_key *key = keys; key->name != NULL; key++) {
         buf_printf(out, "\n# %s\n", key->help);
         if (key->unit != NULL)
