@@ -101,7 +101,7 @@ static void print_head(const struct report *report, struct buf *out)
         if (sweep->waste[w].rollouts + sweep->waste[w].tokens + sweep->waste[w].slot_ms > 0)
             print_spending(waste_words[w], &sweep->waste[w], out);
     if (sweep->waste[WASTE_LOST].slot_ms > 0)
-        buf_puts(out, "              (nobody knows what a lost attempt used: it counts as all that it had reserved)\n");
+        buf_puts(out, "              (an attempt whose agent died counts as all that it had reserved)\n");
     if (sweep->failed > 0)
         buf_printf(out, "  %llu task%s given up for good: %s no answer and no vote\n",
                    (unsigned long long)sweep->failed, plural(sweep->failed),
