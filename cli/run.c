@@ -318,7 +318,7 @@ static void on_signals(struct run *run)
 
 static bool drained(const struct run *run, const struct sweep_info *info)
 {
-    if (run->stop_now || !children_left(run))
+    if (run->stop_now || !children_left(run) || server_disk_full(run->server)) /* on a full disk nothing can finish */
         return true;
     return run->interrupts == 1 ? info->leased == 0 : run->interrupts > 1 && clock_ms() - run->returned_ms > DRAIN_MS;
 }
