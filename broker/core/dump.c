@@ -275,6 +275,15 @@ static bool row_valid(const struct core *core, uint8_t state, uint8_t finish, ui
            flags <= (ROW_RACED | ROW_PROMISED) && ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
 }
 
+/* The row that a row fact or a node fact tells: both have these fields. */
+#define ROW_OF(f)                                                                                                  \
+    (struct row)                                                                                                   \
+    {                                                                                                              \
+        .class = (f)->class, .ref = {(f)->ref_commit, (f)->ref_offset, (f)->ref_len}, .tokens_in = (f)->tokens_in, \
+        .tokens_out = (f)->tokens_out, .payer = (f)->payer, .latency_ms = (f)->latency_ms, .have = (f)->have,      \
+        .lp_mean = (float)(f)->lp_mean, .state = (f)->state, .finish = (f)->finish, .flags = (f)->flags,           \
+    }
+
 static int row_apply(struct core *core, const struct fact_row *f)
 {
     if (f->pool >= core->pools_len || f->prompt >= core->sets[core->pools[f->pool].set].len)
@@ -285,19 +294,7 @@ static int row_apply(struct core *core, const struct fact_row *f)
         !row_valid(core, f->state, f->finish, f->flags, f->payer))
         return ERR_CORRUPT;
     stock_reserve(pool, stock, stock->issued + 1);
-    stock->rows[stock->issued++] = (struct row){
-        .class = f->class,
-        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
-        .tokens_in = f->tokens_in,
-        .tokens_out = f->tokens_out,
-        .payer = f->payer,
-        .latency_ms = f->latency_ms,
-        .have = f->have,
-        .lp_mean = (float)f->lp_mean,
-        .state = f->state,
-        .finish = f->finish,
-        .flags = f->flags,
-    };
+    stock->rows[stock->issued++] = ROW_OF(f);
     return 0;
 }
 
@@ -337,19 +334,7 @@ static int node_apply(struct core *core, const struct fact_node *f)
         return ERR_CORRUPT;
     tree_add(core, arm, f->prompt, tree, f->parent);
     struct row *row = &tree->nodes[tree->nodes_len - 1];
-    *row = (struct row){
-        .class = f->class,
-        .ref = {f->ref_commit, f->ref_offset, f->ref_len},
-        .tokens_in = f->tokens_in,
-        .tokens_out = f->tokens_out,
-        .payer = f->payer,
-        .latency_ms = f->latency_ms,
-        .have = f->have,
-        .lp_mean = (float)f->lp_mean,
-        .state = f->state,
-        .finish = f->finish,
-        .flags = f->flags,
-    };
+    *row = ROW_OF(f);
     tree->views[tree->nodes_len - 1].finish = (enum finish)f->finish;
     if (row->state == ROW_FAILED || (row->state == ROW_DONE && arm->verifier == NO_ID))
         tree->unsettled--;
