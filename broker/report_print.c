@@ -109,6 +109,8 @@ static void print_head(const struct report *report, struct buf *out)
     if (report->charged > 0)
         buf_printf(out, "  arms used %llu rollouts, %llu were bought: each was bought once, %.0f%% reused\n",
                    (unsigned long long)report->charged, (unsigned long long)report->bought, 100 * reused(report));
+    if (report->charged > report->bought)
+        buf_puts(out, "              (N=8 reused those of N=4; arms on one model share theirs)\n");
     if (report->truth == NULL)
         buf_puts(out, "  no accuracy: it needs 'truth: VERIFIER' in the sweep file; nothing is generated "
                       "again for it\n");
