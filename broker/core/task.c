@@ -843,6 +843,8 @@ void event_fail(struct core *core, const struct event *event)
                  (int)(event->fail.reason.len < 199 ? event->fail.reason.len : 199),
                  event->fail.reason.len > 0 ? event->fail.reason.data : "");
     lease->task->failed_by = event->agent;
+    if (lease->task->home == event->agent)
+        lease->task->home = 0; /* or it would be left for the one agent that shall not get it */
     uint64_t used = (uint64_t)event->fail.tokens_in + event->fail.tokens_out;
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_fail,
