@@ -174,7 +174,7 @@ static uint64_t kinds_of(struct server *server, bool verifier, struct slice list
     return kinds;
 }
 
-/* HELLO and the running leases behind it. */
+/* HELLO, and the offers and running leases behind it. */
 static int on_hello(struct server *server, struct slice route, const struct msg_hello *hello, struct slice frame,
                     size_t offset)
 {
@@ -191,9 +191,10 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     size_t len = 0;
     struct msg msg;
     while (offset < frame.len && len < RUNNING_MAX) {
-        if (msg_get(frame, &offset, &msg) != 0 || msg.type != MSG_running)
+        if (msg_get(frame, &offset, &msg) != 0)
             break;
-        running[len++] = msg.running.lease;
+        if (msg.type == MSG_running)
+            running[len++] = msg.running.lease;
     }
     struct peer *peer = peer_connect(server, route, hello->agent);
     peer_put(
@@ -213,11 +214,20 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     return 0;
 }
 
+/* A step that came with a text: of a duplicate nothing refers to it, and it is dropped. */
+static void step_with_text(struct server *server, const struct event *event, size_t before)
+{
+    server->update.used = false;
+    server_step(server, event);
+    if (!server->update.used)
+        server->texts.len = before;
+}
+
 static int on_result(struct server *server, struct event *event, const struct msg_result *msg)
 {
     uint32_t count = (uint32_t)__builtin_popcount(msg->have & ((1u << FEATURES) - 1));
     if (msg->finish > FINISH_EXHAUSTED || msg->answer.len > LIMIT_ANSWER || msg->features.len != 8 * count ||
-        msg->have >= 1u << FEATURES || msg->frame.len > LIMIT_TEXT + 64)
+        msg->have >= 1u << FEATURES || msg->frame.len > LIMIT_TEXT + 64 || msg->logprob_mode > LOGPROB_SAMPLED)
         return ERR_PROTOCOL;
     struct result *result = &event->result.result;
     *result = (struct result){
@@ -225,7 +235,9 @@ static int on_result(struct server *server, struct event *event, const struct ms
         .tokens_in = msg->tokens_in,
         .tokens_out = msg->tokens_out,
         .tokens_reread = msg->tokens_reread,
+        .tokens_cached = msg->tokens_cached,
         .latency_ms = msg->latency_ms,
+        .logprob_mode = (enum logprob_mode)msg->logprob_mode,
         .features.have = msg->have,
     };
     size_t at = 0;
@@ -241,20 +253,21 @@ static int on_result(struct server *server, struct event *event, const struct ms
     event->result.class = answer_class(msg->answer);
     event->result.ref =
         (struct ref){journal_next(server->journal), (uint32_t)before, (uint32_t)(server->texts.len - before)};
-    server->update.used = false;
-    server_step(server, event);
-    if (!server->update.used)
-        server->texts.len = before; /* a duplicate: nothing refers to it */
+    step_with_text(server, event, before);
     return 0;
 }
 
 static int on_verdict(struct server *server, struct event *event, const struct msg_verdict *msg)
 {
-    if (msg->outcome > OUTCOME_UNKNOWN || !__builtin_isfinite(msg->score))
+    if (msg->outcome >= OUTCOMES || !__builtin_isfinite(msg->score) || msg->detail.len > LIMIT_DETAIL + 64)
         return ERR_PROTOCOL;
     event->verdict.verdict = (struct verdict){(enum outcome)msg->outcome, msg->score};
     event->verdict.latency_ms = msg->latency_ms;
-    server_step(server, event);
+    size_t before = server->texts.len;
+    buf_put(&server->texts, msg->detail.data, msg->detail.len);
+    if (msg->detail.len > 0)
+        event->verdict.ref = (struct ref){journal_next(server->journal), (uint32_t)before, (uint32_t)msg->detail.len};
+    step_with_text(server, event, before);
     return 0;
 }
 

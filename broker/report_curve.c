@@ -73,7 +73,7 @@ static void tally_add(const struct core *core, uint32_t truth, const struct key 
         tally->wrong++;
     else if (!core_verdict(core, key, truth, &verdict))
         tally->pending++;
-    else if (verdict.outcome == OUTCOME_UNKNOWN)
+    else if (!outcome_decides(verdict.outcome))
         tally->unknown++;
     else if (verdict.outcome == OUTCOME_PASS)
         tally->right++;

@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 /* -- features: the core keeps one of them, the journal all ------------------------------------------- */
 
@@ -20,11 +21,78 @@ struct recorded {
     size_t at; /* of its first feature in `values` */
 };
 
+/* Where the details of a verdict stand. While the journal is read, also verify leases that no verdict has ended. */
+struct detail {
+    uint64_t lease;
+    struct key key;
+    struct ref ref;
+    UT_hash_handle hh, hh_lease;
+};
+
 struct recordings {
     struct recorded *items;
     size_t len, cap;
-    struct buf values; /* doubles */
+    struct buf values;       /* doubles */
+    struct detail *by_lease; /* hash */
+    struct detail *by_key;   /* hash */
 };
+
+static struct key key_of_lease(const struct fact_lease *f)
+{
+    struct key key;
+    memset(&key, 0, sizeof key); /* its bytes are hashed */
+    key.kind = f->kind;
+    key.owner = f->owner;
+    key.prompt = f->prompt;
+    key.tree = f->tree;
+    key.item = f->item;
+    key.verifier = f->verifier;
+    return key;
+}
+
+static void detail_begin(struct recordings *all, const struct fact_lease *f)
+{
+    if (f->kind != TASK_VERIFY)
+        return;
+    struct detail *detail = xalloc(sizeof *detail);
+    detail->lease = f->lease;
+    detail->key = key_of_lease(f);
+    HASH_ADD(hh_lease, all->by_lease, lease, sizeof detail->lease, detail);
+}
+
+static void detail_end(struct recordings *all, const struct fact_verdict *f)
+{
+    struct detail *detail, *old;
+    HASH_FIND(hh_lease, all->by_lease, &f->lease, sizeof f->lease, detail);
+    if (detail == NULL)
+        return;
+    HASH_DELETE(hh_lease, all->by_lease, detail);
+    detail->ref = (struct ref){f->ref_commit, f->ref_offset, f->ref_len};
+    HASH_FIND(hh, all->by_key, &detail->key, sizeof detail->key, old);
+    if (old != NULL) { /* it was voided, and asked for again */
+        HASH_DEL(all->by_key, old);
+        free(old);
+    }
+    if (detail->ref.commit == 0)
+        free(detail);
+    else
+        HASH_ADD(hh, all->by_key, key, sizeof detail->key, detail);
+}
+
+static void recordings_clear(struct recordings *all)
+{
+    struct detail *detail, *next;
+    HASH_ITER (hh_lease, all->by_lease, detail, next) {
+        HASH_DELETE(hh_lease, all->by_lease, detail);
+        free(detail);
+    }
+    HASH_ITER (hh, all->by_key, detail, next) {
+        HASH_DEL(all->by_key, detail);
+        free(detail);
+    }
+    free(all->items);
+    buf_clear(&all->values);
+}
 
 static void record(struct recordings *all, const struct fact_result *f)
 {
@@ -55,6 +123,10 @@ static int record_commit(void *arg, uint64_t commit, struct slice facts)
             return ERR_CORRUPT;
         if (fact.type == FACT_result)
             record(arg, &fact.result);
+        else if (fact.type == FACT_lease)
+            detail_begin(arg, &fact.lease);
+        else if (fact.type == FACT_verdict)
+            detail_end(arg, &fact.verdict);
     }
     return 0;
 }
@@ -199,20 +271,48 @@ static void put_features(const struct writer *writer, const struct recorded *rec
     json_end(line, '}');
 }
 
-static void put_verdict(const struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
+/* What the verifier told beside its verdict, a JSON object. A digest leaves it out, as times may be part of it. */
+static int put_detail(struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
+{
+    struct key wanted = key_of_lease(&(struct fact_lease){.kind = TASK_VERIFY,
+                                                          .owner = key->owner,
+                                                          .prompt = key->prompt,
+                                                          .tree = key->tree,
+                                                          .item = key->item,
+                                                          .verifier = verifier});
+    struct detail *detail;
+    HASH_FIND(hh, writer->recordings.by_key, &wanted, sizeof wanted, detail);
+    if (detail == NULL || writer->digest != NULL)
+        return 0;
+    struct buf packed = {0}, text = {0};
+    int rc = fetch(writer, detail->ref, &packed);
+    if (rc == 0 && text_unpack(buf_slice(&packed), LIMIT_DETAIL, &text) != 0)
+        rc = bad_text(writer, detail->ref);
+    if (rc == 0) {
+        json_key(line, "detail");
+        json_raw(line, buf_slice(&text));
+    }
+    buf_clear(&packed);
+    buf_clear(&text);
+    return rc;
+}
+
+static int put_verdict(struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
 {
     struct verdict verdict;
     if (!core_verdict(writer->core, key, verifier, &verdict))
-        return;
+        return 0;
     json_key(line, core_verifier(writer->core, verifier).name);
     json_begin(line, '{');
     put_str(line, "outcome", outcome_text(verdict.outcome));
     json_key(line, "score");
-    if (verdict.outcome == OUTCOME_UNKNOWN)
-        json_none(line);
-    else
+    if (outcome_known(verdict.outcome))
         json_f64(line, verdict.score);
+    else
+        json_none(line);
+    int rc = put_detail(writer, key, verifier, line);
     json_end(line, '}');
+    return rc;
 }
 
 /* A verdict belongs to the line if an arm of the sweep used it, or it is the truth. Others are there by
@@ -222,15 +322,16 @@ static bool belongs(const struct writer *writer, const struct key *key, const st
     return arm != NULL ? verifier == arm->verifier || verifier == arm->truth : key->item < writer->bounds[verifier];
 }
 
-static void put_verdicts(const struct writer *writer, const struct key *key, const struct arm_info *arm,
-                         struct buf *line)
+static int put_verdicts(struct writer *writer, const struct key *key, const struct arm_info *arm, struct buf *line)
 {
+    int rc = 0;
     json_key(line, "verdicts");
     json_begin(line, '{');
-    for (uint32_t v = 0; v < core_verifiers(writer->core); v++)
+    for (uint32_t v = 0; v < core_verifiers(writer->core) && rc == 0; v++)
         if (belongs(writer, key, arm, v))
-            put_verdict(writer, key, v, line);
+            rc = put_verdict(writer, key, v, line);
     json_end(line, '}');
+    return rc;
 }
 
 static void put_place(const struct key *key, const struct rollout_info *rollout, const struct arm_info *arm,
@@ -300,7 +401,9 @@ static int write_line(struct writer *writer, const struct key *key, const struct
     put_u64(line, "seed", core_seed(writer->core, key));
     if (writer->features)
         put_features(writer, recorded, line);
-    put_verdicts(writer, key, arm, line);
+    rc = put_verdicts(writer, key, arm, line);
+    if (rc != 0)
+        return rc;
     if (writer->digest != NULL) {
         *writer->digest = hash_more(*writer->digest, line->data, line->len);
         return 0;
@@ -411,8 +514,7 @@ static int run(struct writer *writer)
     int rc = write_all(writer);
     free(writer->checked);
     free(writer->bounds);
-    free(writer->recordings.items);
-    buf_clear(&writer->recordings.values);
+    recordings_clear(&writer->recordings);
     buf_clear(&writer->id);
     buf_clear(&writer->blob);
     buf_clear(&writer->text);

@@ -11,6 +11,8 @@
     X(LIMIT_PROMPT, 1u << 20, "bytes of one prompt record (a line of JSONL)")               \
     X(LIMIT_TEXT, 4u << 20, "bytes of one generated text, unpacked")                        \
     X(LIMIT_ANSWER, 4096, "bytes of an extracted answer")                                   \
+    X(LIMIT_DETAIL, 65536, "bytes of the details of a verdict, unpacked")                   \
+    X(LIMIT_OFFERS, 256, "models that one worker's servers offer")                          \
     X(LIMIT_MESSAGE, 64u << 20, "bytes of one message")                                     \
     X(LIMIT_CHUNK, 1u << 20, "bytes of one chunk of a submitted file")                      \
     X(LIMIT_SUBMISSION, 1u << 30, "bytes of one submitted prompt file")                     \

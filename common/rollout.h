@@ -2,6 +2,7 @@
 #ifndef DROVER_ROLLOUT_H
 #define DROVER_ROLLOUT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Why a generated segment ended. Numbers are stored: never reuse one. */
@@ -32,7 +33,11 @@ enum finish {
     X(FEATURE_ENT_MEAN, 4, "ent_mean", "mean entropy of the token distribution")                   \
     X(FEATURE_ENT_TAIL, 5, "ent_tail", "mean entropy over the last 16 tokens")                     \
     X(FEATURE_REWARD, 6, "reward", "reward recorded with the rollout")                             \
-    X(FEATURE_CORRECT, 7, "correct", "correctness recorded with the rollout, 0 or 1")
+    X(FEATURE_CORRECT, 7, "correct", "correctness recorded with the rollout, 0 or 1")              \
+    X(FEATURE_CONF_MEAN, 8, "conf_mean", "mean confidence: minus the mean of the top log-probabilities of a token") \
+    X(FEATURE_CONF_TAIL, 9, "conf_tail", "mean confidence over the last 2048 tokens")              \
+    X(FEATURE_CONF_BOTTOM10, 10, "conf_bottom10", "mean confidence of the lowest tenth of its windows") \
+    X(FEATURE_CONF_MIN, 11, "conf_min", "lowest mean confidence of a window of 2048 tokens")
 /* clang-format on */
 
 enum feature {
@@ -47,22 +52,35 @@ struct features {
     double v[FEATURES];
 };
 
+/* What the log-probabilities behind the features are of. Servers differ, and weights of particles depend on it. */
+enum logprob_mode {
+    LOGPROB_NONE,    /* none were given */
+    LOGPROB_RAW,     /* of the model, before temperature and truncation */
+    LOGPROB_SAMPLED, /* of the distribution that was sampled from */
+};
+
 /* What one generate task produced, apart from its text. */
 struct result {
     enum finish finish;
     uint32_t tokens_in;     /* tokens of prompt (and path, when re-read) */
     uint32_t tokens_out;    /* tokens generated, the end token included */
     uint32_t tokens_reread; /* path tokens evaluated again because no prefix was warm */
+    uint32_t tokens_cached; /* of tokens_in: found in the server's prefix cache */
     uint32_t latency_ms;
+    enum logprob_mode logprob_mode;
     struct features features;
 };
 
-/* A verifier's outcome. UNKNOWN is settled but neither right nor wrong: it is never counted as wrong. */
+/* A verifier's outcome. FAIL and TIMEOUT are wrong, PASS is right; the others are settled but neither. ERROR is what
+ * UNKNOWN is, with the verifier to blame. */
 /* clang-format off */
 #define OUTCOME_TABLE(X)                                                                           \
     X(OUTCOME_FAIL, 0, "fail")                                                                     \
     X(OUTCOME_PASS, 1, "pass")                                                                     \
-    X(OUTCOME_UNKNOWN, 2, "unknown")
+    X(OUTCOME_UNKNOWN, 2, "unknown") /* cannot be told */                                          \
+    X(OUTCOME_SCORE, 3, "score")     /* a number, and no opinion on right or wrong */              \
+    X(OUTCOME_TIMEOUT, 4, "timeout") /* what was judged used up its time: wrong */                 \
+    X(OUTCOME_ERROR, 5, "error")     /* the verifier could not judge it */
 /* clang-format on */
 
 enum outcome {
@@ -70,6 +88,20 @@ enum outcome {
     OUTCOME_TABLE(X)
 #undef X
 };
+
+#define OUTCOMES (OUTCOME_ERROR + 1)
+
+/* Whether a verdict says anything: its score counts. */
+static inline bool outcome_known(enum outcome outcome)
+{
+    return outcome != OUTCOME_UNKNOWN && outcome != OUTCOME_ERROR;
+}
+
+/* Whether it says right or wrong; then right is PASS. */
+static inline bool outcome_decides(enum outcome outcome)
+{
+    return outcome == OUTCOME_PASS || outcome == OUTCOME_FAIL || outcome == OUTCOME_TIMEOUT;
+}
 
 struct verdict {
     enum outcome outcome;

@@ -20,6 +20,7 @@ struct check_input {
     bool finished;       /* a whole rollout; false: a prefix of steps */
     uint64_t seed;       /* depends on (verifier seed, key) only */
     uint32_t timeout_ms;
+    struct buf *detail; /* what to keep beside the verdict: a JSON object may be written here; never NULL */
 };
 
 /* state is one per compute thread. run fills verdict; a negative return is a task failure (the verifier itself broke:

@@ -155,6 +155,7 @@ static void job_run(struct check_engine *engine, struct job *job)
         .finished = job->finished,
         .seed = job->seed,
         .timeout_ms = job->timeout_ms,
+        .detail = &job->detail,
     };
     struct opened *opened;
     int code = opened_get(engine, job->spec, &opened, &job->error);

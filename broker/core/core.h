@@ -141,6 +141,7 @@ struct event {
         struct {
             struct verdict verdict;
             uint32_t latency_ms;
+            struct ref ref; /* where the shell put its details; commit 0: none */
         } verdict;
         struct {
             uint32_t tokens_in, tokens_out, latency_ms; /* used so far */
@@ -179,7 +180,7 @@ struct update {
     int code;           /* SUBMIT, CONTROL: 0 or an error code ... */
     struct error error; /* ... and its sentence */
     uint32_t sweep;     /* SUBMIT: its id */
-    bool used;          /* RESULT, SUBMIT: a fact refers to the texts that came with it */
+    bool used;          /* RESULT, VERDICT, SUBMIT: a fact refers to the texts that came with it */
 };
 
 void update_reset(struct update *update); /* keeps memory */

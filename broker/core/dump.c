@@ -307,13 +307,13 @@ static int score_apply(struct core *core, const struct fact_score *f)
 {
     struct key key = {TASK_VERIFY, f->owner, f->prompt, f->tree, f->item, f->verifier};
     struct score *score = key_score(core, &key);
-    if (score == NULL || score->state == SCORE_DONE || f->state != SCORE_DONE || f->outcome > OUTCOME_UNKNOWN)
+    if (score == NULL || score->state == SCORE_DONE || f->state != SCORE_DONE || f->outcome >= OUTCOMES)
         return ERR_CORRUPT;
     *score = (struct score){f->score, f->state, f->outcome};
     if (f->tree != NO_ID && core->arms[f->owner].verifier == f->verifier) {
         struct tree *tree = &core->arms[f->owner].cells[f->prompt].trees[f->tree];
         struct node_view *view = &tree->views[f->item];
-        view->scored = f->outcome != OUTCOME_UNKNOWN;
+        view->scored = outcome_known(f->outcome);
         view->score = f->score;
         if (tree->nodes[f->item].state != ROW_DONE)
             return ERR_CORRUPT;

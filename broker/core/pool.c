@@ -107,7 +107,7 @@ uint32_t cell_wants(const struct cell *cell)
 /* What policies see of a rollout or node: score is that of the arm's verifier. */
 struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal)
 {
-    bool scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    bool scored = score->state == SCORE_DONE && outcome_known(score->outcome);
     return (struct item){
         .ordinal = ordinal,
         .class = row->class,

@@ -431,7 +431,7 @@ int result_apply(struct core *core, const struct fact_result *f)
 int verdict_apply(struct core *core, const struct fact_verdict *f)
 {
     struct lease *lease = lease_find(core, f->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || f->outcome > OUTCOME_UNKNOWN ||
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_VERIFY || f->outcome >= OUTCOMES ||
         !key_open(core, &lease->task->key, lease->payer))
         return ERR_CORRUPT;
     struct key key = lease->task->key;
@@ -540,7 +540,7 @@ int give_up_apply(struct core *core, const struct fact_give_up *f)
         row->state = ROW_FAILED;
         row->finish = FINISH_FAILED;
     } else {
-        *key_score(core, &key) = (struct score){0, SCORE_DONE, OUTCOME_UNKNOWN};
+        *key_score(core, &key) = (struct score){0, SCORE_DONE, OUTCOME_ERROR};
     }
     if (key.tree == NO_ID)
         return 0;
@@ -788,7 +788,9 @@ static void accept_result(struct core *core, const struct event *event, const st
                                          .ref_offset = event->result.ref.offset,
                                          .ref_len = event->result.ref.len,
                                          .have = have,
-                                         .features = {(const char *)features, len * 8}}});
+                                         .features = {(const char *)features, len * 8},
+                                         .tokens_cached = result->tokens_cached,
+                                         .logprob_mode = (uint8_t)result->logprob_mode}});
 }
 
 void event_result(struct core *core, const struct event *event)
@@ -816,14 +818,19 @@ void event_verdict(struct core *core, const struct event *event)
         return;
     }
     const struct verdict *said = &event->verdict.verdict;
-    bool known = (unsigned)said->outcome < OUTCOME_UNKNOWN && isfinite(said->score);
+    bool valid = (unsigned)said->outcome < OUTCOMES && isfinite(said->score);
+    enum outcome outcome = valid ? said->outcome : OUTCOME_ERROR;
+    core->update->used = event->verdict.ref.commit != 0;
     credit_agent(core, event->agent, 0);
     acknowledge(core, event, false);
     emit(core, &(struct fact){.type = FACT_verdict,
                               .verdict = {.lease = event->lease,
-                                          .outcome = known ? (uint8_t)said->outcome : OUTCOME_UNKNOWN,
-                                          .score = known ? said->score : 0,
-                                          .latency_ms = event->verdict.latency_ms}});
+                                          .outcome = (uint8_t)outcome,
+                                          .score = outcome_known(outcome) ? said->score : 0,
+                                          .latency_ms = event->verdict.latency_ms,
+                                          .ref_commit = event->verdict.ref.commit,
+                                          .ref_offset = event->verdict.ref.offset,
+                                          .ref_len = event->verdict.ref.len}});
 }
 
 void event_fail(struct core *core, const struct event *event)

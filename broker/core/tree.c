@@ -133,7 +133,7 @@ void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t t
     const struct score *score = &tree->scores[2 * node];
     bool root = view->parent == NO_ORDINAL;
     view->finish = (enum finish)row->finish;
-    view->scored = score->state == SCORE_DONE && score->outcome != OUTCOME_UNKNOWN;
+    view->scored = score->state == SCORE_DONE && outcome_known(score->outcome);
     view->score = score->score;
     struct amounts unit = node_unit(core, arm, prompt, root);
     amounts_sub(core, &arm->reserved, &unit);

@@ -13,6 +13,7 @@
 #include "common/text.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ struct held {
     bool verify, returned;                    /* returned: given back, not finished */
     enum held_state state;                    /* under the lock */
     bool cancel;                              /* under the lock: stop it, give it back */
+    bool dropped;                             /* of its compute thread: it has seen `cancel` */
     int64_t started_ms, sent_ms;
     struct held *prev, *next; /* inbox or outbox */
     UT_hash_handle hh;
@@ -60,8 +62,9 @@ struct agent {
     size_t specs_len;
     int wake; /* eventfd */
     pthread_mutex_t lock;
-    pthread_cond_t work;
-    struct held *inbox, *outbox;
+    struct held *inbox, *outbox; /* under the lock, as all below */
+    struct compute **computes;
+    uint64_t cancels; /* jobs that were to be stopped, ever */
     bool stop;
 };
 
@@ -81,7 +84,23 @@ struct compute {
     struct agent *agent;
     struct opened opened[SPECS_MAX];
     size_t opened_len, running;
+    int wake;         /* eventfd: there may be something for it */
+    bool waiting;     /* under the lock: it waits, or is about to */
+    uint64_t cancels; /* of agent->cancels, those that it has looked at */
 };
+
+/* Wakes every compute thread that waits. Called under the lock. */
+static void wake_computes(struct agent *agent)
+{
+    const uint64_t one = 1;
+    for (uint32_t i = 0; i < agent->options.threads; i++) {
+        if (!agent->computes[i]->waiting)
+            continue;
+        agent->computes[i]->waiting = false;
+        ssize_t done = write(agent->computes[i]->wake, &one, sizeof one);
+        (void)done;
+    }
+}
 
 static struct opened *opened_for(struct compute *compute, struct spec *spec)
 {
@@ -133,8 +152,26 @@ static void put_result(struct held *held)
                                                      .have = r->features.have,
                                                      .features = {(const char *)features, len * 8},
                                                      .answer = buf_slice(&job->found),
-                                                     .frame = buf_slice(&frame)}});
+                                                     .frame = buf_slice(&frame),
+                                                     .tokens_cached = r->tokens_cached,
+                                                     .logprob_mode = (uint8_t)r->logprob_mode}});
     buf_clear(&frame);
+}
+
+/* Details that are too long are left out: the verdict is what counts. */
+static void put_verdict(struct held *held)
+{
+    const struct job *job = &held->job;
+    struct buf detail = {0};
+    if (job->detail.len > 0 && job->detail.len <= LIMIT_DETAIL)
+        text_pack(buf_slice(&job->detail), &detail);
+    msg_put(&held->message, &(struct msg){.type = MSG_verdict,
+                                          .verdict = {.lease = job->lease,
+                                                      .outcome = (uint8_t)job->verdict.outcome,
+                                                      .score = job->verdict.score,
+                                                      .latency_ms = job->result.latency_ms,
+                                                      .detail = buf_slice(&detail)}});
+    buf_clear(&detail);
 }
 
 /* Encodes what became of a job and hands it to the socket thread. */
@@ -148,11 +185,10 @@ static void hand_over(struct agent *agent, struct held *held, enum msg_type trou
     else if (job->out.len > LIMIT_TEXT)
         put_error(held, MSG_failed, "the generated text is longer than the limit (see `drover help limits`)");
     else if (held->verify)
-        msg_put(&held->message, &(struct msg){.type = MSG_verdict,
-                                              .verdict = {job->lease, (uint8_t)job->verdict.outcome, job->verdict.score,
-                                                          job->result.latency_ms}});
+        put_verdict(held);
     else
         put_result(held);
+    buf_clear(&job->detail);
     buf_clear(&job->out);
     buf_clear(&job->found);
     pthread_mutex_lock(&agent->lock);
@@ -171,9 +207,10 @@ static void remove_job(struct opened *opened, size_t i)
     opened->held[i] = opened->held[opened->len];
 }
 
-/* Takes waiting jobs that this thread has room for. Called under the lock. */
-static void take_jobs(struct compute *compute)
+/* Takes waiting jobs that this thread has room for; whether there were any. Called under the lock. */
+static bool take_jobs(struct compute *compute)
 {
+    bool any = false;
     struct held *held, *next;
     DL_FOREACH_SAFE (compute->agent->inbox, held, next) {
         struct opened *opened = opened_for(compute, held->spec);
@@ -189,7 +226,9 @@ static void take_jobs(struct compute *compute)
         }
         opened->jobs[opened->len] = &held->job;
         opened->held[opened->len++] = held;
+        any = true;
     }
+    return any;
 }
 
 static bool ensure_open(struct opened *opened)
@@ -215,10 +254,7 @@ static void drop_cancelled(struct compute *compute, struct opened *opened)
 {
     for (size_t i = opened->len; i-- > 0;) {
         struct held *held = opened->held[i];
-        pthread_mutex_lock(&compute->agent->lock);
-        bool cancel = held->cancel;
-        pthread_mutex_unlock(&compute->agent->lock);
-        if (!cancel)
+        if (!held->dropped)
             continue;
         if (opened->spec->engine->cancel != NULL)
             opened->spec->engine->cancel(opened->state, &held->job);
@@ -254,40 +290,60 @@ static int64_t advance(struct compute *compute, struct opened *opened)
     return wait;
 }
 
+/* Looks at the marks that the socket thread has set, if it set any since. Called under the lock. */
+static bool see_cancels(struct compute *compute)
+{
+    if (compute->cancels == compute->agent->cancels)
+        return false;
+    compute->cancels = compute->agent->cancels;
+    for (size_t i = 0; i < compute->opened_len; i++)
+        for (size_t j = 0; j < compute->opened[i].len; j++)
+            compute->opened[i].held[j]->dropped = compute->opened[i].held[j]->cancel;
+    return true;
+}
+
+/* Waits for the socket thread, for what the engines wait for, and at most wait_ms (-1: no limit). */
 static void wait_for_work(struct compute *compute, int64_t wait_ms)
 {
+    struct pollfd fds[1 + SPECS_MAX];
+    nfds_t len = 0;
+    fds[len++] = (struct pollfd){.fd = compute->wake, .events = POLLIN};
+    for (size_t i = 0; i < compute->opened_len; i++) {
+        const struct opened *opened = &compute->opened[i];
+        if (opened->len > 0 && opened->state != NULL && opened->spec->engine->fd != NULL)
+            fds[len++] = (struct pollfd){.fd = opened->spec->engine->fd(opened->state), .events = POLLIN};
+    }
+    poll(fds, len, wait_ms < 0 ? -1 : wait_ms < 60000 ? (int)wait_ms : 60000);
+    uint64_t count;
+    ssize_t got = read(compute->wake, &count, sizeof count);
+    (void)got;
+}
+
+/* Waits until there is something to do, when nothing is to be done at once; false: stop. */
+static bool next_work(struct compute *compute, int64_t wait_ms)
+{
     struct agent *agent = compute->agent;
-    if (compute->running == 0) {
-        pthread_cond_wait(&agent->work, &agent->lock);
-        return;
+    pthread_mutex_lock(&agent->lock);
+    bool any = take_jobs(compute) | see_cancels(compute);
+    if (!any && !agent->stop && (compute->running == 0 || wait_ms > 0)) {
+        compute->waiting = true;
+        pthread_mutex_unlock(&agent->lock);
+        wait_for_work(compute, compute->running == 0 ? -1 : wait_ms);
+        pthread_mutex_lock(&agent->lock);
+        compute->waiting = false;
+        take_jobs(compute);
+        see_cancels(compute);
     }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_cond_timedwait(&agent->work, &agent->lock, &until);
+    bool stop = agent->stop;
+    pthread_mutex_unlock(&agent->lock);
+    return !stop;
 }
 
 static void *compute_main(void *arg)
 {
     struct compute *compute = arg;
-    struct agent *agent = compute->agent;
     int64_t wait = 0;
-    for (;;) {
-        pthread_mutex_lock(&agent->lock);
-        while (!agent->stop && agent->inbox == NULL && compute->running == 0)
-            wait_for_work(compute, 0);
-        if (!agent->stop && agent->inbox == NULL && wait > 0)
-            wait_for_work(compute, wait < 100 ? wait : 100); /* cancels are looked at ten times a second */
-        bool stop = agent->stop;
-        take_jobs(compute);
-        pthread_mutex_unlock(&agent->lock);
-        if (stop)
-            break;
+    while (next_work(compute, wait)) {
         wait = INT64_MAX;
         for (size_t i = 0; i < compute->opened_len; i++) {
             if (compute->opened[i].len == 0)
@@ -305,7 +361,6 @@ static void *compute_main(void *arg)
         free(opened->jobs);
         free(opened->held);
     }
-    free(compute);
     return NULL;
 }
 
@@ -348,15 +403,23 @@ static void send_hello(struct agent *agent)
     int64_t now = clock_ms();
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
-    msg_put(&out, &(struct msg){.type = MSG_hello,
-                                .hello = {.version = PROTOCOL_VERSION,
-                                          .agent = agent->id,
-                                          .name = slice_of(agent->options.name),
-                                          .verifier = agent->options.verifier,
-                                          .kinds = slice_of(agent->options.kinds),
-                                          .credits = agent->options.credits,
-                                          .next_ms = (uint32_t)agent->announced_ms,
-                                          .pid = (uint64_t)getpid()}});
+    msg_put(&out, &(struct msg){
+                      .type = MSG_hello,
+                      .hello = {.version = PROTOCOL_VERSION,
+                                .agent = agent->id,
+                                .name = slice_of(agent->options.name),
+                                .verifier = agent->options.verifier,
+                                .kinds = slice_of(agent->options.kinds),
+                                .credits = agent->options.credits,
+                                .next_ms = (uint32_t)agent->announced_ms,
+                                .pid = (uint64_t)getpid(),
+                                .devices = slice_of(agent->options.devices == NULL ? "" : agent->options.devices)}});
+    for (size_t i = 0; i < agent->options.offers_len && i < LIMIT_OFFERS; i++) {
+        const struct offer *offer = &agent->options.offers[i];
+        msg_put(&out, &(struct msg){
+                          .type = MSG_offer,
+                          .offer = {slice_of(offer->model), offer->context, offer->features, slice_of(offer->server)}});
+    }
     struct held *held, *next;
     HASH_ITER (hh, agent->held, held, next)
         msg_put(&out, &(struct msg){.type = MSG_running, .running = {held->job.lease}});
@@ -406,6 +469,7 @@ static void held_free(struct agent *agent, struct held *held)
     buf_clear(&held->message);
     buf_clear(&held->job.out);
     buf_clear(&held->job.found);
+    buf_clear(&held->job.detail);
     free(held);
 }
 
@@ -463,7 +527,6 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     held->job.spec = buf_slice(&held->spec->json);
     pthread_mutex_lock(&agent->lock);
     DL_APPEND(agent->inbox, held);
-    pthread_cond_signal(&agent->work);
     pthread_mutex_unlock(&agent->lock);
 }
 
@@ -473,9 +536,10 @@ static void stop_job(struct agent *agent, struct held *held)
     pthread_mutex_lock(&agent->lock);
     enum held_state state = held->state;
     held->cancel = true;
+    agent->cancels++;
     if (state == HELD_WAITING)
         DL_DELETE(agent->inbox, held);
-    pthread_cond_broadcast(&agent->work);
+    wake_computes(agent);
     pthread_mutex_unlock(&agent->lock);
     if (state != HELD_WAITING)
         return;
@@ -566,6 +630,10 @@ static int on_frame(struct agent *agent, struct slice frame)
         if (rc != 0)
             return rc;
     }
+    pthread_mutex_lock(&agent->lock);
+    if (agent->inbox != NULL)
+        wake_computes(agent);
+    pthread_mutex_unlock(&agent->lock);
     if (!had_work && agent->held != NULL && agent->announced_ms > agent->busy_ms)
         send_heartbeat(agent); /* the last one promised the next too late for a busy agent */
     return 0;
@@ -646,14 +714,34 @@ static int agent_loop(struct agent *agent, int signals)
     }
 }
 
+static pthread_t *threads_start(struct agent *agent)
+{
+    uint32_t len = agent->options.threads;
+    pthread_t *threads = xalloc(len * sizeof *threads);
+    agent->computes = xalloc(len * sizeof(struct compute *));
+    for (uint32_t i = 0; i < len; i++) {
+        agent->computes[i] = xalloc(sizeof **agent->computes);
+        agent->computes[i]->agent = agent;
+        agent->computes[i]->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    }
+    for (uint32_t i = 0; i < len; i++)
+        pthread_create(&threads[i], NULL, compute_main, agent->computes[i]);
+    return threads;
+}
+
 static void threads_stop(struct agent *agent, pthread_t *threads)
 {
     pthread_mutex_lock(&agent->lock);
     agent->stop = true;
-    pthread_cond_broadcast(&agent->work);
+    wake_computes(agent);
     pthread_mutex_unlock(&agent->lock);
     for (uint32_t i = 0; i < agent->options.threads; i++)
         pthread_join(threads[i], NULL);
+    for (uint32_t i = 0; i < agent->options.threads; i++) {
+        close(agent->computes[i]->wake);
+        free(agent->computes[i]);
+    }
+    free(agent->computes);
 }
 
 static void agent_clear(struct agent *agent)
@@ -699,17 +787,8 @@ int agent_run(const struct agent_options *options)
         log_line(0, "%s", error.text);
         return 2;
     }
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&agent.lock, NULL);
-    pthread_cond_init(&agent.work, &monotonic);
-    pthread_t *threads = xalloc(options->threads * sizeof *threads);
-    for (uint32_t i = 0; i < options->threads; i++) {
-        struct compute *compute = xalloc(sizeof *compute);
-        compute->agent = &agent;
-        pthread_create(&threads[i], NULL, compute_main, compute);
-    }
+    pthread_t *threads = threads_start(&agent);
     agent.beat_ms = clock_ms() + agent.busy_ms;
     int rc = agent_loop(&agent, signal_fd);
     send_msg(&agent, &(struct msg){.type = MSG_bye});

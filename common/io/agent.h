@@ -37,6 +37,7 @@ struct job {
     struct buf found;       /* generate: the answer, when the engine itself knows it (replay); else empty */
     struct result result;   /* generate                                                                  */
     struct verdict verdict; /* verify                                                                    */
+    struct buf detail;      /* verify: what to keep beside the verdict, a JSON object; empty: nothing    */
     struct error error;     /* JOB_FAILED: why, in one sentence                                          */
     void *engine_data;      /* the engine's, freed by it before it sets DONE or FAILED, or in cancel     */
 };
@@ -50,7 +51,15 @@ struct engine {
      * tens of ms when all it does is compute. Errors of one job go into that job only. */
     int64_t (*advance)(void *state, struct job **jobs, size_t len, int64_t now_ms);
     void (*cancel)(void *state, struct job *job); /* forget it; may be NULL when engine_data is never used */
+    int (*fd)(void *state); /* can be read when `advance` could make progress before its time; NULL: there is none */
     void (*close)(void **state);
+};
+
+/* A model that a worker's server offers, told with HELLO: what no server gives is refused when a sweep is submitted. */
+struct offer {
+    const char *model, *server; /* name; what serves it, as people read it */
+    uint32_t context,
+        features; /* most tokens of prompt and rollout, 0: unknown; bits 1 << enum feature that it gives */
 };
 
 /* How a process is an agent. Worker and verifier differ in these lines only. */
@@ -61,10 +70,13 @@ struct agent_options {
     const char *kinds;                                  /* backends or checks that it serves, comma-separated */
     const struct engine *(*pick)(struct slice spec);    /* engine for a spec, NULL: none */
     void (*finish)(struct job *job, struct slice spec); /* after JOB_DONE, on the compute thread; may be NULL */
-    uint32_t threads;                                   /* compute threads */
-    uint32_t credits;                                   /* tasks that it holds at most, waiting ones included */
-    uint64_t id;                                        /* of this incarnation; 0: drawn */
-    int parent;                                         /* pid to die with, 0: none */
+    const char *devices;                                /* shown beside its name; NULL: none */
+    const struct offer *offers;                         /* of a worker; at most LIMIT_OFFERS */
+    size_t offers_len;
+    uint32_t threads; /* compute threads */
+    uint32_t credits; /* tasks that it holds at most, waiting ones included */
+    uint64_t id;      /* of this incarnation; 0: drawn */
+    int parent;       /* pid to die with, 0: none */
 };
 
 /* Serves until it is told to drain (SIGTERM, SIGINT, the broker) or its parent dies. Leases are given back within 2 s,
