@@ -363,6 +363,55 @@ class Peer:
         self.socket.close()
 
 
+# -- inference servers ------------------------------------------------------------------------------------------------
+
+class Inference:
+    """A scripted inference server (see `inference_server`) on a port of its own; settings as keywords."""
+
+    def __init__(self, cert=None, **settings):
+        where = folder("i")
+        script = write(os.path.join(where, "script.json"), json.dumps(settings))
+        args = [sys.executable, os.path.join(ROOT, "tests", "integration", "inference_server"), "--script", script]
+        self.out_path, self.err_path = os.path.join(where, "out"), os.path.join(where, "err")
+        with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
+            self.popen = subprocess.Popen(args + (["--cert", cert] if cert else []), stdin=subprocess.DEVNULL, stdout=out,
+                                          stderr=err)
+        _procs.append(self)
+        found = until(lambda: re.search(r"port=(\d+)", read(self.out_path).decode()) or self.popen.poll(), "a port")
+        check(not isinstance(found, int), f"the inference server ended: {read(self.err_path).decode()}")
+        self.port = int(found.group(1))
+        self.scheme = "https" if cert else "http"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def ask(self, path, body=None, seconds=20):
+        """GET, or POST of an object; the answer's JSON."""
+        import ssl
+        import urllib.request
+        data = None if body is None else json.dumps(body).encode()
+        tls = ssl._create_unverified_context() if self.scheme == "https" else None
+        with urllib.request.urlopen(self.url + path, data, timeout=seconds, context=tls) as answer:
+            return json.load(answer)
+
+    def script(self, **settings):
+        self.ask("/script", settings)
+
+    def stats(self):
+        return self.ask("/stats")
+
+    def requests(self, path=None):
+        """What was generated: id, prompt, seed, raw body, answers with their log-probabilities."""
+        return [r for r in self.ask("/requests") if path in (None, r["path"])]
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def forget(self):
+        if self.alive():
+            self.popen.kill()
+        self.popen.wait()
+        _procs.remove(self)
+
+
 # -- a broker and its agents ------------------------------------------------------------------------------------------
 
 class Cluster:
