@@ -39,7 +39,7 @@ FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuz
 REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo check check-asan tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
+.PHONY: all deps demo check check-asan check-llamacpp tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
 
 all: $(BUILD)/drover                           ## build build/drover
 
@@ -101,6 +101,9 @@ check: tests-built                             ## every test; ends with "N passe
 check-asan:                                    ## unit tests, simulation and fuzz corpora under ASan and UBSan
 	@scripts/run-tests asan
 
+check-llamacpp: all                            ## tests against a real llama.cpp (npm), beside `make check`
+	@scripts/check-llamacpp
+
 lint: $(LIB)                                     ## include rule, purity of the core, formatting, static analysis
 	@BUILD=$(BUILD) scripts/lint
 
@@ -128,6 +131,6 @@ clean:                                         ## remove everything built
 	rm -rf build
 
 help:                                          ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 -include $(OBJECTS:.o=.d) $(BUILD)/obj/cli/main.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/*/*.d)

@@ -369,18 +369,21 @@ class Inference:
     """A scripted inference server (see `inference_server`) on a port of its own; settings as keywords."""
 
     def __init__(self, cert=None, **settings):
+        script = write(os.path.join(folder("i"), "script.json"), json.dumps(settings))
+        self.scheme = "https" if cert else "http"
+        self.start([sys.executable, os.path.join(ROOT, "tests", "integration", "inference_server"), "--script", script] +
+                   (["--cert", cert] if cert else []))
+
+    def start(self, args, cwd=None):
+        """Starts the program and waits until it prints its port."""
         where = folder("i")
-        script = write(os.path.join(where, "script.json"), json.dumps(settings))
-        args = [sys.executable, os.path.join(ROOT, "tests", "integration", "inference_server"), "--script", script]
         self.out_path, self.err_path = os.path.join(where, "out"), os.path.join(where, "err")
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
-            self.popen = subprocess.Popen(args + (["--cert", cert] if cert else []), stdin=subprocess.DEVNULL, stdout=out,
-                                          stderr=err)
+            self.popen = subprocess.Popen(args, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         _procs.append(self)
-        found = until(lambda: re.search(r"port=(\d+)", read(self.out_path).decode()) or self.popen.poll(), "a port")
-        check(not isinstance(found, int), f"the inference server ended: {read(self.err_path).decode()}")
+        found = until(lambda: re.search(r"port=(\d+)", read(self.out_path).decode()) or not self.alive(), "a port", 60)
+        check(found is not True, f"the inference server ended: {read(self.err_path).decode()}")
         self.port = int(found.group(1))
-        self.scheme = "https" if cert else "http"
         self.url = f"{self.scheme}://127.0.0.1:{self.port}"
 
     def ask(self, path, body=None, seconds=20):
