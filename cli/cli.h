@@ -57,6 +57,11 @@ int sweep_input_read(const char *path, const char *const *overrides, size_t over
                      struct error *error);
 void sweep_input_clear(struct sweep_input *input);
 
+/* `path` as it is written in `file`: relative to the folder of that. The caller frees it. */
+char *path_beside(const char *file, const char *path);
+/* Puts the files that prompts name as `file:PATH` into them. *prompts is replaced when there are any. */
+int inline_files(const char *path, char **prompts, size_t *len, struct error *error);
+
 /* What each arm may cost at most, and what a journal (NULL: none) has already. */
 int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error);
 

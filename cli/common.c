@@ -39,13 +39,12 @@ int read_cluster_conf(const char *path, struct cluster_conf *conf, struct error 
     return rc;
 }
 
-/* The prompts file, relative to the folder of the sweep file. */
-static char *beside(const char *sweep_file, const char *path)
+char *path_beside(const char *file, const char *path)
 {
-    const char *slash = strrchr(sweep_file, '/');
+    const char *slash = strrchr(file, '/');
     struct buf out = {0};
     if (path[0] != '/' && slash != NULL)
-        buf_put(&out, sweep_file, (size_t)(slash - sweep_file) + 1);
+        buf_put(&out, file, (size_t)(slash - file) + 1);
     buf_puts(&out, path);
     return out.data;
 }
@@ -63,8 +62,10 @@ int sweep_input_read(const char *path, const char *const *overrides, size_t over
         free(input->yaml);
         return rc;
     }
-    input->prompts_path = beside(path, input->spec.prompts_path);
+    input->prompts_path = path_beside(path, input->spec.prompts_path);
     rc = file_read(input->prompts_path, LIMIT_SUBMISSION, &input->prompts, &input->prompts_len, error);
+    if (rc == 0)
+        rc = inline_files(input->prompts_path, &input->prompts, &input->prompts_len, error);
     if (rc != 0)
         sweep_input_clear(input);
     return rc;
