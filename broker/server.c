@@ -289,6 +289,11 @@ const char *server_address(const struct server *server)
     return port_address(server->agents);
 }
 
+const char *server_clients(const struct server *server)
+{
+    return port_address(server->clients);
+}
+
 bool server_disk_full(const struct server *server)
 {
     return server->retry_ms != 0;

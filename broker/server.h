@@ -44,6 +44,7 @@ void server_drain_agents(struct server *server);
 const struct core *server_core(const struct server *server);
 struct journal *server_journal(struct server *server);
 const char *server_address(const struct server *server); /* where agents connect */
+const char *server_clients(const struct server *server); /* where clients connect; not with own_fleet */
 bool server_disk_full(const struct server *server);      /* waits for space */
 
 /* Core of a journal that this process only reads: replayed and settled, trees kept. */

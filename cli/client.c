@@ -4,6 +4,7 @@
 #include "common/hash.h"
 #include "common/json.h"
 #include "common/io/clock.h"
+#include "common/io/join_file.h"
 #include "common/io/net.h"
 #include "common/limits.h"
 
@@ -18,6 +19,22 @@ struct client {
     char endpoint[256];
     struct buf reply;
 };
+
+int client_find(const struct broker_choice *choice, char endpoint[static 256], struct error *error)
+{
+    struct cluster_conf conf;
+    struct join join;
+    if (choice->broker != NULL && choice->join != NULL)
+        return error_set(error, ERR_SYNTAX, "--broker and --join both say where the broker is: give one");
+    int rc = choice->join != NULL ? join_file_wait(choice->join, CONNECT_MS, &join, error)
+                                  : read_cluster_conf(choice->conf, &conf, error);
+    if (rc == 0)
+        snprintf(endpoint, 256, "%s",
+                 choice->join != NULL     ? join.clients
+                 : choice->broker != NULL ? choice->broker
+                                          : conf.clients);
+    return rc;
+}
 
 int client_open(const char *endpoint, struct client **client, struct error *error)
 {
@@ -125,7 +142,8 @@ int client_fetch(struct client *client, uint64_t commit, struct buf *facts, stru
 /* -- commands ------------------------------------------------------------------------------------------------------- */
 
 struct client_args {
-    const char *conf, *broker, *state, *subject;
+    struct broker_choice choice;
+    const char *subject;
     const char *overrides[256];
     size_t overrides_len;
     bool json, dry_run, submits, subject_required, takes_subject;
@@ -133,6 +151,7 @@ struct client_args {
 
 static const struct argp_option options[] = {
     {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
+    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
@@ -140,6 +159,7 @@ static const struct argp_option options[] = {
 
 static const struct argp_option submit_options[] = {
     {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
+    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "print what the sweep may cost at most; nothing is submitted", 0},
@@ -151,10 +171,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct client_args *args = state->input;
     switch (key) {
     case 'b':
-        args->broker = arg;
+        args->choice.broker = arg;
+        return 0;
+    case 'j':
+        args->choice.join = arg;
         return 0;
     case 'c':
-        args->conf = arg;
+        args->choice.conf = arg;
         return 0;
     case OPTION_JSON:
         args->json = true;
@@ -182,9 +205,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static int connect_broker(const struct client_args *args, struct client **client, struct error *error)
 {
-    struct cluster_conf conf;
-    int rc = read_cluster_conf(args->conf, &conf, error);
-    return rc != 0 ? rc : client_open(args->broker != NULL ? args->broker : conf.clients, client, error);
+    char endpoint[256];
+    int rc = client_find(&args->choice, endpoint, error);
+    return rc != 0 ? rc : client_open(endpoint, client, error);
 }
 
 static int upload(struct client *client, const struct sweep_input *input, uint64_t digest, struct error *error)

@@ -7,6 +7,13 @@
 
 struct client;
 
+/* Where the broker's clients connect: what --broker says, or --join (waiting 3 s for the file), or else the cluster.conf
+ * conf, read as read_cluster_conf does. All but one may be NULL. */
+struct broker_choice {
+    const char *broker, *join, *conf;
+};
+int client_find(const struct broker_choice *choice, char endpoint[static 256], struct error *error);
+
 /* ERR_CLOSED later, when nobody answers: connecting itself cannot fail. */
 int client_open(const char *endpoint, struct client **client, struct error *error);
 void client_close(struct client **client);

@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 struct read_args {
-    const char *command, *sweep, *state, *conf, *broker;
+    const char *command, *sweep, *state;
+    struct broker_choice choice;
     bool takes_sweep, json, csv, digest;
 };
 
@@ -25,6 +26,7 @@ enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST };
 #define SOURCE_OPTIONS                                                                                    \
     {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
         {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},       \
+        {"join", 'j', "FILE", 0, "read from the broker that this join file names", 0},                    \
     {                                                                                                     \
         "conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0                    \
     }
@@ -57,10 +59,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->state = arg;
         return 0;
     case 'c':
-        args->conf = arg;
+        args->choice.conf = arg;
         return 0;
     case 'b':
-        args->broker = arg;
+        args->choice.broker = arg;
+        return 0;
+    case 'j':
+        args->choice.join = arg;
         return 0;
     case OPTION_JSON:
         args->json = true;
@@ -132,16 +137,19 @@ static int source_open(const struct read_args *args, struct source *source, stru
 {
     *source = (struct source){0};
     struct cluster_conf conf;
+    char endpoint[256];
     const char *state = args->state;
-    int rc = read_cluster_conf(args->conf, &conf, error);
+    int rc = read_cluster_conf(args->choice.conf, &conf, error);
     if (rc != 0)
         return rc;
-    bool configured = args->conf != NULL || args->broker != NULL;
+    bool configured = args->choice.conf != NULL || args->choice.broker != NULL || args->choice.join != NULL;
     if (state == NULL && !configured) /* on the broker's own machine its folder is nearer than its socket */
         state = conf.state;
     if (state != NULL)
         return journal_open(state, &(struct journal_options){.read_only = true}, &source->journal, error);
-    rc = fetch(source, args->broker != NULL ? args->broker : conf.clients, error);
+    rc = client_find(&args->choice, endpoint, error);
+    if (rc == 0)
+        rc = fetch(source, endpoint, error);
     if (rc != 0)
         source_close(source);
     return rc;

@@ -2,6 +2,7 @@
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "common/io/agent.h"
+#include "common/io/join_file.h"
 #include "common/io/log.h"
 #include "common/io/slice.h"
 #include "common/limits.h"
@@ -19,15 +20,22 @@
 /* -- broker --------------------------------------------------------------------------------------------------------- */
 
 struct broker_args {
-    const char *conf, *state, *listen, *clients;
+    const char *conf, *state, *listen, *clients, *join_file, *advertise;
+    bool insecure;
     int verbose;
 };
+
+enum { OPTION_ADVERTISE = 1000, OPTION_INSECURE, OPTION_PARENT, OPTION_ID };
 
 static const struct argp_option broker_options[] = {
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"state", 's', "DIR", 0, "state folder (default: from cluster.conf, drover-state)", 0},
     {"listen", 'l', "ENDPOINT", 0, "where workers and verifiers connect", 0},
     {"clients", 'C', "ENDPOINT", 0, "where submit, status, ... connect", 0},
+    {"insecure", OPTION_INSECURE, NULL, 0, "as `insecure: true`: other machines may reach these addresses", 0},
+    {"join-file", 'j', "FILE", 0, "write here where to connect, for --join FILE of the other commands", 0},
+    {"advertise", OPTION_ADVERTISE, "HOST", 0,
+     "this machine's name in the join file (default: the address it listens on, else its first one)", 0},
     {"verbose", 'v', NULL, 0, "tell more on stderr", 0},
     {0},
 };
@@ -47,6 +55,15 @@ static error_t broker_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'C':
         args->clients = arg;
+        return 0;
+    case 'j':
+        args->join_file = arg;
+        return 0;
+    case OPTION_ADVERTISE:
+        args->advertise = arg;
+        return 0;
+    case OPTION_INSECURE:
+        args->insecure = true;
         return 0;
     case 'v':
         args->verbose++;
@@ -74,10 +91,11 @@ static int broker_conf(const struct broker_args *args, struct cluster_conf *conf
         snprintf(conf->listen, sizeof conf->listen, "%s", args->listen);
     if (args->clients != NULL)
         snprintf(conf->clients, sizeof conf->clients, "%s", args->clients);
+    conf->insecure |= args->insecure;
     if (!conf->insecure && (!loopback(conf->listen) || !loopback(conf->clients)))
         return error_set(error, ERR_REFUSED,
-                         "listening on %s lets other machines in without keys: say `insecure: true` in cluster.conf if "
-                         "the network is trusted",
+                         "listening on %s lets other machines in without keys: say --insecure, or `insecure: true` in "
+                         "cluster.conf, if the network is trusted",
                          !loopback(conf->listen) ? conf->listen : conf->clients);
     return 0;
 }
@@ -88,6 +106,17 @@ static void on_stop(int signal)
 {
     (void)signal;
     stopping = 1;
+}
+
+/* After it listens: who reads it can connect at once. */
+static int tell_join(const struct broker_args *args, const struct server *server, struct error *error)
+{
+    struct join join = {.epoch = core_epoch(server_core(server))};
+    if (args->join_file == NULL)
+        return 0;
+    snprintf(join.agents, sizeof join.agents, "%s", server_address(server));
+    snprintf(join.clients, sizeof join.clients, "%s", server_clients(server));
+    return join_file_write(args->join_file, &join, args->advertise, error);
 }
 
 int cmd_broker(int argc, char **argv)
@@ -116,9 +145,11 @@ int cmd_broker(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_stop};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    log_line(0, "broker epoch=%llu state=%s agents=%s clients=%s%s",
-             (unsigned long long)core_epoch(server_core(server)), conf.state, server_address(server), conf.clients,
-             conf.insecure ? " INSECURE: no keys" : "");
+    rc = tell_join(&args, server, &error);
+    if (rc == 0)
+        log_line(0, "broker epoch=%llu state=%s agents=%s clients=%s%s",
+                 (unsigned long long)core_epoch(server_core(server)), conf.state, server_address(server),
+                 server_clients(server), conf.insecure ? " INSECURE: no keys" : "");
     while (rc == 0 && !stopping)
         rc = server_turn(server, NULL, 0, 1000, &error);
     if (rc == 0)
@@ -130,16 +161,15 @@ int cmd_broker(int argc, char **argv)
 /* -- worker, verifier ----------------------------------------------------------------------------------------------- */
 
 struct agent_args {
-    const char *conf, *connect, *name;
+    const char *conf, *connect, *join, *name;
     uint32_t threads, credits;
     uint64_t id;
     int parent, verbose;
 };
 
-enum { OPTION_PARENT = 1000, OPTION_ID };
-
 static const struct argp_option agent_opts[] = {
     {"connect", 'b', "ENDPOINT", 0, "the broker, tcp://HOST:PORT (default: `listen` of cluster.conf)", 0},
+    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes; waits for the file", 0},
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"name", 'n', "NAME", 0, "shown in `drover workers` (default: HOST-PID)", 0},
     {"threads", 't', "N", 0, "compute threads (default 1); a backend that cannot batch runs one task on each", 0},
@@ -167,6 +197,9 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
     case 'b':
         args->connect = arg;
         return 0;
+    case 'j':
+        args->join = arg;
+        return 0;
     case 'c':
         args->conf = arg;
         return 0;
@@ -190,6 +223,10 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
     case OPTION_ID:
         args->id = number(state, arg, "id", UINT64_MAX);
         return 0;
+    case ARGP_KEY_END:
+        if (args->join != NULL && args->connect != NULL)
+            argp_error(state, "--connect and --join both say where the broker is: give one");
+        return 0;
     case ARGP_KEY_ARG:
         argp_usage(state);
     }
@@ -201,16 +238,20 @@ static int run_agent(const char *command, const char *doc, struct agent_options 
     const struct argp argp = {agent_opts, agent_parse, "", doc, 0, 0, 0};
     struct agent_args args = {.threads = 1};
     struct cluster_conf conf;
+    struct join join;
     struct error error = {""};
     parse_args(command, &argp, argc, argv, &args);
     log_level(args.verbose);
     int rc = read_cluster_conf(args.conf, &conf, &error);
+    if (rc == 0 && args.join != NULL)
+        rc = join_file_wait(args.join, -1, &join, &error);
     if (rc != 0)
         return complain(command, rc, &error);
     char host[32] = "host", name[65];
     gethostname(host, sizeof host - 1);
     snprintf(name, sizeof name, "%s-%d", host, (int)getpid());
-    options->endpoint = args.connect != NULL ? args.connect : conf.listen;
+    options->endpoint = args.join != NULL ? join.agents : args.connect != NULL ? args.connect : conf.listen;
+    options->join = args.join;
     options->name = args.name != NULL ? args.name : name;
     options->threads = args.threads;
     options->credits = args.credits != 0                   ? args.credits

@@ -105,6 +105,11 @@ static const char *tcp_port(const char *endpoint)
     return strcmp(port, "*") == 0 || (number && value <= 65535) ? port : NULL;
 }
 
+bool endpoint_valid(const char *text)
+{
+    return starts(text, "tcp://") ? tcp_port(text) != NULL : starts(text, "ipc://") && text[strlen("ipc://")] != '\0';
+}
+
 static bool is_local(const char *endpoint)
 {
     unsigned a, b, c, d;
@@ -124,10 +129,7 @@ static int check_endpoint(const struct conf *tree, const struct conf_value *valu
     const char *text = value->text;
     if (value->node == NULL)
         return 0;
-    bool valid = starts(text, "tcp://")   ? tcp_port(text) != NULL
-                 : starts(text, "ipc://") ? text[strlen("ipc://")] != '\0'
-                                          : false;
-    if (!valid)
+    if (!endpoint_valid(text))
         return conf_error(tree, value->node->mark, error, ERR_SYNTAX,
                           "'%s' must be tcp://ADDRESS:PORT or ipc://PATH, not '%.100s'", name, text);
     if (!insecure && !is_local(text))

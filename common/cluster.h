@@ -27,6 +27,9 @@ struct cluster_conf {
 /* Text may be empty: all defaults. Fills error as "FILE:LINE:COLUMN: sentence". */
 int cluster_conf_parse(struct slice text, const char *file, struct cluster_conf *conf, struct error *error);
 
+/* tcp://ADDRESS:PORT (PORT may be `*`) or ipc://PATH. */
+bool endpoint_valid(const char *text);
+
 /* Every key with its type, range, default and help. */
 void cluster_conf_help(struct buf *out);
 

@@ -6,6 +6,7 @@
 #include "common/io/agent.h"
 #include "common/answer.h"
 #include "common/io/clock.h"
+#include "common/io/join_file.h"
 #include "common/io/log.h"
 #include "common/io/net.h"
 #include "common/limits.h"
@@ -16,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -26,7 +28,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
-enum { RESEND_MS = 10000, DRAIN_MS = 1500, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
+enum { RESEND_MS = 10000, DRAIN_MS = 1500, LOOK_MS = 1000, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
 
 struct spec {
     bool verify;
@@ -56,7 +58,9 @@ struct agent {
     uint64_t id, epoch, tokens;
     uint32_t busy_ms, idle_ms;
     int64_t beat_ms, announced_ms,
-        drain_ms;      /* next heartbeat; what it announced; when draining ends, 0: not draining */
+        drain_ms;    /* next heartbeat; what it announced; when draining ends, 0: not draining */
+    int64_t look_ms; /* when the join file is read next */
+    char endpoint[256];
     struct held *held; /* by lease; socket thread only */
     struct spec *specs[SPECS_MAX];
     size_t specs_len;
@@ -684,12 +688,38 @@ static int on_signal(struct agent *agent, int fd)
     return -1;
 }
 
+static int connect_to(struct agent *agent, const char *endpoint, struct error *error)
+{
+    port_close(&agent->port, 0); /* what was on its way is sent again after the next HELLO */
+    snprintf(agent->endpoint, sizeof agent->endpoint, "%s", endpoint);
+    return port_dealer(agent->endpoint, (int)agent->options.credits + 64, &agent->port, error);
+}
+
+/* No connection: has the broker started again elsewhere? */
+static int look_elsewhere(struct agent *agent, int64_t now, struct error *error)
+{
+    struct join join;
+    agent->look_ms = now + LOOK_MS;
+    if (join_file_read(agent->options.join, &join, NULL) != 0 || strcmp(join.agents, agent->endpoint) == 0)
+        return 0;
+    log_line(0, "the broker is at %s now", join.agents);
+    return connect_to(agent, join.agents, error);
+}
+
+/* The next time that something is due whatever comes in. */
+static int64_t next_due(const struct agent *agent, int64_t now)
+{
+    int64_t due = agent->drain_ms != 0 ? now + 20 : agent->beat_ms;
+    return agent->options.join != NULL && !port_reached(agent->port) && agent->look_ms < due ? agent->look_ms : due;
+}
+
 static int agent_loop(struct agent *agent, int signals)
 {
+    struct error error;
     int fds[2] = {agent->wake, signals};
     for (;;) {
         int64_t now = clock_ms();
-        int64_t until = agent->drain_ms != 0 ? now + 20 : agent->beat_ms;
+        int64_t until = next_due(agent, now);
         port_wait(&agent->port, 1, fds, 2, until > now ? until - now : 0);
         int rc = on_signal(agent, signals);
         if (rc >= 0)
@@ -703,6 +733,11 @@ static int agent_loop(struct agent *agent, int signals)
                 return 1;
         flush_outbox(agent);
         now = clock_ms();
+        if (agent->options.join != NULL && !port_reached(agent->port) && now >= agent->look_ms &&
+            look_elsewhere(agent, now, &error) != 0) {
+            log_line(0, "%s", error.text);
+            return 2;
+        }
         if (now >= agent->beat_ms) {
             resend_old(agent, now);
             send_heartbeat(agent);
@@ -783,7 +818,7 @@ int agent_run(const struct agent_options *options)
         if (getrandom(&agent.id, sizeof agent.id, 0) != (ssize_t)sizeof agent.id)
             agent.id = 0;
     struct error error;
-    if (port_dealer(options->endpoint, (int)options->credits + 64, &agent.port, &error) != 0) {
+    if (connect_to(&agent, options->endpoint, &error) != 0) {
         log_line(0, "%s", error.text);
         return 2;
     }

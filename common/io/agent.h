@@ -65,6 +65,7 @@ struct offer {
 /* How a process is an agent. Worker and verifier differ in these lines only. */
 struct agent_options {
     const char *endpoint; /* of the broker */
+    const char *join;     /* join file that says where it went when it is lost, NULL: none */
     const char *name;     /* shown in `drover workers` */
     bool verifier;
     const char *kinds;                                  /* backends or checks that it serves, comma-separated */

@@ -12,7 +12,7 @@
 
 struct port {
     void *socket, *monitor;
-    bool router;
+    bool router, reached;
     char address[300];
     zmq_msg_t peer, payload; /* of the last port_recv */
 };
@@ -97,7 +97,7 @@ int port_dealer(const char *endpoint, int hwm, struct port **port, struct error 
     *port = port_new(ZMQ_DEALER, endpoint, hwm);
     char monitor[64];
     snprintf(monitor, sizeof monitor, "inproc://monitor-%p", (void *)*port);
-    int rc = zmq_socket_monitor((*port)->socket, monitor, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+    int rc = zmq_socket_monitor((*port)->socket, monitor, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED);
     assert(rc == 0);
     (void)rc;
     (*port)->monitor = zmq_socket(context(), ZMQ_PAIR);
@@ -180,10 +180,21 @@ bool port_connected(struct port *port)
     bool connected = false;
     zmq_msg_t event;
     zmq_msg_init(&event);
-    while (zmq_msg_recv(&event, port->monitor, ZMQ_DONTWAIT) >= 0)
-        connected = true; /* only this event is asked for; its second frame is the address */
+    while (zmq_msg_recv(&event, port->monitor, ZMQ_DONTWAIT) >= 0) {
+        if (!zmq_msg_more(&event)) /* the second frame is the address */
+            continue;
+        uint16_t number;
+        memcpy(&number, zmq_msg_data(&event), sizeof number);
+        port->reached = number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+        connected |= port->reached;
+    }
     zmq_msg_close(&event);
     return connected;
+}
+
+bool port_reached(const struct port *port)
+{
+    return port->reached;
 }
 
 void port_wait(struct port *const *ports, size_t ports_len, const int *fds, size_t fds_len, int64_t timeout_ms)

@@ -36,6 +36,9 @@ int port_send(struct port *port, struct slice peer, struct slice payload);
 /* True once after each (re)connection of a DEALER. */
 bool port_connected(struct port *port);
 
+/* Whether a DEALER has its peer now, as far as port_connected has looked. */
+bool port_reached(const struct port *port);
+
 /* Waits until one of the ports or file descriptors can be read, at most timeout_ms (-1: no limit). Wakes also for what
  * port_connected tells. */
 void port_wait(struct port *const *ports, size_t ports_len, const int *fds, size_t fds_len, int64_t timeout_ms);
