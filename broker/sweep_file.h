@@ -34,7 +34,9 @@ struct sweep_model {
 struct sweep_verifier {
     char name[65];
     char *kind; /* row of verifier_kinds */
-    char *spec; /* canonical JSON: name, kind, options{}, inner{} (nested specs by name) */
+    char *
+        spec; /* canonical JSON: name, kind, options{}, inner{} (nested specs by name); batch, cache, concurrency, version
+               * where the file says them */
     uint32_t timeout_ms;
     uint64_t price_micro; /* per verdict, in millionths */
 };

@@ -15,7 +15,17 @@
 #define DEPTH_MAX   4  /* verifiers inside each other, the outermost counted; as verifier/check.h */
 #define REFS_MAX    17 /* 16 cases and `other` */
 
-enum { VERIFIER_NAME, VERIFIER_KIND, VERIFIER_TIMEOUT, VERIFIER_PRICE, VERIFIER_KEYS };
+enum {
+    VERIFIER_NAME,
+    VERIFIER_KIND,
+    VERIFIER_TIMEOUT,
+    VERIFIER_PRICE,
+    VERIFIER_BATCH,
+    VERIFIER_CONCURRENCY,
+    VERIFIER_CACHE,
+    VERIFIER_VERSION,
+    VERIFIER_KEYS
+};
 
 const struct conf_key sweep_verifier_keys[] = {
     {.name = "name", .type = CONF_TEXT, .help = "what arms call it"},
@@ -28,13 +38,34 @@ const struct conf_key sweep_verifier_keys[] = {
      .max = 604800,
      .fallback = "60",
      .unit = "seconds",
-     .help = "time that one verdict may take"},
+     .help = "time that one verdict may take, from the start of its execution"},
     {.name = "price",
      .type = CONF_REAL,
      .max = 1e6,
      .fallback = "0",
      .unit = "per verdict",
      .help = "price of a verdict"},
+    {.name = "batch",
+     .type = CONF_INT,
+     .max = 256,
+     .fallback = "0",
+     .unit = "items",
+     .help = "items of one request at most, for verifiers that ask a server; 0: the kind's default"},
+    {.name = "concurrency",
+     .type = CONF_INT,
+     .max = 1024,
+     .fallback = "0",
+     .unit = "requests",
+     .help = "requests of one process in flight at most; 0: the kind's default"},
+    {.name = "cache",
+     .type = CONF_BOOL,
+     .fallback = "true",
+     .help = "whether a verdict on the same prompt and text may be taken from a cache"},
+    {.name = "version",
+     .type = CONF_TEXT,
+     .max = 64,
+     .fallback = "",
+     .help = "any text; a new one makes a new verifier, for when what stands behind it changed"},
     {0},
 };
 
@@ -44,7 +75,7 @@ enum visit { VISIT_NOT_YET, VISIT_NOW, VISIT_DONE };
 struct draft {
     const struct conf_node *node;
     const struct kind *kind;
-    struct conf_value options[OPTIONS_MAX];
+    struct conf_value keys[VERIFIER_KEYS], options[OPTIONS_MAX];
     enum visit visit;
     uint32_t depth;
 };
@@ -131,6 +162,47 @@ static void refs_sort(const struct sweep_verifier *verifiers, struct refs *refs)
     }
 }
 
+/* Keys of every kind that whoever runs it reads. Those that say nothing are left out, so that a spec stays equal when a
+ * release adds one. */
+static void number_json(const struct draft *draft, int key, struct buf *out)
+{
+    if (draft->keys[key].whole == 0)
+        return;
+    json_key(out, sweep_verifier_keys[key].name);
+    json_u64(out, draft->keys[key].whole);
+}
+
+static void spec_json(const struct sweep_verifier *verifiers, const struct draft *draft, uint32_t index,
+                      const struct refs *refs, struct buf *out)
+{
+    const char *version = draft->keys[VERIFIER_VERSION].text;
+    json_begin(out, '{');
+    number_json(draft, VERIFIER_BATCH, out);
+    if (draft->keys[VERIFIER_CACHE].whole == 0) {
+        json_key(out, "cache");
+        json_bool(out, false);
+    }
+    number_json(draft, VERIFIER_CONCURRENCY, out);
+    json_key(out, "inner");
+    json_begin(out, '{');
+    for (size_t i = 0; i < refs->len; i++) {
+        json_key(out, verifiers[refs->index[i]].name);
+        json_raw(out, slice_of(verifiers[refs->index[i]].spec));
+    }
+    json_end(out, '}');
+    json_key(out, "kind");
+    json_str(out, draft->kind->name);
+    json_key(out, "name");
+    json_str(out, verifiers[index].name);
+    json_key(out, "options");
+    sweep_options_json(draft->kind->options, draft->options, out);
+    if (version != NULL && version[0] != '\0') {
+        json_key(out, "version");
+        json_str(out, version);
+    }
+    json_end(out, '}');
+}
+
 static int make_spec(struct section *section, uint32_t index, struct refs *refs)
 {
     struct sweep_reader *reader = section->reader;
@@ -138,21 +210,7 @@ static int make_spec(struct section *section, uint32_t index, struct refs *refs)
     const struct draft *draft = &section->drafts[index];
     struct buf out = {0};
     refs_sort(verifiers, refs);
-    json_begin(&out, '{');
-    json_key(&out, "inner");
-    json_begin(&out, '{');
-    for (size_t i = 0; i < refs->len; i++) {
-        json_key(&out, verifiers[refs->index[i]].name);
-        json_raw(&out, slice_of(verifiers[refs->index[i]].spec));
-    }
-    json_end(&out, '}');
-    json_key(&out, "kind");
-    json_str(&out, draft->kind->name);
-    json_key(&out, "name");
-    json_str(&out, verifiers[index].name);
-    json_key(&out, "options");
-    sweep_options_json(draft->kind->options, draft->options, &out);
-    json_end(&out, '}');
+    spec_json(verifiers, draft, index, refs, &out);
     reader->spec->verifiers[index].spec = out.data;
     if (out.len > LIMIT_SPEC)
         return conf_error(&reader->conf, draft->node->mark, reader->error, ERR_LIMIT,
@@ -208,7 +266,6 @@ static int find_kind(struct sweep_reader *reader, const struct conf_node *map, c
 
 static int read_verifier(struct section *section, const struct conf_node *node)
 {
-    struct conf_value v[VERIFIER_KEYS];
     struct sweep_reader *reader = section->reader;
     struct sweep_spec *spec = reader->spec;
     struct sweep_verifier *verifier = &spec->verifiers[spec->verifiers_len];
@@ -217,9 +274,10 @@ static int read_verifier(struct section *section, const struct conf_node *node)
     if (rc < 0)
         return rc;
     draft->node = node;
+    const struct conf_value *v = draft->keys;
     const struct conf_form form = {.what = "verifier",
                                    .keys = sweep_verifier_keys,
-                                   .values = v,
+                                   .values = draft->keys,
                                    .options = draft->kind == NULL ? NULL : draft->kind->options,
                                    .option_values = draft->options};
     rc = conf_read(&reader->conf, node, &form, reader->error);

@@ -6,6 +6,7 @@
  * life: after a broken exchange nobody knows which question its next line would answer. */
 #include "common/io/child.h"
 #include "common/json.h"
+#include "common/limits.h"
 #include "verifier/inner.h"
 
 #include <math.h>
@@ -13,7 +14,7 @@
 #include <string.h>
 
 #define ARGS_MAX   16
-#define REPLY_MAX  65536
+#define REPLY_MAX  (4 * LIMIT_DETAIL) /* details that are a little too long cost no verdict */
 #define QUOTED_MAX 80
 
 struct exec {
@@ -106,21 +107,30 @@ static bool outcome_read(struct slice text, enum outcome *outcome)
     return false;
 }
 
-/* A score left out is 1 for pass and 0 otherwise; one of unknown does not count. */
-static bool reply_read(struct slice reply, struct verdict *verdict)
+/* A score left out is 1 for pass and 0 for fail and timeout; `score` must have one; of unknown and error it does not
+ * count. */
+static bool score_read(const struct json_t *doc, struct verdict *verdict)
+{
+    verdict->score = verdict->outcome == OUTCOME_PASS;
+    bool scored = doc_real(doc, "score", &verdict->score);
+    if (!scored && (doc_has(doc, "score") || verdict->outcome == OUTCOME_SCORE))
+        return false;
+    if (!outcome_known(verdict->outcome))
+        verdict->score = 0;
+    return isfinite(verdict->score);
+}
+
+static bool reply_read(struct slice reply, struct verdict *verdict, struct buf *detail)
 {
     struct json_t *doc;
     struct slice name;
     if (doc_parse(reply, &doc, NULL) < 0)
         return false;
-    bool good = doc_text(doc, "outcome", &name) && outcome_read(name, &verdict->outcome);
-    if (good) {
-        verdict->score = verdict->outcome == OUTCOME_PASS;
-        bool scored = doc_real(doc, "score", &verdict->score);
-        good = (scored || !doc_has(doc, "score")) && isfinite(verdict->score);
-        if (verdict->outcome == OUTCOME_UNKNOWN)
-            verdict->score = 0;
-    }
+    const struct json_t *said = doc_object(doc, "detail");
+    bool good = doc_text(doc, "outcome", &name) && outcome_read(name, &verdict->outcome) && score_read(doc, verdict) &&
+                (said != NULL || !doc_has(doc, "detail"));
+    if (good && said != NULL)
+        doc_write(said, detail);
     doc_free(&doc);
     return good;
 }
@@ -168,7 +178,7 @@ static int exec_run(void *state, const struct check_input *input, struct verdict
     int code = request_write(input, &request, error);
     if (code == 0) {
         code = ask(exec, buf_slice(&request), input->timeout_ms, &reply, error);
-        if (code == 0 && !reply_read(buf_slice(&reply), &read))
+        if (code == 0 && !reply_read(buf_slice(&reply), &read, input->detail))
             code = fail_reply(exec, buf_slice(&reply), error);
         if (code < 0)
             child_free(&exec->child);

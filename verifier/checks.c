@@ -181,6 +181,7 @@ static int64_t engine_advance(void *state, struct job **jobs, size_t len, int64_
     for (size_t i = 0; i < len; i++) {
         if (jobs[i]->state != JOB_RUNNING)
             continue;
+        jobs[i]->began_ms = clock_ms(); /* those before it do not count against its time */
         job_run(state, jobs[i]);
         if (clock_ms() >= end)
             break;

@@ -47,7 +47,7 @@ struct held {
     enum held_state state;                    /* under the lock */
     bool cancel;                              /* under the lock: stop it, give it back */
     bool dropped;                             /* of its compute thread: it has seen `cancel` */
-    int64_t started_ms, sent_ms;
+    int64_t sent_ms;
     struct held *prev, *next; /* inbox or outbox */
     UT_hash_handle hh;
 };
@@ -183,7 +183,7 @@ static void hand_over(struct agent *agent, struct held *held, enum msg_type trou
 {
     struct job *job = &held->job;
     if (job->result.latency_ms == 0)
-        job->result.latency_ms = (uint32_t)(clock_ms() - held->started_ms);
+        job->result.latency_ms = (uint32_t)(clock_ms() - job->began_ms);
     if (trouble != 0)
         put_error(held, trouble, reason);
     else if (job->out.len > LIMIT_TEXT)
@@ -222,7 +222,7 @@ static bool take_jobs(struct compute *compute)
             continue;
         DL_DELETE(compute->agent->inbox, held);
         held->state = HELD_RUNNING;
-        held->started_ms = clock_ms();
+        held->job.began_ms = clock_ms();
         compute->running++;
         if (opened->spec->engine == NULL) { /* refused below, outside the lock */
             opened->jobs = xrealloc(opened->jobs, (opened->len + 1) * sizeof *opened->jobs);
@@ -521,7 +521,7 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         .state = JOB_RUNNING,
     };
     HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);
-    held->started_ms = clock_ms();
+    held->job.began_ms = clock_ms();
     if (held->spec == NULL || rc != 0) {
         hand_over(agent, held, held->spec == NULL ? MSG_refused : MSG_failed,
                   held->spec == NULL ? "its model or verifier is unknown to this agent"
@@ -547,7 +547,7 @@ static void stop_job(struct agent *agent, struct held *held)
     pthread_mutex_unlock(&agent->lock);
     if (state != HELD_WAITING)
         return;
-    held->started_ms = clock_ms();
+    held->job.began_ms = clock_ms();
     hand_over(agent, held, MSG_returned, "");
 }
 

@@ -27,12 +27,13 @@ struct job {
     uint32_t prompt;     /* index of the prompt in its set                                            */
     uint32_t ordinal;    /* ordinal of the rollout in its pool, or id of the node in its tree         */
     uint32_t tokens_max; /* generate at most so many tokens; finish = length when reached             */
-    uint32_t timeout_ms; /* of this attempt                                                           */
+    uint32_t timeout_ms; /* of this attempt, from began_ms                                            */
     bool step;           /* stop after the step separator (kept in the text) as well as at the end    */
     bool finished;       /* verify: the text is a finished rollout, not a prefix                      */
 
     /* output */
     enum job_state state;
+    int64_t began_ms;       /* monotonic; when the engine got it. An engine that lets it wait sets it anew   */
     struct buf out;         /* generate: the new text only                                               */
     struct buf found;       /* generate: the answer, when the engine itself knows it (replay); else empty */
     struct result result;   /* generate                                                                  */

@@ -532,8 +532,11 @@ static struct opened open_script(const char *script)
     return opened;
 }
 
+static struct buf detail; /* of the last verdict */
+
 static int ask(const struct opened *opened, struct verdict *verdict, struct error *error)
 {
+    buf_reset(&detail);
     const struct check_input input = {
         .record = slice_of("{\"id\":1,\n\"prompt\":\"p\"}"),
         .text = slice_of("two\nlines \"quoted\""),
@@ -541,6 +544,7 @@ static int ask(const struct opened *opened, struct verdict *verdict, struct erro
         .finished = true,
         .seed = UINT64_MAX,
         .timeout_ms = PATIENCE_MS,
+        .detail = &detail,
     };
     return opened->check->run(opened->state, &input, verdict, error);
 }
@@ -573,17 +577,25 @@ static void test_exec_replies(void **state)
         int code;
         enum outcome outcome;
         double score;
+        const char *detail; /* NULL: none */
     } cases[] = {
-        {"{\"outcome\":\"pass\"}", 0, OUTCOME_PASS, 1},
-        {"{\"outcome\":\"fail\"}", 0, OUTCOME_FAIL, 0},
-        {"{\"outcome\":\"fail\",\"score\":-3}", 0, OUTCOME_FAIL, -3},
-        {"{\"outcome\":\"unknown\",\"score\":1}", 0, OUTCOME_UNKNOWN, 0},
-        {"{\"outcome\":\"maybe\"}", ERR_PROTOCOL, 0, 0},
-        {"{\"outcome\":\"pass\",\"score\":\"1\"}", ERR_PROTOCOL, 0, 0},
-        {"{\"outcome\":\"pass\",\"score\":1e999}", ERR_PROTOCOL, 0, 0},
-        {"{\"score\":1}", ERR_PROTOCOL, 0, 0},
-        {"pass", ERR_PROTOCOL, 0, 0},
-        {"", ERR_PROTOCOL, 0, 0},
+        {"{\"outcome\":\"pass\"}", 0, OUTCOME_PASS, 1, NULL},
+        {"{\"outcome\":\"fail\"}", 0, OUTCOME_FAIL, 0, NULL},
+        {"{\"outcome\":\"fail\",\"score\":-3}", 0, OUTCOME_FAIL, -3, NULL},
+        {"{\"outcome\":\"unknown\",\"score\":1}", 0, OUTCOME_UNKNOWN, 0, NULL},
+        {"{\"outcome\":\"score\",\"score\":2.5}", 0, OUTCOME_SCORE, 2.5, NULL},
+        {"{\"outcome\":\"timeout\"}", 0, OUTCOME_TIMEOUT, 0, NULL},
+        {"{\"outcome\":\"error\",\"score\":1}", 0, OUTCOME_ERROR, 0, NULL},
+        {"{\"outcome\":\"pass\",\"detail\":{\"a\": [1, {}]}}", 0, OUTCOME_PASS, 1, "{\"a\":[1,{}]}"},
+        {"{\"outcome\":\"pass\",\"detail\":{}}", 0, OUTCOME_PASS, 1, "{}"},
+        {"{\"outcome\":\"pass\",\"detail\":\"text\"}", ERR_PROTOCOL, 0, 0, NULL},
+        {"{\"outcome\":\"score\"}", ERR_PROTOCOL, 0, 0, NULL},
+        {"{\"outcome\":\"maybe\"}", ERR_PROTOCOL, 0, 0, NULL},
+        {"{\"outcome\":\"pass\",\"score\":\"1\"}", ERR_PROTOCOL, 0, 0, NULL},
+        {"{\"outcome\":\"pass\",\"score\":1e999}", ERR_PROTOCOL, 0, 0, NULL},
+        {"{\"score\":1}", ERR_PROTOCOL, 0, 0, NULL},
+        {"pass", ERR_PROTOCOL, 0, 0, NULL},
+        {"", ERR_PROTOCOL, 0, 0, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char script[200];
@@ -595,9 +607,25 @@ static void test_exec_replies(void **state)
         if (cases[i].code == 0) {
             assert_int_equal(verdict.outcome, cases[i].outcome);
             assert_true(verdict.score == cases[i].score);
+            const char *said = cases[i].detail == NULL ? "" : cases[i].detail;
+            assert_string_equal(detail.len == 0 ? "" : detail.data, said);
         }
         opened.check->close(&opened.state);
     }
+}
+
+/* Details may be longer than what is kept; the verdict still counts. */
+static void test_exec_long_detail(void **state)
+{
+    (void)state;
+    struct opened opened =
+        open_script("while read -r x; do printf '{\"outcome\":\"pass\",\"detail\":{\"a\":\"%0100000d\"}}\\n' 7; done");
+    struct verdict verdict;
+    struct error error;
+    assert_int_equal(ask(&opened, &verdict, &error), 0);
+    assert_int_equal(verdict.outcome, OUTCOME_PASS);
+    assert_true(detail.len > LIMIT_DETAIL);
+    opened.check->close(&opened.state);
 }
 
 static void test_exec_garbage(void **state)
@@ -709,6 +737,25 @@ static void test_engine(void **state)
     assert_null(engine);
 }
 
+/* What waits behind a slow check has its own time. */
+static void test_engine_clock(void **state)
+{
+    (void)state;
+    void *engine;
+    struct error error;
+    assert_int_equal(engine_check.open((struct slice){0}, &engine, &error), 0);
+    struct job jobs[] = {
+        job_of("{\"kind\":\"exec\",\"options\":{\"command\":[\"sh\",\"-c\",\"read -r x; read -r y\"]}}", "7"),
+        job_of("{\"kind\":\"exact\"}", "7")};
+    struct job *all[] = {&jobs[0], &jobs[1]};
+    jobs[0].timeout_ms = 60;
+    finish(engine, all, 2);
+    assert_int_equal(jobs[0].state, JOB_FAILED);
+    assert_int_equal(jobs[1].state, JOB_DONE);
+    assert_true(jobs[1].began_ms - jobs[0].began_ms >= 60);
+    engine_check.close(&engine);
+}
+
 /* More specs than the engine keeps open, twice over. */
 static void test_engine_cache(void **state)
 {
@@ -730,14 +777,18 @@ static void test_engine_cache(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),         cmocka_unit_test(test_numeric),       cmocka_unit_test(test_countdown),
-        cmocka_unit_test(test_chain),         cmocka_unit_test(test_other_prompts), cmocka_unit_test(test_oracle),
-        cmocka_unit_test(test_oracle_search), cmocka_unit_test(test_oracle_noise),  cmocka_unit_test(test_noisy),
-        cmocka_unit_test(test_noisy_twice),   cmocka_unit_test(test_switch),        cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_bad_specs),     cmocka_unit_test(test_bad_records),   cmocka_unit_test(test_exec),
-        cmocka_unit_test(test_exec_replies),  cmocka_unit_test(test_exec_garbage),  cmocka_unit_test(test_exec_crash),
-        cmocka_unit_test(test_exec_missing),  cmocka_unit_test(test_exec_hang),     cmocka_unit_test(test_engine),
-        cmocka_unit_test(test_engine_cache),
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_numeric),
+        cmocka_unit_test(test_countdown),     cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_other_prompts), cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_oracle_search), cmocka_unit_test(test_oracle_noise),
+        cmocka_unit_test(test_noisy),         cmocka_unit_test(test_noisy_twice),
+        cmocka_unit_test(test_switch),        cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_bad_specs),     cmocka_unit_test(test_bad_records),
+        cmocka_unit_test(test_exec),          cmocka_unit_test(test_exec_replies),
+        cmocka_unit_test(test_exec_garbage),  cmocka_unit_test(test_exec_crash),
+        cmocka_unit_test(test_exec_missing),  cmocka_unit_test(test_exec_hang),
+        cmocka_unit_test(test_engine),        cmocka_unit_test(test_engine_cache),
+        cmocka_unit_test(test_engine_clock),  cmocka_unit_test(test_exec_long_detail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,8 @@ static const char full[] = "# a full example\n"
                            "    cases: {sum: num, chain: exact}\n"
                            "    other: exact\n"
                            "  - {name: num, kind: numeric}\n"
-                           "  - {name: prog, kind: exec, command: [./check, --fast]}\n"
+                           "  - {name: prog, kind: exec, command: [./check, --fast], batch: 16, concurrency: 64,\n"
+                           "     cache: false, version: two}\n"
                            "arms:\n"
                            "  - {name: base, model: tiny, n: 64, report_at: [1, 8, 64]}\n"
                            "  - name: early\n"
@@ -177,8 +178,8 @@ static void full_verifiers(void **state)
                         "\"other\":\"exact\"}}},\"kind\":\"noisy\",\"name\":\"noisy\",\"options\":{\"fpr\":0.1,"
                         "\"tpr\":0.8,\"verifier\":\"pick\"}}");
     assert_string_equal(spec.verifiers[4].spec,
-                        "{\"inner\":{},\"kind\":\"exec\",\"name\":\"prog\",\"options\":{\"command\":"
-                        "[\"./check\",\"--fast\"]}}");
+                        "{\"batch\":16,\"cache\":false,\"concurrency\":64,\"inner\":{},\"kind\":\"exec\",\"name\":"
+                        "\"prog\",\"options\":{\"command\":[\"./check\",\"--fast\"]},\"version\":\"two\"}");
     assert_string_equal(spec.verifiers[1].kind, "noisy");
     assert_int_equal(spec.verifiers[1].timeout_ms, 5000);
     assert_int_equal(spec.verifiers[1].price_micro, 1000);
@@ -209,7 +210,7 @@ static void full_arms(void **state)
         assert_int_equal(arm[i].n, i == 2 ? 4 : 16);
         assert_int_equal(arm[i].verifier, 1);
         assert_null(arm[i].report_at);
-        assert_int_equal(arm[i].line, 53);
+        assert_int_equal(arm[i].line, 54);
     }
     sweep_spec_clear(&spec);
 }
@@ -409,7 +410,11 @@ static void wrong_verifiers(void **state)
         {HEAD "verifiers: [{name: v, kind: exat}]", "s.yaml:4:29: 'kind' cannot be 'exat'; did you mean 'exact'?"},
         {HEAD "verifiers: [{name: v, kind: exact, tolerance: 1}]",
          "s.yaml:4:36: unknown key 'tolerance' in the verifier; known are name, kind, timeout, "
-         "price, case"},
+         "price, batch, concurrency, cache, version, case"},
+        {HEAD "verifiers: [{name: v, kind: exact, batch: 257}]",
+         "s.yaml:4:43: 'batch' must be a whole number from 0 to 256 (items), not '257'"},
+        {HEAD "verifiers: [{name: v, kind: exact, concurrency: 1025}]",
+         "s.yaml:4:49: 'concurrency' must be a whole number from 0 to 1024 (requests), not '1025'"},
         {HEAD "verifiers: [{name: v, kind: exact}, {name: v, kind: exact}]",
          "s.yaml:4:44: two verifiers are named 'v'; names must differ"},
         {HEAD "verifiers: [{name: v, kind: noisy}]",
