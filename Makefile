@@ -39,7 +39,7 @@ FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuz
 REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo check check-asan check-llamacpp tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
+.PHONY: all deps demo check check-asan check-llamacpp check-slurm tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
 
 all: $(BUILD)/drover                           ## build build/drover
 
@@ -103,6 +103,9 @@ check-asan:                                    ## unit tests, simulation and fuz
 
 check-llamacpp: all                            ## tests against a real llama.cpp (npm), beside `make check`
 	@scripts/check-llamacpp
+
+check-slurm: all                               ## tests on a real Slurm of three nodes, beside `make check`
+	@scripts/check-slurm
 
 lint: $(LIB)                                     ## include rule, purity of the core, formatting, static analysis
 	@BUILD=$(BUILD) scripts/lint
