@@ -39,7 +39,7 @@ FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuz
 REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo check check-asan check-llamacpp check-slurm tests-built sanitized fuzzers lint fmt bench fuzz soak install clean help
+.PHONY: all deps demo check check-asan check-llamacpp check-slurm tests-built sanitized fuzzers lint fmt bench fuzz soak install bundle clean help
 
 all: $(BUILD)/drover                           ## build build/drover
 
@@ -129,6 +129,9 @@ install: all                                   ## install under PREFIX (default 
 	install -m 644 models/tiny.tlm $(DESTDIR)$(PREFIX)/share/drover/models/
 	install -m 644 demo/* $(DESTDIR)$(PREFIX)/share/drover/demo/
 	install -m 644 cluster.conf $(DESTDIR)$(PREFIX)/share/drover/cluster.conf
+
+bundle: all                                    ## one tarball that runs on other distributions
+	@CC="$(CC)" scripts/bundle $(BUILD)/drover $(BUILD)/drover-bundle.tar.gz
 
 clean:                                         ## remove everything built
 	rm -rf build

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "common/io/clock.h"
 #include "common/io/log.h"
+#include "common/io/program.h"
 #include "common/io/slice.h"
 #include "common/limits.h"
 
@@ -130,7 +131,7 @@ static int spawn(struct run *run, struct child_process *child)
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    int rc = posix_spawn(&child->pid, "/proc/self/exe", NULL, &attributes, argv, environ);
+    int rc = posix_spawn(&child->pid, program_path(), NULL, &attributes, argv, environ);
     posix_spawnattr_destroy(&attributes);
     if (rc != 0)
         child->pid = 0;

@@ -6,6 +6,7 @@
 #include "worker/tinylm.h"
 
 #include "common/io/agent.h"
+#include "common/io/program.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,7 +14,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 extern const struct engine engine_tinylm;
 
@@ -158,9 +158,7 @@ static int settings_read(struct slice spec, struct settings *to, struct error *e
 static void program_folder(struct buf *out)
 {
     char path[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
-    path[len < 0 ? 0 : len] = '\0';
-    char *slash = strrchr(path, '/');
+    char *slash = realpath(program_path(), path) != NULL ? strrchr(path, '/') : NULL;
     if (slash != NULL)
         *slash = '\0';
     buf_puts(out, slash != NULL ? path : ".");
