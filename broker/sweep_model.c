@@ -13,7 +13,7 @@
 #define OPTIONS_MAX 16
 #define PRICE_MAX   1e9
 #define TIMEOUT_MAX 604800.0 /* seconds: a week */
-#define EXTRACTORS  "none|last-line|last-number|boxed|after-marker|regex"
+#define EXTRACTORS  "none|last-line|last-number|boxed|after-marker|regex|final"
 
 enum {
     MODEL_NAME,
@@ -100,7 +100,7 @@ const struct conf_key sweep_model_keys[] = {
     {.name = "answer",
      .type = CONF_NODE,
      .fallback = "",
-     .help = "where a text's answer is: none, last-line (default), last-number, boxed, or a map "
+     .help = "where a text's answer is: none, last-line (default), last-number, boxed, final, or a map "
              "{kind: after-marker, marker: TEXT}, {kind: regex, pattern: TEXT}; partial: true also "
              "takes answers of truncated texts"},
     {.name = "price",

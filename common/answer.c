@@ -286,6 +286,76 @@ static struct slice after_marker(struct slice text, const char *marker)
     return rest;
 }
 
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+/* Whether text begins with word, in any case; then moves past it and the spaces behind it. */
+static bool skip_word(struct slice *text, const char *word)
+{
+    size_t len = strlen(word);
+    if (text->len < len)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (lower(text->data[i]) != word[i])
+            return false;
+    text->data += len;
+    text->len -= len;
+    while (text->len > 0 && (*text->data == ' ' || *text->data == '*' || *text->data == '\t')) {
+        text->data++;
+        text->len--;
+    }
+    return true;
+}
+
+/* From behind "answer is", "answers are:", "**Answer:**" to the end of the sentence. */
+static struct slice sentence(struct slice rest)
+{
+    rest = trim(rest);
+    const char *newline = rest.len > 0 ? memchr(rest.data, '\n', rest.len) : NULL;
+    if (newline != NULL)
+        rest.len = (size_t)(newline - rest.data);
+    for (size_t i = 0; i + 1 < rest.len; i++)
+        if (rest.data[i] == '.' && is_space(rest.data[i + 1]))
+            rest.len = i;
+    while (rest.len > 0 &&
+           (is_space(rest.data[rest.len - 1]) || rest.data[rest.len - 1] == '.' || rest.data[rest.len - 1] == '*'))
+        rest.len--;
+    return rest;
+}
+
+/* Looks from the end, and not far behind each sign, so that no text makes this slow. */
+static struct slice after_answer(struct slice text)
+{
+    for (size_t at = text.len; at-- > 0;) {
+        struct slice rest = {text.data + at, text.len - at};
+        if (!skip_word(&rest, "answer"))
+            continue;
+        skip_word(&rest, "s ");
+        bool marked = skip_word(&rest, "is") || skip_word(&rest, "are");
+        marked |= skip_word(&rest, ":") || skip_word(&rest, "=");
+        if (rest.len > 2 * LIMIT_ANSWER)
+            rest.len = 2 * LIMIT_ANSWER;
+        rest = sentence(rest);
+        if (marked && rest.len > 0)
+            return rest;
+    }
+    return (struct slice){0};
+}
+
+/* What the text itself points at, in the order of how sure the sign is. */
+static void final_answer(struct slice text, struct buf *out)
+{
+    answer_canonical(last_boxed(text), out);
+    if (out->len == 0)
+        answer_canonical(after_marker(text, "####"), out);
+    if (out->len == 0)
+        answer_canonical(after_answer(text), out);
+    if (out->len == 0)
+        last_number(text, out);
+}
+
 /* Past the ']' of the bracket expression at p. */
 static const char *skip_brackets(const char *p)
 {
@@ -469,6 +539,9 @@ static int extract(const struct extractor *extractor, struct slice text, struct 
         return 0;
     case EXTRACTOR_REGEX:
         return regex_extract(extractor->pattern, text, out);
+    case EXTRACTOR_FINAL:
+        final_answer(text, out);
+        return 0;
     }
     return ERR_RANGE;
 }

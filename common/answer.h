@@ -11,13 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define EXTRACTOR_TABLE(X)                                                                   \
-    X(EXTRACTOR_NONE, "none", "no answer is looked for")                                     \
-    X(EXTRACTOR_LAST_LINE, "last-line", "the last line that is not empty")                   \
-    X(EXTRACTOR_LAST_NUMBER, "last-number", "the last whole number, decimal or fraction")    \
-    X(EXTRACTOR_BOXED, "boxed", "the last \\boxed{...} with balanced braces")                \
-    X(EXTRACTOR_AFTER_MARKER, "after-marker", "from the last marker to the end of its line") \
-    X(EXTRACTOR_REGEX, "regex", "first group of the last match of a POSIX extended expression")
+#define EXTRACTOR_TABLE(X)                                                                      \
+    X(EXTRACTOR_NONE, "none", "no answer is looked for")                                        \
+    X(EXTRACTOR_LAST_LINE, "last-line", "the last line that is not empty")                      \
+    X(EXTRACTOR_LAST_NUMBER, "last-number", "the last whole number, decimal or fraction")       \
+    X(EXTRACTOR_BOXED, "boxed", "the last \\boxed{...} with balanced braces")                   \
+    X(EXTRACTOR_AFTER_MARKER, "after-marker", "from the last marker to the end of its line")    \
+    X(EXTRACTOR_REGEX, "regex", "first group of the last match of a POSIX extended expression") \
+    X(EXTRACTOR_FINAL, "final",                                                                 \
+      "the last \\boxed{...}, else after ####, else after \"answer is\", else the last number")
 
 enum extractor_kind {
 #define X(name, text, help) name,

@@ -49,6 +49,13 @@ static const struct option_row numeric_options[] = {
     {0},
 };
 
+static const struct option_row math_options[] = {
+    {"tolerance", OPTION_REAL, 0, 1, 1e-6, NULL,
+     "largest difference that still counts as equal where a decimal point is written, as a share"},
+    {"extract", OPTION_BOOL, 0, 1, 0, NULL, "true: look for the final answer in the text, not in the rollout's answer"},
+    {0},
+};
+
 static const struct option_row oracle_step_options[] = {
     {"noise", OPTION_REAL, 0, 0.5, 0, NULL,
      "probability that a verdict is turned around, dead for live or live for dead"},
@@ -83,6 +90,7 @@ const struct kind backend_kinds[] = {
 const struct kind verifier_kinds[] = {
     {"exact", "the answer equals the prompt's `answer`", exact_options},
     {"numeric", "the answer is the number that the prompt's `answer` is", numeric_options},
+    {"math", "the answer is the prompt's `answer` as mathematics", math_options},
     {"countdown", "the steps of a countdown problem are legal and reach the target", NULL},
     {"chain", "the steps of an arithmetic chain are right", NULL},
     {"oracle-step", "scores a prefix by whether it can still succeed", oracle_step_options},

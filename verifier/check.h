@@ -32,8 +32,8 @@ struct check {
     void (*close)(void **state);
 };
 
-extern const struct check check_exact, check_numeric, check_countdown, check_chain, check_oracle_step, check_noisy,
-    check_switch, check_exec;
+extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
+    check_noisy, check_switch, check_exec;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];

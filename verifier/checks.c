@@ -13,8 +13,8 @@
 #define NESTING_MAX 4
 
 const struct check *const checks[] = {
-    &check_exact, &check_numeric, &check_countdown, &check_chain, &check_oracle_step,
-    &check_noisy, &check_switch,  &check_exec,      NULL,
+    &check_exact,       &check_numeric, &check_math,   &check_countdown, &check_chain,
+    &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      NULL,
 };
 
 static const struct check *check_find(struct slice kind)

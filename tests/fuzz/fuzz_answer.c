@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *pattern = xalloc(len + 1);
     memcpy(pattern, data + 2, len);
     struct extractor extractor = {
-        .kind = (enum extractor_kind)((data[0] - '0') & 0xFF) % (EXTRACTOR_REGEX + 1),
+        .kind = (enum extractor_kind)((data[0] - '0') & 0xFF) % (EXTRACTOR_FINAL + 1),
         .pattern = pattern,
         .marker = pattern,
         .partial = data[1] & 1,

@@ -47,6 +47,32 @@ static void test_last_line(void **state)
     buf_clear(&out);
 }
 
+static void test_final(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"the answer is 3, so \\boxed{\\frac{1}{2}} it is: answer: 7", "\\frac{1}{2}"},
+        {"\\boxed{1} and \\boxed{2}", "2"},
+        {"16-3-4=9\n9*2=18\n#### 18", "18"},
+        {"#### 18\nthe answer is 4", "18"},
+        {"The answer is 18 dollars. That is all.", "18 dollars"},
+        {"Therefore, the final answer is: $x = 5$.", "$x = 5$"},
+        {"**Answer:** 42", "42"},
+        {"ANSWER:\n\n 3.5\nbye", "3.5"},
+        {"The answers are 1, 2 and 3", "1, 2 and 3"},
+        {"The answer is 1. No, the answer is 2.", "2"},
+        {"The answer follows from 7 and 8", "8"},
+        {"A: 3 bolts", "3"},
+        {"so it is 1,234.50 then", "1234.5"},
+        {"the answer is\n", ""},
+        {"the answer is . 12", "12"},
+        {"nothing here", ""},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect((struct extractor){.kind = EXTRACTOR_FINAL}, cases[i][0], cases[i][1]);
+}
+
 static void test_last_number(void **state)
 {
     (void)state;
@@ -253,10 +279,11 @@ static void test_class(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_last_line),    cmocka_unit_test(test_last_number),
-        cmocka_unit_test(test_boxed),        cmocka_unit_test(test_after_marker), cmocka_unit_test(test_regex),
-        cmocka_unit_test(test_regex_bounds), cmocka_unit_test(test_truncated),    cmocka_unit_test(test_length),
-        cmocka_unit_test(test_hostile),      cmocka_unit_test(test_canonical),    cmocka_unit_test(test_class),
+        cmocka_unit_test(test_kinds),       cmocka_unit_test(test_last_line),    cmocka_unit_test(test_final),
+        cmocka_unit_test(test_last_number), cmocka_unit_test(test_boxed),        cmocka_unit_test(test_after_marker),
+        cmocka_unit_test(test_regex),       cmocka_unit_test(test_regex_bounds), cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_length),      cmocka_unit_test(test_hostile),      cmocka_unit_test(test_canonical),
+        cmocka_unit_test(test_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
