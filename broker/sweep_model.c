@@ -2,6 +2,7 @@
  * sweep_file.h. */
 #include "broker/sweep_parts.h"
 #include "common/answer.h"
+#include "common/io/http.h"
 #include "common/json.h"
 #include "common/limits.h"
 
@@ -44,7 +45,10 @@ const struct conf_key sweep_model_keys[] = {
      .type = CONF_TEXT,
      .fallback = "",
      .help = "file of weights or of recorded rollouts, as the worker finds it"},
-    {.name = "url", .type = CONF_TEXT, .fallback = "", .help = "address of an inference server"},
+    {.name = "url",
+     .type = CONF_TEXT,
+     .fallback = "",
+     .help = "address of an inference server; without it, those of the worker"},
     {.name = "template",
      .type = CONF_TEXT,
      .fallback = "",
@@ -342,6 +346,9 @@ static int check_texts(struct sweep_reader *reader, const struct conf_node *node
     if (strcmp(v[MODEL_BACKEND].text, "replay") == 0 && v[MODEL_PATH].text == NULL)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
                           "backend 'replay' needs 'path': the file of recorded rollouts");
+    struct error error = {""};
+    if (v[MODEL_URL].text != NULL && http_url_check(v[MODEL_URL].text, &error) != 0)
+        return conf_error(&reader->conf, v[MODEL_URL].node->mark, reader->error, ERR_SYNTAX, "'url': %s", error.text);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "common/io/slice.h"
 #include "common/limits.h"
 #include "verifier/verifier.h"
+#include "worker/servers.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -158,7 +159,13 @@ int cmd_broker(int argc, char **argv)
     return rc == 0 ? EXIT_OK : complain("broker", rc, &error);
 }
 
-/* -- worker, verifier ----------------------------------------------------------------------------------------------- */
+/* -- worker and verifier ------------------------------------------------------------------------------------------- */
+
+enum {
+    CREDITS = 32,         /* tasks held per compute thread */
+    SERVER_CREDITS = 512, /* by a worker whose servers do the work */
+    SERVERS_WAIT_MS = 10000,
+};
 
 struct agent_args {
     const char *conf, *connect, *join, *name;
@@ -173,7 +180,7 @@ static const struct argp_option agent_opts[] = {
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"name", 'n', "NAME", 0, "shown in `drover workers` (default: HOST-PID)", 0},
     {"threads", 't', "N", 0, "compute threads (default 1); a backend that cannot batch runs one task on each", 0},
-    {"credits", 'k', "N", 0, "tasks held at most, waiting ones included (default 32 per thread)", 0},
+    {"credits", 'k', "N", 0, "tasks held at most, waiting ones included (default 32 per thread, 512 with servers)", 0},
     {"verbose", 'v', NULL, 0, "tell more on stderr", 0},
     {"parent", OPTION_PARENT, "PID", OPTION_HIDDEN, "die with this process", 0},
     {"id", OPTION_ID, "N", OPTION_HIDDEN, "incarnation", 0},
@@ -233,15 +240,16 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
-static int run_agent(const char *command, const char *doc, struct agent_options *options, int argc, char **argv)
+static const struct argp agent_argp = {agent_opts, agent_parse, "", NULL, 0, 0, 0};
+
+/* credits: held by default, per thread. */
+static int run_agent(const char *command, const struct agent_args *given, uint32_t credits,
+                     struct agent_options *options)
 {
-    const struct argp argp = {agent_opts, agent_parse, "", doc, 0, 0, 0};
-    struct agent_args args = {.threads = 1};
+    const struct agent_args args = *given;
     struct cluster_conf conf;
     struct join join;
     struct error error = {""};
-    parse_args(command, &argp, argc, argv, &args);
-    log_level(args.verbose);
     int rc = read_cluster_conf(args.conf, &conf, &error);
     if (rc == 0 && args.join != NULL)
         rc = join_file_wait(args.join, -1, &join, &error);
@@ -254,9 +262,9 @@ static int run_agent(const char *command, const char *doc, struct agent_options 
     options->join = args.join;
     options->name = args.name != NULL ? args.name : name;
     options->threads = args.threads;
-    options->credits = args.credits != 0                   ? args.credits
-                       : args.threads * 32 < LIMIT_CREDITS ? args.threads * 32
-                                                           : LIMIT_CREDITS;
+    options->credits = args.credits != 0                        ? args.credits
+                       : args.threads * credits < LIMIT_CREDITS ? args.threads * credits
+                                                                : LIMIT_CREDITS;
     options->id = args.id;
     options->parent = args.parent;
     if (args.parent == 0)
@@ -265,22 +273,121 @@ static int run_agent(const char *command, const char *doc, struct agent_options 
     return agent_run(options);
 }
 
+/* -- worker --------------------------------------------------------------------------------------------------------- */
+
+enum { OPTION_SERVER = 2000, OPTION_KEY_FILE, OPTION_KEY_ENV, OPTION_CA_FILE, OPTION_SLOTS, OPTION_DIALECT };
+
+struct worker_args {
+    struct agent_args agent;
+    const char *servers[SERVERS_MAX];
+    size_t servers_len;
+    struct servers_options server; /* of all of them */
+};
+
+static const struct argp_option worker_opts[] = {
+    {"server", OPTION_SERVER, "URL", 0, "an inference server for models of backend openai; may be given several times",
+     1},
+    {"server-key-file", OPTION_KEY_FILE, "FILE", 0, "file that holds the servers' key", 1},
+    {"server-key-env", OPTION_KEY_ENV, "NAME", 0, "environment variable that holds the servers' key", 1},
+    {"server-ca", OPTION_CA_FILE, "FILE", 0, "certificates to trust instead of the system's", 1},
+    {"server-slots", OPTION_SLOTS, "N", 0, "most requests that one server gets at a time (default 1024)", 1},
+    {"server-dialect", OPTION_DIALECT, "NAME", 0, "vllm, sglang, llamacpp or generic (default: found out)", 1},
+    {0},
+};
+
+static error_t worker_parse(int key, char *arg, struct argp_state *state)
+{
+    struct worker_args *args = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->agent;
+        return 0;
+    case OPTION_SERVER:
+        if (args->servers_len == SERVERS_MAX)
+            argp_error(state, "at most %d servers", SERVERS_MAX);
+        args->servers[args->servers_len++] = arg;
+        return 0;
+    case OPTION_KEY_FILE:
+        args->server.key_file = arg;
+        return 0;
+    case OPTION_KEY_ENV:
+        args->server.key_env = arg;
+        return 0;
+    case OPTION_CA_FILE:
+        args->server.ca_file = arg;
+        return 0;
+    case OPTION_SLOTS:
+        args->server.slots_max = (uint32_t)number(state, arg, "server-slots", LIMIT_CREDITS);
+        return 0;
+    case OPTION_DIALECT:
+        args->server.dialect = arg;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static int add_servers(struct worker_args *args, struct error *error)
+{
+    int rc = 0;
+    for (size_t i = 0; i < args->servers_len && rc == 0; i++) {
+        args->server.url = args->servers[i];
+        rc = servers_add(&args->server, error);
+    }
+    return rc;
+}
+
+/* What the broker is told of this worker has to be known: the first server is waited for without end, the others for
+ * some seconds more. */
+static size_t wait_servers(struct offer *offers, size_t max)
+{
+    while (servers_wait(SERVERS_WAIT_MS) == 0)
+        continue;
+    return servers_offers(offers, max);
+}
+
 int cmd_worker(int argc, char **argv)
 {
+    static const struct argp_child children[] = {{&agent_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {worker_opts,
+                                     worker_parse,
+                                     "",
+                                     "Generate for a broker. SIGTERM gives the tasks back and leaves; so does a "
+                                     "broker's `drain`. It waits for a broker that is not there, and for the first of "
+                                     "its inference servers.",
+                                     children,
+                                     0,
+                                     0};
+    struct worker_args args = {.agent.threads = 1};
     struct agent_options options = {0};
+    struct offer offers[LIMIT_OFFERS];
+    struct error error = {""};
     worker_options(&options);
-    return run_agent("worker",
-                     "Generate for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
-                     "`drain`. It waits for a broker that is not there.",
-                     &options, argc, argv);
+    parse_args("worker", &argp, argc, argv, &args);
+    log_level(args.agent.verbose);
+    int rc = add_servers(&args, &error);
+    if (rc != 0)
+        return complain("worker", rc, &error);
+    if (args.servers_len > 0) {
+        options.offers_len = wait_servers(offers, LIMIT_OFFERS);
+        options.offers = offers;
+    }
+    rc = run_agent("worker", &args.agent, args.servers_len > 0 ? SERVER_CREDITS : CREDITS, &options);
+    servers_stop();
+    return rc;
 }
+
+/* -- verifier ------------------------------------------------------------------------------------------------------- */
 
 int cmd_verifier(int argc, char **argv)
 {
+    struct argp argp = agent_argp;
+    struct agent_args args = {.threads = 1};
     struct agent_options options = {0};
+    argp.doc =
+        "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a broker's `drain`. It waits for a "
+        "broker that is not there.";
     verifier_options(&options);
-    return run_agent("verifier",
-                     "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a broker's "
-                     "`drain`. It waits for a broker that is not there.",
-                     &options, argc, argv);
+    parse_args("verifier", &argp, argc, argv, &args);
+    log_level(args.verbose);
+    return run_agent("verifier", &args, CREDITS, &options);
 }

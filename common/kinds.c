@@ -36,6 +36,26 @@ static const struct option_row exec_options[] = {
     {0},
 };
 
+static const struct option_row openai_options[] = {
+    {"api", OPTION_CHOICE, 0, 0, 0, "completions|chat",
+     "completions: prompts are texts, made by `template`; chat: they are messages"},
+    {"dialect", OPTION_CHOICE, 0, 0, 0, "auto|vllm|sglang|llamacpp|generic",
+     "what kind of server it is; auto: whatever it turns out to be"},
+    {"model", OPTION_TEXT, 0, 256, 0, "", "the server's name for the model; without it, the first that it serves"},
+    {"logprobs", OPTION_INT, -1, 20, 0, NULL,
+     "alternatives per token whose log-probabilities are asked for; 0: of the sampled tokens only, -1: none at all"},
+    {"top_k", OPTION_INT, 0, 1e9, 0, NULL, "likeliest tokens that are sampled from; 0: all"},
+    {"repetition_penalty", OPTION_REAL, 0.01, 10, 1, NULL, "divisor of the logits of tokens that were there before"},
+    {"stream", OPTION_CHOICE, 0, 0, 0, "auto|always|never",
+     "whether answers come in pieces; auto: when something here may end one early"},
+    {"salt", OPTION_TEXT, 0, 256, 0, "", "keeps the server's prefix cache apart from that of others"},
+    {"extra", OPTION_TEXT, 0, 16384, 0, "", "JSON object with more fields for the request, as the server knows them"},
+    {"key_file", OPTION_TEXT, 0, 4096, 0, "", "with `url`: file that holds the server's key, as the worker finds it"},
+    {"key_env", OPTION_TEXT, 0, 256, 0, "", "with `url`: environment variable of the worker that holds the key"},
+    {"ca_file", OPTION_TEXT, 0, 4096, 0, "", "with `url`: file of certificates to trust instead of the system's"},
+    {0},
+};
+
 static const struct option_row exact_options[] = {
     {"case", OPTION_BOOL, 0, 1, 0, NULL, "true: ignore the case of ASCII letters"},
     {0},
@@ -84,6 +104,7 @@ const struct kind backend_kinds[] = {
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
     {"synthetic", "rollouts drawn from known laws, for tests, planning and load", synthetic_options},
     {"exec", "any program that speaks JSON lines", exec_options},
+    {"openai", "inference servers: vLLM, SGLang, llama.cpp, anything with OpenAI's routes", openai_options},
     {0},
 };
 

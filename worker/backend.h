@@ -9,6 +9,7 @@ extern const struct engine engine_tinylm;
 extern const struct engine engine_replay;
 extern const struct engine engine_synthetic;
 extern const struct engine engine_exec;
+extern const struct engine engine_openai;
 
 extern const struct engine *const backends[]; /* ends with NULL */
 

@@ -151,10 +151,27 @@ int fields_list(const struct fields *fields, const char *key, const char ***list
     return 0;
 }
 
+size_t fields_len(const struct fields *fields, const char *key)
+{
+    return json_array_size(value_at(fields, key));
+}
+
+const struct fields *fields_item(const struct fields *fields, const char *key, size_t i)
+{
+    const json_t *item = json_array_get(value_at(fields, key), i);
+    return json_is_object(item) ? (const struct fields *)(const void *)item : NULL;
+}
+
 static int append(const char *bytes, size_t len, void *out)
 {
     buf_put(out, bytes, len);
     return 0;
+}
+
+bool fields_json(const struct fields *fields, const char *key, struct buf *out)
+{
+    const json_t *value = value_at(fields, key);
+    return value != NULL && json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY) == 0;
 }
 
 void fields_write(const struct fields *fields, struct buf *out)
@@ -170,4 +187,13 @@ void fields_keys(const struct fields *fields, struct buf *out)
         buf_printf(out, "%s%s", separator, json_object_iter_key(it));
         separator = ", ";
     }
+}
+
+const char *fields_common_key(const struct fields *a, const struct fields *b)
+{
+    json_t *object = (json_t *)(void *)(uintptr_t)json_of(a);
+    for (void *it = json_object_iter(object); it != NULL; it = json_object_iter_next(object, it))
+        if (json_object_get(json_of(b), json_object_iter_key(it)) != NULL)
+            return json_object_iter_key(it);
+    return NULL;
 }

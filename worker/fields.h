@@ -43,8 +43,18 @@ int fields_count(const struct fields *fields, const char *key, uint64_t max, uin
  * ERR_SYNTAX when empty or anything else. */
 int fields_list(const struct fields *fields, const char *key, const char ***list, struct error *error);
 
+/* Objects of the list under key: how many elements it has, and the one at i; NULL for an element of another type. */
+size_t fields_len(const struct fields *fields, const char *key);
+const struct fields *fields_item(const struct fields *fields, const char *key, size_t i);
+
+/* Appends the value under key, of any type, as JSON on one line. False when absent or null. */
+bool fields_json(const struct fields *fields, const char *key, struct buf *out);
+
 /* Appends the object as JSON on one line. */
 void fields_write(const struct fields *fields, struct buf *out);
+
+/* A key that both objects have; NULL: none. */
+const char *fields_common_key(const struct fields *a, const struct fields *b);
 
 /* Appends "a, b, c": the keys, for messages. */
 void fields_keys(const struct fields *fields, struct buf *out);

@@ -1,0 +1,22 @@
+/* secret.h - keys of servers: read from a file or the environment, kept out of everything else.
+ *
+ * Configuration names where a key is, never the key: what is in a sweep file ends up in the journal, what is in argv in
+ * the process list. */
+#ifndef DROVER_SECRET_H
+#define DROVER_SECRET_H
+
+#include "common/buf.h"
+#include "common/err.h"
+
+/* Sets key to the one line of a file, or to an environment variable; empty when both names are NULL or "". The file
+ * wins. ERR_NOT_FOUND, ERR_SYNTAX (not one line of printable characters without spaces), ERR_LIMIT: the error names the
+ * file or variable and never what is in it. */
+int secret_read(const char *file, const char *variable, struct buf *key, struct error *error);
+
+/* Replaces every occurrence of key in text; servers like to repeat it in their complaints. */
+void secret_hide(char *text, const struct buf *key);
+
+/* Overwrites and frees. */
+void secret_clear(struct buf *key);
+
+#endif

@@ -1,0 +1,164 @@
+/* Features of a rollout from the log-probabilities of its tokens: golden values, worked out by hand or by brute force. */
+#include "worker/logprobs.h"
+#include "common/buf.h"
+#include "common/rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void near(double got, double wanted)
+{
+    if (fabs(got - wanted) > 1e-6 * (1 + fabs(wanted)))
+        fail_msg("got %.9g, wanted %.9g", got, wanted);
+}
+
+static void test_nothing(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 5};
+    struct features features = {0};
+    logprobs_features(&logprobs, &features);
+    assert_int_equal(features.have, 0);
+}
+
+static void test_sampled(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {0};
+    struct features features = {.have = 1u << FEATURE_REWARD, .v[FEATURE_REWARD] = 7};
+    const double values[] = {-1, -3, -2};
+    for (size_t i = 0; i < 3; i++)
+        logprobs_sampled(&logprobs, values[i]);
+    logprobs_features(&logprobs, &features);
+    assert_int_equal(features.have, 1u << FEATURE_LP_SUM | 1u << FEATURE_LP_MEAN | 1u << FEATURE_NLL_VAR |
+                                        1u << FEATURE_LP_MIN | 1u << FEATURE_REWARD);
+    near(features.v[FEATURE_LP_SUM], -6);
+    near(features.v[FEATURE_LP_MEAN], -2);
+    near(features.v[FEATURE_NLL_VAR], 2.0 / 3);
+    near(features.v[FEATURE_LP_MIN], -3);
+    near(features.v[FEATURE_REWARD], 7);
+}
+
+static void position(struct logprobs *logprobs, const double *values, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        logprobs_alternative(logprobs, values[i]);
+    logprobs_position_end(logprobs);
+}
+
+/* Two alternatives of 1/2 and 1/4; the rest, 1/4, counts as one more: 1.0397 nats. */
+static void test_alternatives(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 2};
+    struct features features = {0};
+    const double values[] = {log(0.5), log(0.25)};
+    position(&logprobs, values, 2);
+    logprobs_features(&logprobs, &features);
+    near(features.v[FEATURE_ENT_MEAN], 0.5 * log(2) + 0.5 * log(4));
+    near(features.v[FEATURE_ENT_TAIL], features.v[FEATURE_ENT_MEAN]);
+    near(features.v[FEATURE_CONF_MEAN], (log(2) + log(4)) / 2);
+    near(features.v[FEATURE_CONF_MIN], features.v[FEATURE_CONF_MEAN]);
+    near(features.v[FEATURE_CONF_TAIL], features.v[FEATURE_CONF_MEAN]);
+    near(features.v[FEATURE_CONF_BOTTOM10], features.v[FEATURE_CONF_MEAN]);
+    assert_int_equal(features.have & 1u << FEATURE_LP_SUM, 0);
+    logprobs_clear(&logprobs);
+}
+
+/* A sampled token that is not among the k likeliest comes as number k + 1: no part of the confidence. */
+static void test_sampled_among_alternatives(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 2};
+    struct features features = {0};
+    const double values[] = {log(0.001), log(0.5), log(0.25)};
+    position(&logprobs, values, 3);
+    logprobs_features(&logprobs, &features);
+    near(features.v[FEATURE_CONF_MEAN], (log(2) + log(4)) / 2);
+    logprobs_clear(&logprobs);
+}
+
+/* None were asked for: vLLM still sends the sampled one, which says nothing of the distribution. */
+static void test_not_asked_for(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 0};
+    struct features features = {0};
+    position(&logprobs, (const double[]){-1}, 1);
+    position(&logprobs, NULL, 0);
+    logprobs_features(&logprobs, &features);
+    assert_int_equal(features.have, 0);
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Windows of 2048 against the definition, over 5,000 tokens with a dip. */
+static void test_windows(void **state)
+{
+    (void)state;
+    enum { LEN = 5000, GROUPS = LEN - LOGPROBS_WINDOW + 1 };
+    static double confidence[LEN], groups[GROUPS];
+    struct logprobs logprobs = {.top = 1};
+    struct features features = {0};
+    double mean = 0, low = 0, tail = 0;
+    for (int i = 0; i < LEN; i++) {
+        double value = 1 + rng_unit(rng_u64(1, RNG_TEST, (uint64_t)i, 0)) - (i > 3000 && i < 3100 ? 0.9 : 0);
+        confidence[i] = (float)value;
+        mean += confidence[i] / LEN;
+        position(&logprobs, &(double){-value}, 1);
+    }
+    for (int i = 0; i < GROUPS; i++) {
+        for (int j = 0; j < LOGPROBS_WINDOW; j++)
+            groups[i] += confidence[i + j];
+        groups[i] /= LOGPROBS_WINDOW;
+    }
+    tail = groups[GROUPS - 1];
+    qsort(groups, GROUPS, sizeof *groups, compare);
+    for (int i = 0; i < GROUPS / 10; i++)
+        low += groups[i] / (GROUPS / 10);
+    logprobs_features(&logprobs, &features);
+    near(features.v[FEATURE_CONF_MEAN], mean);
+    near(features.v[FEATURE_CONF_TAIL], tail);
+    near(features.v[FEATURE_CONF_MIN], groups[0]);
+    near(features.v[FEATURE_CONF_BOTTOM10], low);
+    logprobs_clear(&logprobs);
+}
+
+/* Only the last 16 positions are the tail. */
+static void test_entropy_tail(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 1};
+    struct features features = {0};
+    for (int i = 0; i < 40; i++)
+        position(&logprobs, &(double){i < 24 ? log(0.5) : 0}, 1);
+    logprobs_features(&logprobs, &features);
+    near(features.v[FEATURE_ENT_TAIL], 0);
+    near(features.v[FEATURE_ENT_MEAN], 24 * log(2) / 40);
+    logprobs_reset(&logprobs);
+    assert_int_equal(logprobs.top, 1);
+    features.have = 0;
+    logprobs_features(&logprobs, &features);
+    assert_int_equal(features.have, 0);
+    logprobs_clear(&logprobs);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing),       cmocka_unit_test(test_sampled),
+        cmocka_unit_test(test_alternatives),  cmocka_unit_test(test_sampled_among_alternatives),
+        cmocka_unit_test(test_not_asked_for), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_entropy_tail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

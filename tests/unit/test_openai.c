@@ -1,0 +1,207 @@
+/* What a model of backend `openai` makes of a job, and how each dialect says it. */
+#include "worker/openai_spec.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct openai_spec spec;
+
+static int read_spec(const char *json, struct error *error)
+{
+    openai_spec_clear(&spec);
+    return openai_spec_read(slice_of(json), &spec, error);
+}
+
+static void good_spec(const char *json)
+{
+    struct error error = {""};
+    if (read_spec(json, &error) != 0)
+        fail_msg("%s", error.text);
+}
+
+static struct job job_of(const char *record, const char *text)
+{
+    return (struct job){.record = slice_of(record), .text = slice_of(text), .seed = 5ull << 33, .tokens_max = 7};
+}
+
+static void prompt_is(const char *record, const char *text, const char *wanted)
+{
+    struct buf out = {0};
+    struct error error = {""};
+    struct job job = job_of(record, text);
+    if (openai_prompt(&spec, &job, &out, &error) != 0)
+        fail_msg("%s", error.text);
+    assert_string_equal(out.data, wanted);
+    buf_clear(&out);
+}
+
+static void test_prompts_as_texts(void **state)
+{
+    (void)state;
+    good_spec("{}");
+    prompt_is("{\"prompt\":\"2+2=\"}", "", "2+2=");
+    prompt_is("{\"prompt\":\"2+2=\"}", "4\n", "2+2=4\n");
+    good_spec("{\"template\":\"Q: {prompt} {{prompt}} {x}\\nA:\"}");
+    prompt_is("{\"prompt\":\"{system}\"}", " b", "Q: {system} {{system}} {x}\nA: b");
+    good_spec("{\"system\":\"be brief\"}");
+    prompt_is("{\"prompt\":\"hi\"}", "", "be brief\n\nhi");
+    good_spec("{\"system\":\"S\",\"template\":\"<{system}>{prompt}\"}");
+    prompt_is("{\"prompt\":\"hi\"}", "", "<S>hi");
+}
+
+static void test_prompts_as_messages(void **state)
+{
+    (void)state;
+    good_spec("{\"system\":\"S\",\"template\":\"Q: {prompt}\",\"options\":{\"api\":\"chat\"}}");
+    prompt_is("{\"prompt\":\"hi\"}", "",
+              "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q: hi\"}]");
+    prompt_is("{\"prompt\":\"hi\"}", "so",
+              "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"Q: hi\"},"
+              "{\"role\":\"assistant\",\"content\":\"so\"}]");
+    const char *parts = "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":"
+                        "\"data:image/png;base64,AA==\",\"new\":[1,2.5,null]}}]}]}";
+    prompt_is(parts, "",
+              "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
+              "\"image_url\":{\"url\":\"data:image/png;base64,AA==\",\"new\":[1,2.5,null]}}]}]");
+    prompt_is("{\"messages\":[{\"role\":\"system\",\"content\":\"own\"}]}", "",
+              "[{\"role\":\"system\",\"content\":\"own\"}]");
+}
+
+static void test_records_that_do_not_fit(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    struct error error = {""};
+    good_spec("{}");
+    struct job job = job_of("{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", "");
+    assert_int_equal(openai_prompt(&spec, &job, &out, &error), ERR_SYNTAX);
+    assert_non_null(strstr(error.text, "api: chat"));
+    job = job_of("{\"question\":\"x\"}", "");
+    assert_int_equal(openai_prompt(&spec, &job, &out, &error), ERR_SYNTAX);
+    buf_clear(&out);
+}
+
+static void test_wrong_specs(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *says;
+    } rows[] = {
+        {"{\"system\":\"S\",\"template\":\"{prompt}\"}", "{system}"},
+        {"{\"options\":{\"extra\":\"no json\"}}", "extra"},
+        {"{\"options\":{\"extra\":\"{\\\"temperature\\\":0}\"}}", "temperature"},
+        {"{\"options\":{\"extra\":\"{\\\"samplers\\\":[]}\"}}", "samplers"},
+        {"{\"options\":{\"logprobs\":21}}", "logprobs"},
+        {"{\"options\":{\"dialect\":\"klingon\"}}", "dialect"},
+        {"{\"stop\":[1]}", "stop"},
+        {"[]", "object"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct error error = {""};
+        assert_int_not_equal(read_spec(rows[i].json, &error), 0);
+        if (strstr(error.text, rows[i].says) == NULL)
+            fail_msg("%s: %s", rows[i].json, error.text);
+    }
+    good_spec("{\"options\":{\"dialect\":\"vllm\",\"extra\":\"{\\\"samplers\\\":[]}\"}}"); /* none of vLLM's */
+}
+
+/* Whole bodies: a field that is forgotten or changes its name is a changed distribution. */
+static void body_is(const struct dialect *dialect, const struct job *job, bool stream, const char *wanted)
+{
+    struct slice stops[STOPS_MAX];
+    struct ask ask;
+    struct buf body = {0};
+    openai_ask(&spec, job, slice_of(spec.chat ? "[M]" : "P"), stream, stops, &ask);
+    ask.model = slice_of("m");
+    ask.id = "ID";
+    dialect->write(&ask, &body);
+    assert_string_equal(body.data, wanted);
+    buf_clear(&body);
+}
+
+static void test_bodies(void **state)
+{
+    (void)state;
+    struct job job = job_of("{\"prompt\":\"P\"}", "");
+    good_spec("{\"temperature\":0.5,\"top_p\":0.9,\"min_p\":0.1,\"stop\":[\"END\"],\"max_tokens\":100,\"options\":"
+              "{\"top_k\":20,\"salt\":\"S\",\"extra\":\"{\\\"x\\\": [1]}\",\"logprobs\":5}}");
+    body_is(&dialect_vllm, &job, false,
+            "{\"model\":\"m\",\"prompt\":\"P\",\"max_tokens\":7,\"temperature\":0.5,\"top_p\":0.9,"
+            "\"presence_penalty\":0,\"frequency_penalty\":0,\"n\":1,\"seed\":5,\"stop\":[\"END\"],\"stream\":false,"
+            "\"top_k\":20,\"min_p\":0.1,\"repetition_penalty\":1,\"include_stop_str_in_output\":false,\"logprobs\":5,"
+            "\"cache_salt\":\"S\",\"request_id\":\"ID\",\"x\":[1]}");
+    body_is(&dialect_sglang, &job, true,
+            "{\"text\":\"P\",\"sampling_params\":{\"max_new_tokens\":7,\"temperature\":0.5,\"top_p\":0.9,\"top_k\":20,"
+            "\"min_p\":0.1,\"presence_penalty\":0,\"frequency_penalty\":0,\"repetition_penalty\":1,"
+            "\"sampling_seed\":5,\"no_stop_trim\":false,\"stop\":[\"END\"]},\"return_logprob\":true,"
+            "\"top_logprobs_num\":5,\"stream\":true,\"rid\":\"ID\",\"extra_key\":\"S\",\"x\":[1]}");
+    body_is(&dialect_llamacpp, &job, false,
+            "{\"prompt\":\"P\",\"n_predict\":7,\"temperature\":0.5,\"top_p\":0.9,\"samplers\":[\"temperature\","
+            "\"top_k\",\"top_p\",\"min_p\"],\"top_k\":20,\"min_p\":0.1,\"repeat_penalty\":1,\"cache_prompt\":true,"
+            "\"seed\":5,\"stop\":[\"END\"],\"stream\":false,\"n_probs\":5,\"post_sampling_probs\":false,\"x\":[1]}");
+    body_is(&dialect_generic, &job, true,
+            "{\"model\":\"m\",\"prompt\":\"P\",\"max_tokens\":7,\"temperature\":0.5,\"top_p\":0.9,"
+            "\"presence_penalty\":0,\"frequency_penalty\":0,\"n\":1,\"seed\":5,\"stop\":[\"END\"],\"stream\":true,"
+            "\"stream_options\":{\"include_usage\":true},\"logprobs\":5,\"x\":[1]}");
+}
+
+/* Defaults do not truncate; a step's separator is one more stop, and is kept. */
+static void test_bodies_of_steps(void **state)
+{
+    (void)state;
+    struct job job = job_of("{\"prompt\":\"P\"}", "so");
+    job.step = true;
+    job.tokens_max = 0;
+    good_spec("{\"step\":\"\\n\\n\",\"max_tokens\":9,\"options\":{\"api\":\"chat\",\"logprobs\":-1}}");
+    body_is(&dialect_vllm, &job, false,
+            "{\"model\":\"m\",\"messages\":[M],\"max_tokens\":9,\"temperature\":1,\"top_p\":1,\"presence_penalty\":0,"
+            "\"frequency_penalty\":0,\"n\":1,\"seed\":5,\"stop\":[\"\\n\\n\"],\"stream\":false,\"top_k\":-1,"
+            "\"min_p\":0,\"repetition_penalty\":1,\"include_stop_str_in_output\":true,\"add_generation_prompt\":false,"
+            "\"continue_final_message\":true,\"request_id\":\"ID\"}");
+    good_spec("{\"max_tokens\":9}");
+    body_is(
+        &dialect_llamacpp, &job, false,
+        "{\"prompt\":\"P\",\"n_predict\":9,\"temperature\":1,\"top_p\":1,\"samplers\":[\"temperature\"],\"top_k\":0,"
+        "\"min_p\":0,\"repeat_penalty\":1,\"cache_prompt\":true,\"seed\":5,\"stop\":[\"\\n\"],\"stream\":false,"
+        "\"n_probs\":1,\"post_sampling_probs\":false}");
+}
+
+static void test_what_a_dialect_cannot(void **state)
+{
+    (void)state;
+    struct error error = {""};
+    struct job job = job_of("{\"prompt\":\"P\"}", "so");
+    good_spec("{\"min_p\":0.1}");
+    assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), ERR_REFUSED);
+    assert_int_equal(openai_possible(&spec, &job, &dialect_vllm, &error), 0);
+    good_spec("{\"options\":{\"api\":\"chat\"}}");
+    assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), ERR_REFUSED);
+    job.text.len = 0;
+    assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), 0);
+}
+
+static int done(void **state)
+{
+    (void)state;
+    openai_spec_clear(&spec);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prompts_as_texts),
+        cmocka_unit_test(test_prompts_as_messages),
+        cmocka_unit_test(test_records_that_do_not_fit),
+        cmocka_unit_test(test_wrong_specs),
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_bodies_of_steps),
+        cmocka_unit_test(test_what_a_dialect_cannot),
+    };
+    return cmocka_run_group_tests(tests, NULL, done);
+}

@@ -1,0 +1,660 @@
+/* backend_openai.c - inference servers as a generator: one request per rollout, hundreds at a time.
+ *
+ * A job waits until a server has room (servers.h), is asked for, and asked for again elsewhere or later while its trouble
+ * is one that passes and its time lasts. Answers come whole; they are streamed when something here may end one early.
+ * Cancelling closes the connection, which is what servers take for an abort; the one that has a call for it gets that
+ * too. What is not told is not guessed: an answer without its usage fails. */
+#include "common/io/clock.h"
+#include "common/io/http.h"
+#include "common/hash.h"
+#include "common/json.h"
+#include "common/limits.h"
+#include "common/rng.h"
+#include "common/sse.h"
+#include "worker/backend.h"
+#include "worker/completion.h"
+#include "worker/openai_spec.h"
+#include "worker/servers.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <utlist.h>
+
+enum {
+    TIMEOUT_MS = 600000, /* of a job that has none */
+    ROOM_MS = 50,        /* another thread's request may have made room */
+    DOWN_MS = 200,
+    SWEEP_MS = 250, /* how exact timeouts are */
+    BACKOFF_MS = 500,
+    BACKOFF_MAX_MS = 30000,
+    ATTEMPTS_MAX = 8, /* failures that are not overload */
+    OVER_MAX = 8,     /* tokens beyond the cap before a stream is cut: chunks are not exact */
+    ABORT_MS = 10000,
+};
+
+struct state {
+    struct openai_spec spec;
+    struct http *http;
+    struct work *waiting, *flying;
+    size_t works;
+    uint64_t rng; /* of back-offs and request ids: they decide nothing that is recorded */
+    int64_t sweep_ms;
+};
+
+/* A job between its first advance and its end. */
+struct work {
+    struct state *state;
+    struct job *job;
+    struct buf prompt;
+    uint64_t affinity;
+    int64_t came_ms, first_ms; /* the first request went out; 0: none yet */
+    int64_t next_ms;           /* not before */
+    uint32_t attempts, overloads;
+    struct error trouble; /* of the last attempt */
+
+    /* of this attempt */
+    char id[REQUEST_ID + 1];
+    struct server_lane lane;
+    struct upstream *avoid;
+    struct http_transfer *transfer;
+    struct completion completion;
+    struct sse sse;
+    struct error broken; /* the stream made no sense */
+    int broken_rc;
+    size_t searched;                        /* of the text, for a step that we cut ourselves */
+    bool stream, own_step, stepped, closed; /* closed: [DONE] came */
+    struct work *prev, *next;
+};
+
+static uint64_t draw(struct state *state)
+{
+    state->rng = rng_mix(state->rng + 0x9E3779B97F4A7C15u);
+    return state->rng;
+}
+
+/* -- ending a job ----------------------------------------------------------------------------------------------------- */
+
+static void attempt_clear(struct work *work)
+{
+    completion_clear(&work->completion);
+    sse_clear(&work->sse);
+    work->lane.server = NULL;
+    work->transfer = NULL;
+    work->broken_rc = 0;
+    work->searched = 0;
+    work->stepped = work->closed = false;
+}
+
+/* The job is on neither list. */
+static void work_free(struct work *work)
+{
+    attempt_clear(work);
+    buf_clear(&work->prompt);
+    work->job->engine_data = NULL;
+    work->state->works--;
+    free(work);
+}
+
+static void fail_job(struct work *work, int rc, const char *why)
+{
+    struct job *job = work->job;
+    buf_reset(&job->out);
+    error_set(&job->error, rc, "openai: %.480s", why);
+    job->state = JOB_FAILED;
+    work_free(work);
+}
+
+static void finish_job(struct work *work, enum finish finish)
+{
+    struct job *job = work->job;
+    struct choice *choice = &work->completion.choices[0];
+    if (choice->reasoning.len > 0) { /* what the server took out of the text, where it was */
+        buf_puts(&job->out, "<think>");
+        buf_put(&job->out, choice->reasoning.data, choice->reasoning.len);
+        buf_puts(&job->out, "</think>");
+    }
+    buf_put(&job->out, choice->text.data, choice->text.len);
+    job->result.finish = finish;
+    job->result.tokens_in = (uint32_t)work->completion.tokens_in;
+    job->result.tokens_out = (uint32_t)work->completion.tokens_out;
+    job->result.tokens_cached = (uint32_t)work->completion.tokens_cached;
+    job->result.latency_ms = (uint32_t)(clock_ms() - work->first_ms);
+    logprobs_features(&choice->logprobs, &job->result.features);
+    job->result.logprob_mode = job->result.features.have != 0 ? work->lane.dialect->logprobs : LOGPROB_NONE;
+    job->state = JOB_DONE;
+    work_free(work);
+}
+
+static int64_t timeout_of(const struct work *work)
+{
+    return work->job->timeout_ms > 0 ? (int64_t)work->job->timeout_ms : TIMEOUT_MS;
+}
+
+/* -- trying again ----------------------------------------------------------------------------------------------------- */
+
+/* Full jitter: anywhere up to the doubled step. */
+static int64_t backoff(struct state *state, uint32_t tries)
+{
+    int64_t most = BACKOFF_MS;
+    for (uint32_t i = 1; i < tries && most < BACKOFF_MAX_MS; i++)
+        most *= 2;
+    return (int64_t)(draw(state) % (uint64_t)(most < BACKOFF_MAX_MS ? most : BACKOFF_MAX_MS));
+}
+
+/* The last attempt failed in a way that passes. wait_ms: -1 for a back-off of ours. */
+static void try_again(struct work *work, bool overload, int64_t wait_ms)
+{
+    struct state *state = work->state;
+    int64_t now = clock_ms();
+    uint32_t tries = overload ? ++work->overloads : ++work->attempts;
+    work->next_ms = now + (wait_ms >= 0 ? wait_ms : backoff(state, tries));
+    work->avoid = work->lane.server;
+    attempt_clear(work);
+    if (work->attempts >= ATTEMPTS_MAX || work->next_ms - work->first_ms >= timeout_of(work)) {
+        char why[480];
+        snprintf(why, sizeof why, "%.400s (attempt %u)", work->trouble.text, work->attempts + work->overloads);
+        fail_job(work, ERR_CLOSED, why);
+        return;
+    }
+    DL_APPEND(state->waiting, work);
+}
+
+/* -- reading answers -------------------------------------------------------------------------------------------------- */
+
+static bool ends_with(const struct buf *text, struct slice end)
+{
+    return end.len <= text->len && memcmp(text->data + text->len - end.len, end.data, end.len) == 0;
+}
+
+/* The text ended with one of the stops: which, and whether it is still there. */
+static bool stopped_by(const struct choice *choice, struct slice stop)
+{
+    if (choice->matched == MATCHED_TEXT)
+        return strlen(choice->stop) == stop.len && memcmp(choice->stop, stop.data, stop.len) == 0;
+    return choice->matched == MATCHED_UNKNOWN && ends_with(&choice->text, stop);
+}
+
+/* Cuts off a stop, as all servers do without being asked not to; puts a step's separator where it belongs. */
+static int read_stop(struct work *work, enum finish *finish)
+{
+    const struct openai_spec *spec = &work->state->spec;
+    struct choice *choice = &work->completion.choices[0];
+    *finish = FINISH_STOP;
+    if (!work->job->step)
+        return 0;
+    if (work->stepped || stopped_by(choice, spec->step)) {
+        if (!ends_with(&choice->text, spec->step))
+            buf_put(&choice->text, spec->step.data, spec->step.len);
+        *finish = FINISH_STEP;
+        return 0;
+    }
+    for (size_t i = 0; i < spec->stops_len; i++) {
+        if (stopped_by(choice, spec->stops[i]) && ends_with(&choice->text, spec->stops[i])) {
+            choice->text.len -= spec->stops[i].len;
+            choice->text.data[choice->text.len] = '\0';
+            return 0;
+        }
+    }
+    if (choice->matched == MATCHED_UNKNOWN && !work->own_step)
+        return error_set(&work->trouble, ERR_PROTOCOL,
+                         "the server does not tell what ended its answer, so steps cannot be told from ends");
+    return 0;
+}
+
+/* What the server calls the end; false: it is one that another attempt may mend. */
+static int read_finish(struct work *work, enum finish *finish, bool *again)
+{
+    const char *word = work->completion.choices[0].finish;
+    static const char *const stops[] = {"stop",          "eos",        "word",          "eos_token",
+                                        "stop_sequence", "tool_calls", "function_call", "content_filter"};
+    *again = false;
+    if (work->stepped)
+        return read_stop(work, finish);
+    if (strcmp(word, "length") == 0 || strcmp(word, "limit") == 0) {
+        *finish = FINISH_LENGTH;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++)
+        if (strcmp(word, stops[i]) == 0)
+            return read_stop(work, finish);
+    *again = true;
+    if (word[0] == '\0')
+        return error_set(&work->trouble, ERR_CLOSED, "the answer breaks off");
+    return error_set(&work->trouble, ERR_CLOSED, "the server ended the answer with '%s'", word);
+}
+
+static int check_usage(struct work *work)
+{
+    struct completion *completion = &work->completion;
+    uint32_t most = openai_tokens_max(&work->state->spec, work->job);
+    if (work->stepped && !completion->has_out && completion->choices[0].logprobs.len > 0) {
+        completion->has_out = true;
+        completion->tokens_out = completion->choices[0].logprobs.len;
+    }
+    if (!completion->has_in || !completion->has_out)
+        return error_set(&work->trouble, ERR_PROTOCOL,
+                         "the server does not tell the tokens that it used: what is unknown cannot be charged");
+    if (completion->tokens_out > most)
+        return error_set(&work->trouble, ERR_PROTOCOL, "the server generated %llu tokens and was allowed %u",
+                         (unsigned long long)completion->tokens_out, most);
+    if (completion->tokens_cached > completion->tokens_in)
+        completion->tokens_cached = completion->tokens_in;
+    return 0;
+}
+
+/* The step's separator in what came since the last look: the rest is not wanted. */
+static bool find_step(struct work *work)
+{
+    struct buf *text = &work->completion.choices[0].text;
+    struct slice step = work->state->spec.step;
+    size_t from = work->searched >= step.len ? work->searched - step.len + 1 : 0;
+    work->searched = text->len;
+    char *at = text->len > from ? memmem(text->data + from, text->len - from, step.data, step.len) : NULL;
+    if (at == NULL)
+        return false;
+    text->len = (size_t)(at - text->data) + step.len;
+    text->data[text->len] = '\0';
+    return true;
+}
+
+enum { STREAM_ENOUGH = 1 };
+
+static int on_event(void *user, struct slice data)
+{
+    struct work *work = user;
+    if (data.len == 6 && memcmp(data.data, "[DONE]", 6) == 0) {
+        work->closed = true;
+        return 0;
+    }
+    int rc = completion_read(&work->completion, data, &work->broken);
+    if (rc != 0)
+        return rc;
+    if (work->completion.complained)
+        return STREAM_ENOUGH;
+    work->stepped = work->own_step && find_step(work);
+    if (work->stepped)
+        return STREAM_ENOUGH;
+    if (work->completion.choices[0].logprobs.len >
+        (uint64_t)openai_tokens_max(&work->state->spec, work->job) + OVER_MAX)
+        return error_set(&work->broken, ERR_PROTOCOL, "the server goes on beyond max_tokens");
+    return 0;
+}
+
+static bool on_data(void *user, struct slice bytes)
+{
+    struct work *work = user;
+    int rc = sse_feed(&work->sse, bytes, on_event, work);
+    if (rc < 0) {
+        work->broken_rc = rc;
+        if (rc == ERR_LIMIT && work->broken.text[0] == '\0')
+            error_set(&work->broken, rc, "an event of the stream is too long");
+    }
+    return rc == 0;
+}
+
+/* -- one attempt's end ------------------------------------------------------------------------------------------------ */
+
+/* How it went, in the words of servers.h and of try_again. */
+struct ended {
+    struct server_outcome outcome;
+    enum http_retry retry;
+    int rc; /* 0: there is an answer to read */
+};
+
+static enum http_retry retry_of_code(double code)
+{
+    return code >= 400 && code < 500 && code != 408 && code != 409 && code != 425 && code != 429 ? HTTP_NEVER
+                                                                                                 : HTTP_LATER;
+}
+
+static struct ended judge_status(struct work *work, const struct http_reply *reply)
+{
+    struct ended ended = {.retry = reply->retry, .rc = ERR_REFUSED};
+    ended.outcome.overload = reply->status == 429 || reply->status == 503;
+    ended.outcome.transport = reply->retry == HTTP_LATER && !ended.outcome.overload && reply->status >= 500;
+    if (completion_read(&work->completion, reply->body, NULL) != 0 || !work->completion.complained)
+        snprintf(work->completion.complaint, sizeof work->completion.complaint, "%.*s",
+                 (int)(reply->body.len < 300 ? reply->body.len : 300),
+                 reply->body.data != NULL ? reply->body.data : "");
+    error_set(&work->trouble, ERR_REFUSED, "%s: HTTP %u: %.300s", work->lane.url, reply->status,
+              work->completion.complaint);
+    return ended;
+}
+
+/* An answer of status 200 came to an end: whether it is one. */
+static struct ended judge_answer(struct work *work, const struct http_reply *reply)
+{
+    struct ended ended = {.retry = HTTP_LATER};
+    if (!work->stream)
+        work->broken_rc = completion_read(&work->completion, reply->body, &work->broken);
+    if (work->completion.complained) {
+        ended.retry = retry_of_code(work->completion.complaint_code);
+        ended.outcome.overload = work->completion.complaint_code == 429 || work->completion.complaint_code == 503;
+        ended.rc = error_set(&work->trouble, ERR_REFUSED, "%s: %.300s", work->lane.url, work->completion.complaint);
+    } else if (work->broken_rc != 0) {
+        ended.retry = work->broken_rc == ERR_SYNTAX ? HTTP_LATER : HTTP_NEVER;
+        ended.outcome.transport = ended.retry == HTTP_LATER;
+        ended.rc =
+            error_set(&work->trouble, work->broken_rc, "%s: its answer: %.300s", work->lane.url, work->broken.text);
+    }
+    return ended;
+}
+
+static struct ended judge(struct work *work, const struct http_reply *reply)
+{
+    struct ended ended = {.retry = reply->retry, .rc = reply->rc};
+    if (reply->rc == 0 && reply->status / 100 != 2) {
+        ended = judge_status(work, reply);
+    } else if (reply->rc == 0) {
+        ended = judge_answer(work, reply);
+    } else {
+        ended.outcome.transport = reply->retry != HTTP_NEVER;
+        error_set(&work->trouble, reply->rc, "%.400s", reply->error.text);
+    }
+    ended.outcome.retry_after_ms = reply->retry_after_ms;
+    ended.outcome.total_ms = reply->total_ms;
+    return ended;
+}
+
+/* The answer is there: finished, or not worth anything. */
+static void take_answer(struct work *work, struct ended *ended)
+{
+    enum finish finish;
+    bool again;
+    ended->rc = read_finish(work, &finish, &again);
+    if (ended->rc == 0) {
+        ended->rc = check_usage(work);
+        again = work->stream && !work->closed && !work->stepped; /* the rest, with the usage, is what was lost */
+    }
+    if (ended->rc == 0) {
+        finish_job(work, finish);
+    } else if (again) {
+        try_again(work, false, -1);
+    } else {
+        char why[480];
+        snprintf(why, sizeof why, "%.200s: %.270s", work->lane.url, work->trouble.text);
+        fail_job(work, ended->rc, why);
+    }
+}
+
+static void on_done(void *user, const struct http_reply *reply)
+{
+    struct work *work = user;
+    struct state *state = work->state;
+    struct ended ended = judge(work, reply);
+    work->transfer = NULL;
+    DL_DELETE(state->flying, work);
+    server_hide_key(work->lane.server, work->trouble.text);
+    server_done(work->lane.server, &ended.outcome, clock_ms());
+    if (ended.rc == 0)
+        take_answer(work, &ended);
+    else if (ended.retry == HTTP_NEVER)
+        fail_job(work, ended.rc, work->trouble.text);
+    else
+        try_again(work, ended.outcome.overload, ended.retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
+}
+
+/* -- one attempt's start ---------------------------------------------------------------------------------------------- */
+
+static void write_body(struct work *work, struct buf *body)
+{
+    struct slice stops[STOPS_MAX];
+    struct ask ask;
+    openai_ask(&work->state->spec, work->job, buf_slice(&work->prompt), work->stream, stops, &ask);
+    if (work->own_step) { /* the server would cut it off and not say so */
+        ask.stops_len--;
+        ask.count_chunks = true;
+    }
+    if (!work->lane.logprobs)
+        ask.logprobs = -1;
+    ask.model = slice_of(work->lane.model);
+    ask.id = work->id;
+    work->lane.dialect->write(&ask, body);
+    completion_init(&work->completion, 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
+    work->completion.cumulative = work->lane.dialect->cumulative && !ask.chat && ask.stream;
+}
+
+static void start(struct work *work, int64_t now_ms)
+{
+    struct state *state = work->state;
+    const struct dialect *dialect = work->lane.dialect;
+    struct buf body = {0};
+    char url[600], header[REQUEST_ID + 20];
+    const char *const headers[] = {header, NULL};
+    work->own_step = work->job->step && !dialect->says_stop;
+    work->stream = state->spec.stream == 1 || (state->spec.stream == 0 && work->own_step);
+    work->own_step = work->own_step && work->stream;
+    snprintf(work->id, sizeof work->id, "%016llx%016llx", (unsigned long long)work->job->lease,
+             (unsigned long long)draw(state));
+    snprintf(header, sizeof header, "X-Request-Id: %s", work->id);
+    snprintf(url, sizeof url, "%.500s%s", work->lane.url, state->spec.chat ? dialect->chat_route : dialect->route);
+    write_body(work, &body);
+    if (work->first_ms == 0)
+        work->first_ms = now_ms;
+    work->transfer = http_start(state->http, &(struct http_request){.url = url,
+                                                                    .body = buf_slice(&body),
+                                                                    .bearer = work->lane.key,
+                                                                    .headers = headers,
+                                                                    .ca_file = work->lane.ca_file,
+                                                                    .first_ms = timeout_of(work),
+                                                                    .data = work->stream ? on_data : NULL,
+                                                                    .done = on_done,
+                                                                    .user = work});
+    DL_APPEND(state->flying, work);
+    buf_clear(&body);
+}
+
+/* Sends what waits and may go; in how many ms to look again. */
+static int64_t start_waiting(struct state *state, int64_t now_ms)
+{
+    int64_t wait_ms = INT64_MAX;
+    struct work *work, *next;
+    DL_FOREACH_SAFE (state->waiting, work, next) {
+        if (work->next_ms > now_ms) {
+            wait_ms = work->next_ms - now_ms < wait_ms ? work->next_ms - now_ms : wait_ms;
+            continue;
+        }
+        struct error error = {""};
+        struct server_query query = {.url = state->spec.url,
+                                     .model = state->spec.model,
+                                     .dialect = state->spec.dialect,
+                                     .affinity = work->affinity,
+                                     .avoid = work->avoid};
+        enum pick pick = servers_pick(&query, now_ms, &work->lane, &error);
+        if (pick == PICK_FULL) /* the others of this model would hear the same */
+            return ROOM_MS < wait_ms ? ROOM_MS : wait_ms;
+        bool late = now_ms - (work->first_ms != 0 ? work->first_ms : work->came_ms) >= timeout_of(work);
+        if (pick == PICK_DOWN && !late)
+            return DOWN_MS < wait_ms ? DOWN_MS : wait_ms;
+        DL_DELETE(state->waiting, work);
+        int rc = pick == PICK_TAKEN ? openai_possible(&state->spec, work->job, work->lane.dialect, &error) : ERR_CLOSED;
+        if (rc == 0) {
+            start(work, now_ms);
+            continue;
+        }
+        if (pick == PICK_TAKEN)
+            server_done(work->lane.server, &(struct server_outcome){.cancelled = true, .retry_after_ms = -1}, now_ms);
+        fail_job(work, rc, error.text);
+    }
+    return wait_ms;
+}
+
+/* -- stopping --------------------------------------------------------------------------------------------------------- */
+
+static void ignore_done(void *user, const struct http_reply *reply)
+{
+    (void)user;
+    (void)reply;
+}
+
+/* Ends a request that is in flight; its work is then on no list. */
+static void abort_flight(struct work *work)
+{
+    struct state *state = work->state;
+    const struct dialect *dialect = work->lane.dialect;
+    http_cancel(state->http, &work->transfer);
+    DL_DELETE(state->flying, work);
+    server_done(work->lane.server, &(struct server_outcome){.cancelled = true, .retry_after_ms = -1}, clock_ms());
+    if (dialect->abort_route == NULL)
+        return;
+    struct buf body = {0};
+    char url[600];
+    json_begin(&body, '{');
+    json_key(&body, "rid");
+    json_str(&body, work->id);
+    json_end(&body, '}');
+    snprintf(url, sizeof url, "%.500s%s", work->lane.url, dialect->abort_route);
+    http_start(state->http, &(struct http_request){.url = url,
+                                                   .body = buf_slice(&body),
+                                                   .bearer = work->lane.key,
+                                                   .ca_file = work->lane.ca_file,
+                                                   .total_ms = ABORT_MS,
+                                                   .done = ignore_done});
+    buf_clear(&body);
+}
+
+/* The time is up. What a stream has told until now is an answer, if it also told its cost. */
+static void time_out(struct work *work)
+{
+    struct completion *completion = &work->completion;
+    abort_flight(work);
+    if (!completion->has_out && completion->choices[0].logprobs.len > 0) {
+        completion->has_out = true;
+        completion->tokens_out = completion->choices[0].logprobs.len;
+    }
+    if (completion->has_in && completion->has_out) {
+        finish_job(work, FINISH_TIMEOUT);
+        return;
+    }
+    char why[400];
+    snprintf(why, sizeof why, "%.200s: no answer within %.1f s", work->lane.url, (double)timeout_of(work) / 1000);
+    fail_job(work, ERR_TIMEOUT, why);
+}
+
+static void sweep_late(struct state *state, int64_t now_ms)
+{
+    struct work *work, *next;
+    if (now_ms - state->sweep_ms < SWEEP_MS)
+        return;
+    state->sweep_ms = now_ms;
+    DL_FOREACH_SAFE (state->flying, work, next)
+        if (now_ms - work->first_ms >= timeout_of(work))
+            time_out(work);
+}
+
+static void openai_cancel(void *opaque, struct job *job)
+{
+    struct state *state = opaque;
+    struct work *work = job->engine_data;
+    if (work == NULL)
+        return;
+    if (work->transfer != NULL)
+        abort_flight(work);
+    else
+        DL_DELETE(state->waiting, work);
+    work_free(work);
+}
+
+/* -- the engine ------------------------------------------------------------------------------------------------------- */
+
+static void work_new(struct state *state, struct job *job, int64_t now_ms)
+{
+    struct work *work = xalloc(sizeof *work);
+    work->state = state;
+    work->job = job;
+    work->came_ms = now_ms;
+    work->affinity = hash_bytes(job->record.data, job->record.len);
+    job->engine_data = work;
+    job->result = (struct result){0};
+    state->works++;
+    int rc = openai_prompt(&state->spec, job, &work->prompt, &work->trouble);
+    if (rc != 0)
+        fail_job(work, rc, work->trouble.text);
+    else
+        DL_APPEND(state->waiting, work);
+}
+
+static int64_t openai_advance(void *opaque, struct job **jobs, size_t len, int64_t now_ms)
+{
+    struct state *state = opaque;
+    http_turn(state->http);
+    if (len > state->works) /* jobs of this turn's answers are still among them, and new ones behind */
+        for (size_t i = 0; i < len; i++)
+            if (jobs[i]->engine_data == NULL && jobs[i]->state == JOB_RUNNING)
+                work_new(state, jobs[i], now_ms);
+    int64_t wait_ms = start_waiting(state, now_ms);
+    sweep_late(state, now_ms);
+    return wait_ms < SWEEP_MS ? wait_ms : SWEEP_MS;
+}
+
+static int openai_fd(void *opaque)
+{
+    struct state *state = opaque;
+    return http_fd(state->http);
+}
+
+static void openai_close(void **opaque)
+{
+    struct state *state = *opaque;
+    *opaque = NULL;
+    if (state == NULL)
+        return;
+    assert(state->works == 0);
+    http_free(&state->http);
+    openai_spec_clear(&state->spec);
+    free(state);
+}
+
+static const char *text_of(struct slice text)
+{
+    return text.data != NULL ? text.data : "";
+}
+
+/* A model that names its server brings it along. */
+static int add_named(const struct openai_spec *spec, struct error *error)
+{
+    if (spec->url.len > 0)
+        return servers_add(&(struct servers_options){.url = spec->url.data,
+                                                     .key_file = text_of(spec->key_file),
+                                                     .key_env = text_of(spec->key_env),
+                                                     .ca_file = text_of(spec->ca_file),
+                                                     .dialect = spec->dialect != NULL ? spec->dialect->name : NULL,
+                                                     .only_named = true},
+                           error);
+    if (servers_len() == 0)
+        return error_set(error, ERR_NOT_FOUND,
+                         "this worker has no inference server: start it with --server URL, or give the model a `url`");
+    return 0;
+}
+
+static int openai_open(struct slice json, void **opaque, struct error *error)
+{
+    struct error what;
+    struct state *state = xalloc(sizeof *state);
+    int rc = openai_spec_read(json, &state->spec, &what);
+    if (rc == 0)
+        rc = add_named(&state->spec, &what);
+    state->http = http_new();
+    if (getrandom(&state->rng, sizeof state->rng, 0) != (ssize_t)sizeof state->rng)
+        state->rng = (uint64_t)clock_ms();
+    *opaque = state;
+    if (rc != 0) {
+        openai_close(opaque);
+        error_set(error, rc, "openai: %.400s", what.text);
+    }
+    return rc;
+}
+
+const struct engine engine_openai = {
+    .name = "openai",
+    .help = "inference servers: vLLM, SGLang, llama.cpp, anything with OpenAI's routes",
+    .batch = LIMIT_CREDITS,
+    .open = openai_open,
+    .advance = openai_advance,
+    .cancel = openai_cancel,
+    .fd = openai_fd,
+    .close = openai_close,
+};

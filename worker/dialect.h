@@ -1,0 +1,68 @@
+/* dialect.h - what inference servers have in common, and where they differ: one table, one file per dialect.
+ *
+ * A dialect writes requests and knows what its server can say; reading answers is completion.h's. Every sampling field is
+ * written always: the defaults of servers differ, and some truncate the distribution. */
+#ifndef DROVER_DIALECT_H
+#define DROVER_DIALECT_H
+
+#include "common/buf.h"
+#include "common/rollout.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { STOPS_MAX = 17, GAUGE_NAMES = 3, REQUEST_ID = 32 };
+
+/* One request in words that every dialect can say. */
+struct ask {
+    bool chat;             /* messages; else a text */
+    bool stream;           /* answer in events */
+    bool count_chunks;     /* with the usage so far in each, so that it may be cut off and still be charged */
+    struct slice model;    /* the server's name for it */
+    struct slice text;     /* !chat: prompt and path */
+    struct slice messages; /* chat: a JSON list */
+    bool continues;        /* chat: the last message is a partial turn of the assistant */
+    uint32_t n;            /* choices */
+    uint32_t tokens_max;
+    uint64_t seed; /* below 2^31 */
+    double temperature, top_p, min_p, repetition_penalty;
+    uint32_t top_k; /* 0: all */
+    const struct slice *stops;
+    size_t stops_len;
+    bool keep_stop;     /* the stop text should be part of the answer */
+    int32_t logprobs;   /* -1: none, 0: of the sampled tokens, more: and so many alternatives */
+    const char *id;     /* REQUEST_ID characters, of this attempt */
+    struct slice salt;  /* separates prefix caches; may be empty */
+    struct slice extra; /* JSON object to merge in; may be empty */
+};
+
+enum gauge { GAUGE_WAITING, GAUGE_RUNNING, GAUGE_KV, GAUGES };
+
+struct dialect {
+    const char *name, *help;
+    const char *owner;              /* `owned_by` in /v1/models; NULL: none that is known */
+    const char *route, *chat_route; /* for texts, for messages */
+    void (*write)(const struct ask *ask, struct buf *body);
+    const char *gauges[GAUGES][GAUGE_NAMES]; /* of /metrics, newest name first */
+    const char *abort_route;                 /* takes {"rid": id}; NULL: closing the connection is all there is */
+    bool truncation;                         /* knows top_k, min_p and repetition_penalty */
+    bool partial_turn;                       /* chat can continue a partial turn of the assistant */
+    bool cumulative;                         /* chunks of a stream of `route` hold everything so far */
+    bool says_stop;                          /* tells which stop text ended an answer, or includes it */
+    enum logprob_mode logprobs;
+};
+
+extern const struct dialect dialect_vllm, dialect_sglang, dialect_llamacpp, dialect_generic;
+
+extern const struct dialect *const dialects[]; /* NULL at the end; the last row takes any server */
+
+const struct dialect *dialect_find(struct slice name); /* NULL: none */
+
+/* Helpers of the dialects' write functions. */
+void ask_begin(const struct ask *ask, struct buf *body);    /* {"model": ..., and prompt or messages */
+void ask_common(const struct ask *ask, struct buf *body);   /* max_tokens, temperature, top_p, n, seed, stop, stream */
+void ask_stops(const struct ask *ask, struct buf *body);    /* "stop": [...], when there are any */
+void ask_logprobs(const struct ask *ask, struct buf *body); /* as OpenAI's two routes say it */
+void ask_end(const struct ask *ask, struct buf *body);      /* extra, } */
+
+#endif

@@ -1,0 +1,44 @@
+/* logprobs.h - reduces the log-probabilities of a rollout to its features, one token at a time.
+ *
+ * Tokens as sampled and the likeliest alternatives of a position are two independent streams: servers send them in
+ * lists of their own. Memory: four bytes a token, and only when there are alternatives. */
+#ifndef DROVER_LOGPROBS_H
+#define DROVER_LOGPROBS_H
+
+#include "common/rollout.h"
+
+#include <stddef.h>
+
+enum {
+    LOGPROBS_TAIL = 16,     /* tokens of FEATURE_ENT_TAIL */
+    LOGPROBS_WINDOW = 2048, /* tokens of a window of FEATURE_CONF_MIN and FEATURE_CONF_BOTTOM10 */
+};
+
+struct logprobs {
+    uint32_t top; /* alternatives that were asked for, 0: none; set by the owner */
+
+    /* of the tokens as sampled */
+    uint64_t len;
+    double sum, sum_sq, min;
+
+    /* of the positions with alternatives */
+    float *confidence; /* of each */
+    size_t positions, confidence_cap;
+    double entropy_sum, entropy_tail[LOGPROBS_TAIL];
+
+    /* of the position that is being read */
+    uint32_t alternatives;
+    double top_sum, top_min, mass, mass_log;
+};
+
+void logprobs_sampled(struct logprobs *logprobs, double logprob);
+void logprobs_alternative(struct logprobs *logprobs, double logprob); /* in any order */
+void logprobs_position_end(struct logprobs *logprobs);
+
+/* Sets what the tokens so far tell; leaves features of another source alone. */
+void logprobs_features(const struct logprobs *logprobs, struct features *features);
+
+void logprobs_reset(struct logprobs *logprobs); /* keeps `top` and the memory */
+void logprobs_clear(struct logprobs *logprobs);
+
+#endif

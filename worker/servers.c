@@ -1,0 +1,585 @@
+/* servers.c - the registry of inference servers, one watching thread each, and the choice between them; see servers.h.
+ *
+ * Everything of a server that engines read is behind one lock; what a probe found is replaced as a whole and kept until
+ * the end, so that a lane's texts stay valid. */
+#include "worker/servers.h"
+#include "common/hash.h"
+#include "common/io/clock.h"
+#include "common/io/log.h"
+#include "common/io/secret.h"
+#include "worker/metrics.h"
+#include "worker/server_probe.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LIMIT_START = 64,
+    LIMIT_MAX = 1024,
+    LIMIT_BLIND = 256, /* of a server without a queue gauge */
+    LIMIT_BACK = 16,   /* of one that was down */
+    FAILURES_MAX = 5,  /* in a row, then it is taken for down */
+    SCRAPE_MS = 1000,
+    IDLE_SCRAPE_MS = 5000,
+    SCRAPE_TIMEOUT_MS = 3000,
+    RETRY_MS = 250, /* between looks at a server that is down, doubled up to: */
+    RETRY_MAX_MS = 5000,
+    GATE_MAX_MS = 60000,
+    SPILL = 32, /* requests that a prompt's home may hold more than another */
+};
+
+enum server_state { SERVER_NEW, SERVER_UP, SERVER_DOWN, SERVER_REMOVED };
+
+struct upstream {
+    char *url, *ca_file;
+    struct buf key;
+    const struct dialect *forced;
+    bool only_named;
+    uint32_t slots_max;
+    uint64_t hash;
+    pthread_t thread;
+
+    /* under the lock */
+    enum server_state state;
+    bool probe; /* find out again what it can do */
+    struct server_facts *facts;
+    uint32_t in_flight, failures;
+    double limit, latency_ms; /* latency: a moving mean, 0: unknown */
+    bool slow_start;          /* nothing was ever too much for it */
+    bool hot;                 /* the limit was reached since the last look */
+    bool told;                /* the last trouble was logged */
+    int64_t cut_ms, gate_ms;  /* when the limit was last lowered; no requests before */
+    char why[300];            /* it is not up */
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_once_t once;
+    struct upstream *servers[SERVERS_MAX];
+    size_t len;
+    atomic_bool stop;
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
+
+static void registry_init(void)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&registry.changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+/* Under the lock. */
+static void wait_changed(int64_t timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += timeout_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&registry.changed, &registry.lock, &until);
+}
+
+/* -- how much a server gets ------------------------------------------------------------------------------------------- */
+
+static double clamp_limit(const struct upstream *server, double limit)
+{
+    double most = server->slots_max;
+    return limit < 1 ? 1 : limit > most ? most : limit;
+}
+
+static void lower(struct upstream *server, double limit, int64_t now_ms)
+{
+    server->slow_start = false;
+    server->cut_ms = now_ms;
+    server->limit = clamp_limit(server, limit);
+}
+
+/* Additive increase, multiplicative decrease, on what the server says of itself. A queue of w means that w of ours are too
+ * many, but others use it too, so no cut goes below the half. */
+static void follow(struct upstream *server, struct gauge_value waiting, struct gauge_value kv, int64_t now_ms)
+{
+    bool queues = waiting.known && waiting.sum > 0;
+    if (queues || (kv.known && kv.max > 0.9)) {
+        double half = server->limit / 2, fits = queues ? server->in_flight - waiting.sum : 0.9 * server->limit;
+        lower(server, fits > half ? fits : half, now_ms);
+    } else if (server->hot && now_ms - server->cut_ms >= SCRAPE_MS) {
+        double more = server->slow_start && waiting.known ? server->limit : server->limit / 8;
+        double limit = server->limit + (more > 1 ? more : 1);
+        server->limit = clamp_limit(server, waiting.known || limit < LIMIT_BLIND ? limit : LIMIT_BLIND);
+    }
+    server->hot = false;
+}
+
+/* -- the watching thread ---------------------------------------------------------------------------------------------- */
+
+static void scrape(struct upstream *server, const struct server_access *access)
+{
+    struct buf page = {0};
+    const struct dialect *dialect = server->facts->dialect;
+    struct gauge_value waiting = {0}, kv = {0};
+    if (dialect->gauges[GAUGE_WAITING][0] != NULL &&
+        server_fetch(access, "/metrics", (struct slice){0}, SCRAPE_TIMEOUT_MS, &page, NULL) == 200) {
+        waiting = metrics_find(buf_slice(&page), dialect->gauges[GAUGE_WAITING], GAUGE_NAMES);
+        kv = metrics_find(buf_slice(&page), dialect->gauges[GAUGE_KV], GAUGE_NAMES);
+    }
+    pthread_mutex_lock(&registry.lock);
+    follow(server, waiting, kv, clock_ms());
+    pthread_mutex_unlock(&registry.lock);
+    buf_clear(&page);
+}
+
+static void came_up(struct upstream *server, struct server_facts *facts)
+{
+    struct buf line = {0};
+    pthread_mutex_lock(&registry.lock);
+    bool again = facts == NULL;
+    if (!again) {
+        facts->older = server->facts;
+        server->facts = facts;
+        server->limit = clamp_limit(server, LIMIT_START);
+        server->slow_start = true;
+    } else {
+        server->limit = clamp_limit(server, LIMIT_BACK);
+    }
+    server->probe = server->told = false;
+    server->failures = 0;
+    server->gate_ms = 0;
+    if (server->state != SERVER_REMOVED)
+        server->state = SERVER_UP;
+    server_facts_print(server->facts, &line);
+    pthread_cond_broadcast(&registry.changed);
+    pthread_mutex_unlock(&registry.lock);
+    if (again)
+        log_line(0, "server url=%s is up again", server->url);
+    else
+        log_line(0, "server url=%s %s", server->url, line.data);
+    buf_clear(&line);
+}
+
+/* Looks at a server that is not up; whether it is now. */
+static bool try_up(struct upstream *server, const struct server_access *access)
+{
+    struct error error = {""};
+    struct server_facts *facts = NULL;
+    bool up = server_healthy(access, &error);
+    if (up && server->probe) {
+        facts = xalloc(sizeof *facts);
+        up = server_probe(access, server->forced, facts, &error) == 0;
+    }
+    if (up) {
+        came_up(server, facts);
+        return true;
+    }
+    free(facts);
+    secret_hide(error.text, &server->key);
+    pthread_mutex_lock(&registry.lock);
+    bool tell = !server->told && !atomic_load(&registry.stop);
+    server->told = true;
+    memcpy(server->why, error.text, sizeof server->why);
+    server->why[sizeof server->why - 1] = '\0';
+    pthread_cond_broadcast(&registry.changed);
+    pthread_mutex_unlock(&registry.lock);
+    if (tell)
+        log_line(0, "server url=%s is not ready, waiting for it: %s", server->url, error.text);
+    return false;
+}
+
+static void *watch_main(void *arg)
+{
+    struct upstream *server = arg;
+    struct server_access access = {.http = http_new(),
+                                   .url = server->url,
+                                   .key = server->key.len > 0 ? server->key.data : NULL,
+                                   .ca_file = server->ca_file,
+                                   .stop = &registry.stop};
+    int64_t retry_ms = RETRY_MS, wait_ms;
+    pthread_mutex_lock(&registry.lock);
+    while (!atomic_load(&registry.stop)) {
+        enum server_state state = server->state;
+        wait_ms = server->in_flight > 0 ? SCRAPE_MS : IDLE_SCRAPE_MS;
+        pthread_mutex_unlock(&registry.lock);
+        if (state == SERVER_UP) {
+            scrape(server, &access);
+            retry_ms = RETRY_MS;
+        } else if (state != SERVER_REMOVED && !try_up(server, &access)) {
+            wait_ms = retry_ms;
+            retry_ms = 2 * retry_ms < RETRY_MAX_MS ? 2 * retry_ms : RETRY_MAX_MS;
+        }
+        pthread_mutex_lock(&registry.lock);
+        for (int64_t until = clock_ms() + wait_ms; !atomic_load(&registry.stop) && clock_ms() < until;) {
+            enum server_state before = server->state;
+            wait_changed(until - clock_ms());
+            bool woken =
+                server->state != before || (server->state == SERVER_UP && wait_ms > SCRAPE_MS && server->in_flight > 0);
+            if (woken)
+                break;
+        }
+    }
+    pthread_mutex_unlock(&registry.lock);
+    http_free(&access.http);
+    return NULL;
+}
+
+/* -- the registry ----------------------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static struct upstream *find(struct slice url)
+{
+    for (size_t i = 0; i < registry.len; i++)
+        if (strlen(registry.servers[i]->url) == url.len && memcmp(registry.servers[i]->url, url.data, url.len) == 0)
+            return registry.servers[i];
+    return NULL;
+}
+
+/* "http://host:1/" and "http://host:1/v1" are how people write http://host:1. */
+static struct slice base_of(const char *url)
+{
+    struct slice base = slice_of(url);
+    while (base.len > 0 && base.data[base.len - 1] == '/')
+        base.len--;
+    if (base.len > 3 && memcmp(base.data + base.len - 3, "/v1", 3) == 0)
+        base.len -= 3;
+    return base;
+}
+
+static void server_free(struct upstream *server)
+{
+    while (server->facts != NULL) {
+        struct server_facts *older = server->facts->older;
+        free(server->facts);
+        server->facts = older;
+    }
+    secret_clear(&server->key);
+    free(server->url);
+    free(server->ca_file);
+    free(server);
+}
+
+static int server_new(const struct servers_options *options, struct upstream **out, struct error *error)
+{
+    struct upstream *server = xalloc(sizeof *server);
+    struct slice base = base_of(options->url);
+    const char *dialect = options->dialect == NULL ? "" : options->dialect;
+    int rc = http_url_check(options->url, error);
+    if (rc == 0)
+        rc = secret_read(options->key_file, options->key_env, &server->key, error);
+    if (rc == 0 && dialect[0] != '\0' && strcmp(dialect, "auto") != 0) {
+        server->forced = dialect_find(slice_of(dialect));
+        if (server->forced == NULL)
+            rc = error_set(error, ERR_NOT_FOUND, "'%.40s' is no dialect; known are vllm, sglang, llamacpp, generic",
+                           dialect);
+    }
+    server->url = xalloc(base.len + 1);
+    memcpy(server->url, base.data, base.len);
+    if (options->ca_file != NULL && options->ca_file[0] != '\0')
+        server->ca_file = xstrdup(options->ca_file);
+    server->only_named = options->only_named;
+    server->slots_max = options->slots_max > 0 ? options->slots_max : LIMIT_MAX;
+    server->hash = hash_bytes(server->url, base.len);
+    server->probe = true;
+    server->limit = clamp_limit(server, LIMIT_START);
+    strcpy(server->why, "it was not asked yet");
+    *out = server;
+    if (rc != 0) {
+        server_free(server);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int servers_add(const struct servers_options *options, struct error *error)
+{
+    struct upstream *server, *known;
+    pthread_once(&registry.once, registry_init);
+    int rc = server_new(options, &server, error);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&registry.lock);
+    atomic_store(&registry.stop, false);
+    known = find(slice_of(server->url));
+    if (known != NULL) {
+        if (!options->only_named) { /* named by a model before it was given to the worker, or started anew */
+            known->only_named = false;
+            known->state = SERVER_DOWN;
+            known->probe = true;
+            known->told = false;
+        }
+        pthread_cond_broadcast(&registry.changed);
+    } else if (registry.len == SERVERS_MAX) {
+        rc = error_set(error, ERR_LIMIT, "more than %d inference servers", SERVERS_MAX);
+    } else {
+        registry.servers[registry.len++] = server;
+        int started = pthread_create(&server->thread, NULL, watch_main, server);
+        assert(started == 0);
+        (void)started;
+        server = NULL;
+    }
+    pthread_mutex_unlock(&registry.lock);
+    if (server != NULL)
+        server_free(server);
+    return rc;
+}
+
+void servers_remove(const char *url)
+{
+    pthread_mutex_lock(&registry.lock);
+    struct upstream *server = find(base_of(url));
+    if (server != NULL)
+        server->state = SERVER_REMOVED;
+    pthread_mutex_unlock(&registry.lock);
+}
+
+static size_t count_state(enum server_state state)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < registry.len; i++)
+        count += registry.servers[i]->state == state;
+    return count;
+}
+
+size_t servers_len(void)
+{
+    pthread_mutex_lock(&registry.lock);
+    size_t len = registry.len - count_state(SERVER_REMOVED);
+    pthread_mutex_unlock(&registry.lock);
+    return len;
+}
+
+size_t servers_wait(int64_t timeout_ms)
+{
+    pthread_once(&registry.once, registry_init);
+    pthread_mutex_lock(&registry.lock);
+    int64_t until = clock_ms() + timeout_ms;
+    size_t up = count_state(SERVER_UP);
+    while (up + count_state(SERVER_REMOVED) < registry.len && clock_ms() < until) {
+        wait_changed(until - clock_ms());
+        up = count_state(SERVER_UP);
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return up;
+}
+
+static uint32_t features_of(const struct server_facts *facts)
+{
+    uint32_t sampled = 1u << FEATURE_LP_SUM | 1u << FEATURE_LP_MEAN | 1u << FEATURE_NLL_VAR | 1u << FEATURE_LP_MIN;
+    uint32_t top = 1u << FEATURE_ENT_MEAN | 1u << FEATURE_ENT_TAIL | 1u << FEATURE_CONF_MEAN | 1u << FEATURE_CONF_TAIL |
+                   1u << FEATURE_CONF_BOTTOM10 | 1u << FEATURE_CONF_MIN;
+    return (facts->logprobs ? sampled : 0) | (facts->alternatives ? top : 0);
+}
+
+size_t servers_offers(struct offer *offers, size_t max)
+{
+    size_t len = 0;
+    pthread_mutex_lock(&registry.lock);
+    for (size_t i = 0; i < registry.len; i++) {
+        const struct upstream *server = registry.servers[i];
+        for (size_t j = 0; server->state == SERVER_UP && j < server->facts->models_len && len < max; j++)
+            offers[len++] = (struct offer){.model = server->facts->models[j].name,
+                                           .context = server->facts->models[j].context,
+                                           .features = features_of(server->facts),
+                                           .server = server->url};
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return len;
+}
+
+size_t servers_room(void)
+{
+    double room = 0;
+    pthread_mutex_lock(&registry.lock);
+    for (size_t i = 0; i < registry.len; i++)
+        if (registry.servers[i]->state == SERVER_UP)
+            room += registry.servers[i]->limit;
+    pthread_mutex_unlock(&registry.lock);
+    return (size_t)room;
+}
+
+void servers_stop(void)
+{
+    pthread_once(&registry.once, registry_init);
+    pthread_mutex_lock(&registry.lock);
+    atomic_store(&registry.stop, true);
+    pthread_cond_broadcast(&registry.changed);
+    pthread_mutex_unlock(&registry.lock);
+    for (size_t i = 0; i < registry.len; i++) {
+        pthread_join(registry.servers[i]->thread, NULL);
+        server_free(registry.servers[i]);
+    }
+    registry.len = 0;
+}
+
+/* -- choosing --------------------------------------------------------------------------------------------------------- */
+
+/* The server's name of the model that a query asks for; NULL: it does not serve it. */
+static const char *model_of(const struct server_facts *facts, struct slice model)
+{
+    if (model.len == 0)
+        return facts->models[0].name;
+    for (size_t i = 0; i < facts->models_len; i++)
+        if (strlen(facts->models[i].name) == model.len && memcmp(facts->models[i].name, model.data, model.len) == 0)
+            return facts->models[i].name;
+    return NULL;
+}
+
+static bool named(const struct upstream *server, const struct server_query *query)
+{
+    if (query->url.len == 0)
+        return !server->only_named;
+    return strlen(server->url) == query->url.len && memcmp(server->url, query->url.data, query->url.len) == 0;
+}
+
+static bool serves(const struct upstream *server, const struct server_query *query)
+{
+    return server->facts != NULL && model_of(server->facts, query->model) != NULL &&
+           (query->dialect == NULL || query->dialect == server->facts->dialect);
+}
+
+static bool has_room(const struct upstream *server, int64_t now_ms)
+{
+    return server->in_flight + 1 <= server->limit && now_ms >= server->gate_ms;
+}
+
+struct candidates {
+    struct upstream *home; /* the prompt's own, whether it has room or not */
+    struct upstream *best; /* the one that would answer soonest, of those with room */
+    uint64_t home_rank;
+    double best_score, latency_min;
+    size_t up, waited_for;
+};
+
+static void look(struct candidates *found, struct upstream *server, const struct server_query *query, int64_t now_ms)
+{
+    if (!named(server, query) || server->state == SERVER_REMOVED)
+        return;
+    if (server->state != SERVER_UP) {
+        found->waited_for += server->facts == NULL || serves(server, query);
+        return;
+    }
+    if (!serves(server, query))
+        return;
+    found->up++;
+    uint64_t rank = hash_more(server->hash, &query->affinity, sizeof query->affinity);
+    if (found->home == NULL || rank > found->home_rank) {
+        found->home = server;
+        found->home_rank = rank;
+    }
+    double latency = server->latency_ms > 0 ? server->latency_ms : found->latency_min;
+    double score = (latency > 0 ? latency : 1) * (server->in_flight + 1) / server->limit;
+    if (!has_room(server, now_ms) || (server == query->avoid && found->best != NULL))
+        return;
+    if (found->best == NULL || found->best == query->avoid || score < found->best_score) {
+        found->best = server;
+        found->best_score = score;
+    }
+}
+
+/* Rendezvous hashing gives each prompt a home; it is left when the home has no room, is much slower than others, or
+ * holds many more requests. */
+static struct upstream *choose(const struct candidates *found, const struct server_query *query, int64_t now_ms)
+{
+    struct upstream *home = found->home, *best = found->best;
+    if (home == NULL || home == query->avoid || !has_room(home, now_ms))
+        return best;
+    bool slow = home->latency_ms > 3 * found->latency_min && found->latency_min > 0;
+    bool crowded = home->in_flight > best->in_flight + best->in_flight / 2 + SPILL;
+    return slow || crowded ? best : home;
+}
+
+static enum pick refuse(const struct server_query *query, const struct candidates *found, struct error *error)
+{
+    const struct upstream *first = NULL;
+    for (size_t i = 0; i < registry.len && first == NULL; i++)
+        if (named(registry.servers[i], query) && registry.servers[i]->state != SERVER_REMOVED &&
+            registry.servers[i]->state != SERVER_UP)
+            first = registry.servers[i];
+    if (found->waited_for > 0 && first != NULL) {
+        error_set(error, ERR_CLOSED, "no server of this worker is up; %.100s: %.250s", first->url, first->why);
+        return PICK_DOWN;
+    }
+    error_set(error, ERR_NOT_FOUND, "no server of this worker serves the model '%.*s'%s%s",
+              (int)(query->model.len < 100 ? query->model.len : 100),
+              query->model.data != NULL ? query->model.data : "", query->dialect != NULL ? " in the dialect " : "",
+              query->dialect != NULL ? query->dialect->name : "");
+    return PICK_NOWHERE;
+}
+
+enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct server_lane *lane, struct error *error)
+{
+    struct candidates found = {0};
+    enum pick pick = PICK_TAKEN;
+    struct server_query based = *query;
+    based.url = query->url.len > 0 ? base_of(query->url.data) : query->url;
+    pthread_mutex_lock(&registry.lock);
+    for (size_t i = 0; i < registry.len; i++) {
+        double latency = registry.servers[i]->state == SERVER_UP ? registry.servers[i]->latency_ms : 0;
+        if (latency > 0 && (found.latency_min == 0 || latency < found.latency_min))
+            found.latency_min = latency;
+    }
+    for (size_t i = 0; i < registry.len; i++)
+        look(&found, registry.servers[i], &based, now_ms);
+    struct upstream *server = found.up > 0 ? choose(&found, &based, now_ms) : NULL;
+    if (found.up == 0) {
+        pick = refuse(&based, &found, error);
+    } else if (server == NULL) {
+        if (found.home != NULL)
+            found.home->hot = true;
+        pick = PICK_FULL;
+    } else {
+        server->in_flight++;
+        server->hot = server->hot || server->in_flight + 1 > server->limit;
+        if (server->in_flight == 1)
+            pthread_cond_broadcast(&registry.changed); /* look at its metrics more often */
+        *lane = (struct server_lane){.server = server,
+                                     .dialect = server->facts->dialect,
+                                     .url = server->url,
+                                     .model = model_of(server->facts, query->model),
+                                     .ca_file = server->ca_file,
+                                     .key = server->key.len > 0 ? server->key.data : NULL,
+                                     .logprobs = server->facts->logprobs};
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return pick;
+}
+
+void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms)
+{
+    bool opened = false;
+    pthread_mutex_lock(&registry.lock);
+    assert(server->in_flight > 0);
+    server->in_flight--;
+    if (outcome->retry_after_ms >= 0 && outcome->overload) {
+        int64_t wait_ms = outcome->retry_after_ms < GATE_MAX_MS ? outcome->retry_after_ms : GATE_MAX_MS;
+        server->gate_ms = now_ms + wait_ms > server->gate_ms ? now_ms + wait_ms : server->gate_ms;
+    }
+    if (outcome->overload && now_ms - server->cut_ms >= SCRAPE_MS / 2)
+        lower(server, server->limit / 2, now_ms);
+    if (outcome->transport) {
+        opened = ++server->failures == FAILURES_MAX && server->state == SERVER_UP;
+        if (opened) { /* the circuit breaker: closed again by a healthy answer */
+            server->state = SERVER_DOWN;
+            strcpy(server->why, "its connections failed");
+            pthread_cond_broadcast(&registry.changed);
+        }
+    } else if (!outcome->cancelled && !outcome->overload) {
+        server->failures = 0;
+        double ms = (double)outcome->total_ms + 1;
+        server->latency_ms = server->latency_ms == 0 ? ms : 0.9 * server->latency_ms + 0.1 * ms;
+    }
+    pthread_mutex_unlock(&registry.lock);
+    if (opened)
+        log_line(0, "server url=%s failed %d times in a row: no requests until it is healthy", server->url,
+                 FAILURES_MAX);
+}
+
+void server_hide_key(const struct upstream *server, char *text)
+{
+    secret_hide(text, &server->key);
+}

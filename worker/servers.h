@@ -1,0 +1,92 @@
+/* servers.h - the inference servers of this process: which are up, what each can do, and how much each may be given.
+ *
+ * Each server has a thread that waits until it is healthy, finds out what it can do, and then watches its metrics;
+ * engines only ask which server takes the next request, and report how that went. How many requests a server holds
+ * follows its own queue: more while nothing waits there, fewer once something does, or it answers 429 or 503. What
+ * does not fit stays with us, where it can be moved and cancelled. All functions may be called from any thread. */
+#ifndef DROVER_SERVERS_H
+#define DROVER_SERVERS_H
+
+#include "common/io/agent.h"
+#include "common/io/http.h"
+#include "worker/dialect.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SERVERS_MAX = 256, SERVER_MODELS_MAX = 64 };
+
+struct servers_options {
+    const char *url;                /* without route: http://HOST:PORT */
+    const char *key_file, *key_env; /* where its key is; NULL or "": none, or not there */
+    const char *ca_file;            /* NULL or "": the system's certificates */
+    const char *dialect;            /* NULL, "" or "auto": found out */
+    uint32_t slots_max;             /* most requests that it gets at a time; 0: 1024 */
+    bool only_named;                /* for models that name this address, and no others */
+};
+
+/* From now on the server is used as soon as it is healthy. Adding an address again starts it anew: its capabilities are
+ * found out again. ERR_SYNTAX (address), ERR_NOT_FOUND (key, dialect), ERR_LIMIT. */
+int servers_add(const struct servers_options *options, struct error *error);
+
+/* No new requests for it. */
+void servers_remove(const char *url);
+
+/* Waits at most timeout_ms until all servers are up; how many are. */
+size_t servers_wait(int64_t timeout_ms);
+
+/* What the servers that are up offer; the texts live until servers_stop. */
+size_t servers_offers(struct offer *offers, size_t max);
+
+size_t servers_len(void); /* added and not removed */
+
+/* Requests that the servers take altogether at the moment. */
+size_t servers_room(void);
+
+/* Ends the threads. Engines must be closed before. */
+void servers_stop(void);
+
+/* -- for engines ------------------------------------------------------------------------------------------------------ */
+
+struct upstream; /* lives until servers_stop */
+
+struct server_query {
+    struct slice url;              /* the model names its server; empty: any of this worker */
+    struct slice model;            /* empty: whatever the server serves */
+    const struct dialect *dialect; /* NULL: any */
+    uint64_t affinity;             /* of the prompt: equal ones go where the prefix is warm */
+    const struct upstream *avoid;  /* it just failed; taken only when no other is there */
+};
+
+/* What a server takes for one request of a query. */
+struct server_lane {
+    struct upstream *server;
+    const struct dialect *dialect;
+    const char *url, *model, *ca_file, *key; /* key: NULL for none */
+    bool logprobs;                           /* it gives log-probabilities */
+};
+
+enum pick {
+    PICK_TAKEN,   /* the lane is ours: call server_done */
+    PICK_FULL,    /* none has room now */
+    PICK_DOWN,    /* none of them is up: they may come back */
+    PICK_NOWHERE, /* no server that is up serves this model, and none is being waited for */
+};
+
+/* error: set for PICK_DOWN and PICK_NOWHERE. */
+enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct server_lane *lane, struct error *error);
+
+struct server_outcome {
+    bool transport;         /* the connection failed, or the answer made no sense */
+    bool overload;          /* 429, 503 and their kin */
+    bool cancelled;         /* says nothing about the server */
+    int64_t retry_after_ms; /* -1: not said */
+    int64_t total_ms;
+};
+
+void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms);
+
+/* Hides the server's key in a text of its. */
+void server_hide_key(const struct upstream *server, char *text);
+
+#endif
