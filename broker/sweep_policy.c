@@ -141,7 +141,7 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
 /* Backends that can continue a path of steps; the others know whole rollouts only. */
 static bool has_steps(const char *backend)
 {
-    static const char *const backends[] = {"tinylm", "synthetic", "exec"};
+    static const char *const backends[] = {"tinylm", "synthetic", "exec", "openai"};
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (strcmp(backends[i], backend) == 0)
             return true;
@@ -164,7 +164,7 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
     if ((row->needs & NEED_STEPS) != 0 && !has_steps(model->backend))
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
-                          "cannot do; take tinylm, synthetic or exec",
+                          "cannot do; take tinylm, synthetic, exec or openai",
                           arm->name, row->name, model->backend, model->name);
     if (arm->n < row->min_n)
         return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,

@@ -48,7 +48,7 @@ struct dialect {
     bool truncation;                         /* knows top_k, min_p and repetition_penalty */
     bool partial_turn;                       /* chat can continue a partial turn of the assistant */
     bool cumulative;                         /* chunks of a stream of `route` hold everything so far */
-    bool says_stop;                          /* tells which stop text ended an answer, or includes it */
+    bool says_stop, chat_says_stop; /* `route`, `chat_route`: tells which stop text ended an answer, or includes it */
     enum logprob_mode logprobs;
 };
 

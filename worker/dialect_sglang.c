@@ -69,8 +69,12 @@ static void chat_write(const struct ask *ask, struct buf *body)
     json_key(body, "no_stop_trim");
     json_bool(body, ask->keep_stop);
     ask_logprobs(ask, body);
-    json_key(body, "continue_final_message");
-    json_bool(body, ask->continues);
+    if (ask->continues) {
+        json_key(body, "add_generation_prompt");
+        json_bool(body, false);
+        json_key(body, "continue_final_message");
+        json_bool(body, true);
+    }
     if (ask->salt.len > 0) {
         json_key(body, "cache_salt");
         json_text(body, ask->salt);
@@ -101,5 +105,6 @@ const struct dialect dialect_sglang = {
     .partial_turn = true,
     .cumulative = true,
     .says_stop = true,
+    .chat_says_stop = true,
     .logprobs = LOGPROB_SAMPLED,
 };

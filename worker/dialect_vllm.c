@@ -46,5 +46,6 @@ const struct dialect dialect_vllm = {
     .truncation = true,
     .partial_turn = true,
     .says_stop = true,
+    .chat_says_stop = true,
     .logprobs = LOGPROB_RAW,
 };

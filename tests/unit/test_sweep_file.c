@@ -481,7 +481,7 @@ static void wrong_needs(void **state)
         {SWEEP "models: [{name: m, backend: replay, path: x}]\nverifiers: [{name: v, kind: exact}]\n"
                "arms: [{name: a, n: 4, strategy: particles, verifier: v}]",
          "s.yaml:4:21: arm 'a': 'particles' goes step by step, which backend 'replay' of model 'm' "
-         "cannot do; take tinylm, synthetic or exec"},
+         "cannot do; take tinylm, synthetic, exec or openai"},
         {HEAD "verifiers: [{name: v, kind: exact}]\n"
               "arms: [{name: a, report_at: [4, 2000], strategy: particles, verifier: v}]",
          "s.yaml:5:33: arm 'a': n = 2000; 'particles' grows trees of at most 1024 rollouts per "
