@@ -182,6 +182,72 @@ static void groups_new(struct work *work, uint32_t set)
         };
 }
 
+/* -- verdicts -------------------------------------------------------------------------------------------- */
+
+static void count_verdict(const struct core *core, const struct key *key, uint32_t verifier,
+                          struct report_verdicts *verdicts)
+{
+    struct verdict verdict;
+    if (!core_verdict(core, key, verifier, &verdict))
+        return;
+    verdicts->outcomes[verdict.outcome]++;
+    verdicts->len++;
+}
+
+static bool judges(const struct arm_info *arm, uint32_t verifier)
+{
+    return arm->verifier == verifier || arm->truth == verifier;
+}
+
+static void count_trees(const struct core *core, const struct arm_info *arm, uint32_t verifier,
+                        struct report_verdicts *verdicts)
+{
+    for (uint32_t p = 0; p < arm->prompts; p++)
+        for (uint32_t t = 0; t < arm->trees; t++)
+            for (uint32_t n = 0; n < core_tree_nodes(core, arm->id, p, t); n++)
+                count_verdict(core, &(struct key){TASK_GENERATE, arm->id, p, t, n, NO_ID}, verifier, verdicts);
+}
+
+/* Of a pool each rollout is counted once, however many arms of the sweep share it: by the first that goes so far. */
+static uint32_t counted_to(const struct core *core, uint32_t sweep, uint32_t i, uint32_t verifier, uint32_t prompt)
+{
+    uint32_t pool = core_arm(core, core_sweep_arm(core, sweep, i)).pool, counted = 0;
+    for (uint32_t j = 0; j < i; j++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, j));
+        if (arm.trees > 0 || arm.pool != pool || !judges(&arm, verifier))
+            continue;
+        uint32_t delivered = core_cell(core, arm.id, prompt).delivered;
+        counted = delivered > counted ? delivered : counted;
+    }
+    return counted;
+}
+
+static struct report_verdicts verdicts_of(const struct core *core, uint32_t sweep, uint32_t verifier)
+{
+    struct report_verdicts verdicts = {.verifier = core_verifier(core, verifier).name};
+    for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
+        if (!judges(&arm, verifier))
+            continue;
+        if (arm.trees > 0)
+            count_trees(core, &arm, verifier, &verdicts);
+        for (uint32_t p = 0; arm.trees == 0 && p < arm.prompts; p++)
+            for (uint32_t k = counted_to(core, sweep, i, verifier, p); k < core_cell(core, arm.id, p).delivered; k++)
+                count_verdict(core, &(struct key){TASK_GENERATE, arm.pool, p, NO_ID, k, NO_ID}, verifier, &verdicts);
+    }
+    return verdicts;
+}
+
+static void verdicts_add(const struct core *core, struct report *report)
+{
+    report->verdicts = xalloc(core_verifiers(core) * sizeof *report->verdicts);
+    for (uint32_t v = 0; v < core_verifiers(core); v++) {
+        struct report_verdicts verdicts = verdicts_of(core, report->sweep.id, v);
+        if (verdicts.len > 0)
+            report->verdicts[report->verdicts_len++] = verdicts;
+    }
+}
+
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s)
 {
     struct report *report = xalloc(sizeof *report);
@@ -198,6 +264,7 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
         .values = xalloc(report->sweep.prompts * sizeof(double)),
     };
     groups_new(&work, report->sweep.set);
+    verdicts_add(core, report);
     for (uint32_t i = 0; i < report->sweep.arms; i++) {
         report->charged += core_arm(core, core_sweep_arm(core, sweep, i)).charged.rollouts;
         struct spots spots = spots_of(core, sweep, i);
@@ -222,6 +289,7 @@ void report_free(struct report **report_ptr)
         free(report->groups[g].curves);
     }
     free(report->groups);
+    free(report->verdicts);
     free(report);
     *report_ptr = NULL;
 }

@@ -40,12 +40,20 @@ struct report_group {
     struct report_curve *curves; /* report->curves_len of them, in the order of the arms */
 };
 
+/* What one verifier said of the rollouts that the arms were delivered. */
+struct report_verdicts {
+    const char *verifier;
+    uint64_t outcomes[OUTCOMES], len;
+};
+
 struct report {
     struct sweep_info sweep;
-    const char *truth; /* name of its verifier, NULL: none */
-    double wall_s;     /* negative: unknown */
-    uint64_t charged;  /* rollouts that the arms used, each arm as if it ran alone */
-    uint64_t bought;   /* rollouts that the sweep paid for and kept */
+    const char *truth;                /* name of its verifier, NULL: none */
+    double wall_s;                    /* negative: unknown */
+    uint64_t charged;                 /* rollouts that the arms used, each arm as if it ran alone */
+    uint64_t bought;                  /* rollouts that the sweep paid for and kept */
+    struct report_verdicts *verdicts; /* verdicts_len of them */
+    uint32_t verdicts_len;
     struct report_group *groups;
     uint32_t groups_len, curves_len;
 };

@@ -60,6 +60,33 @@ static void print_spending(const char *word, const struct spending *spent, struc
                (double)spent->slot_ms / 1000, (double)spent->cost / 1e6);
 }
 
+static const char *const outcome_words[OUTCOMES] = {
+#define X(name, value, text) [name] = text,
+    OUTCOME_TABLE(X)
+#undef X
+};
+
+/* Outcomes that are neither right nor wrong, and timeouts, which are wrong in a way that a larger limit may change. */
+static void print_verdicts(const struct report_verdicts *verdicts, struct buf *out)
+{
+    static const enum outcome shown[] = {OUTCOME_UNKNOWN, OUTCOME_TIMEOUT, OUTCOME_ERROR};
+    const char *comma = "";
+    if (verdicts->outcomes[OUTCOME_UNKNOWN] + verdicts->outcomes[OUTCOME_TIMEOUT] + verdicts->outcomes[OUTCOME_ERROR] ==
+        0)
+        return;
+    buf_puts(out, "  verdicts of ");
+    text_plain(slice_of(verdicts->verifier), out);
+    buf_puts(out, ": ");
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
+        uint64_t count = verdicts->outcomes[shown[i]];
+        if (count == 0)
+            continue;
+        buf_printf(out, "%s%llu %s", comma, (unsigned long long)count, outcome_words[shown[i]]);
+        comma = ", ";
+    }
+    buf_printf(out, " of %llu\n", (unsigned long long)verdicts->len);
+}
+
 /* Arms of one model need no column to say which. */
 static bool several_models(const struct report_group *group, uint32_t curves)
 {
@@ -106,6 +133,9 @@ static void print_head(const struct report *report, struct buf *out)
         buf_printf(out, "  %llu task%s given up for good: %s no answer and no vote\n",
                    (unsigned long long)sweep->failed, plural(sweep->failed),
                    sweep->failed == 1 ? "it has" : "they have");
+    for (uint32_t i = 0; i < report->verdicts_len; i++)
+        print_verdicts(&report->verdicts[i], out);
+    cached_text(sweep->read, sweep->cached, out);
     if (report->charged > 0)
         buf_printf(out, "  arms used %llu rollouts, %llu were bought: each was bought once, %.0f%% reused\n",
                    (unsigned long long)report->charged, (unsigned long long)report->bought, 100 * reused(report));
@@ -307,6 +337,20 @@ static void put_group(struct buf *json, const struct report *report, const struc
     json_end(json, '}');
 }
 
+static void put_verdicts(struct buf *json, const struct report *report)
+{
+    json_key(json, "verdicts");
+    json_begin(json, '{');
+    for (uint32_t i = 0; i < report->verdicts_len; i++) {
+        json_key(json, report->verdicts[i].verifier);
+        json_begin(json, '{');
+        for (int o = 0; o < OUTCOMES; o++)
+            put_u64(json, outcome_words[o], report->verdicts[i].outcomes[o]);
+        json_end(json, '}');
+    }
+    json_end(json, '}');
+}
+
 void report_json(const struct report *report, struct buf *json)
 {
     const struct sweep_info *sweep = &report->sweep;
@@ -322,6 +366,9 @@ void report_json(const struct report *report, struct buf *json)
     put_u64(json, "cells", sweep->cells);
     put_u64(json, "failed", sweep->failed);
     put_f64(json, "wall_s", report->wall_s >= 0 ? report->wall_s : NAN);
+    put_u64(json, "tokens_in", sweep->read);
+    put_u64(json, "tokens_cached", sweep->cached);
+    put_verdicts(json, report);
     put_spending(json, "kept", &sweep->accepted);
     put_spending(json, "burned", &sweep->burned);
     put_spending(json, "waste", &waste);

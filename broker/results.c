@@ -17,8 +17,9 @@
 /* Of one result; found by where its text stands, which no two results share. */
 struct recorded {
     uint64_t commit;
-    uint32_t offset, have, reread;
-    size_t at; /* of its first feature in `values` */
+    uint32_t offset, have, reread, cached;
+    uint8_t logprobs; /* enum logprob_mode */
+    size_t at;        /* of its first feature in `values` */
 };
 
 /* Where the details of a verdict stand. While the journal is read, also verify leases that no verdict has ended. */
@@ -108,6 +109,8 @@ static void record(struct recordings *all, const struct fact_result *f)
         .offset = f->ref_offset,
         .have = f->features.len >= present * sizeof(double) ? f->have : 0,
         .reread = f->tokens_reread,
+        .cached = f->tokens_cached,
+        .logprobs = f->logprob_mode,
         .at = all->values.len / sizeof(double),
     };
     buf_put(&all->values, f->features.data, f->features.len / sizeof(double) * sizeof(double));
@@ -255,8 +258,16 @@ static const char *const feature_names[FEATURES] = {
 #undef X
 };
 
+/* What the features that speak of log-probabilities are of. */
+static void put_logprobs(const struct recorded *recorded, struct buf *line)
+{
+    if (recorded != NULL && recorded->logprobs != LOGPROB_NONE)
+        put_str(line, "logprobs", recorded->logprobs == LOGPROB_RAW ? "raw" : "sampled");
+}
+
 static void put_features(const struct writer *writer, const struct recorded *recorded, struct buf *line)
 {
+    put_logprobs(recorded, line);
     json_key(line, "features");
     json_begin(line, '{');
     size_t at = recorded == NULL ? 0 : recorded->at;
@@ -271,7 +282,8 @@ static void put_features(const struct writer *writer, const struct recorded *rec
     json_end(line, '}');
 }
 
-/* What the verifier told beside its verdict, a JSON object. A digest leaves it out, as times may be part of it. */
+/* What the verifier told beside its verdict. It was stored unread, and a verifier is not trusted to have told an object:
+ * anything else is shown as a text. A digest leaves it out, as times may be part of it. */
 static int put_detail(struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
 {
     struct key wanted = key_of_lease(&(struct fact_lease){.kind = TASK_VERIFY,
@@ -284,16 +296,18 @@ static int put_detail(struct writer *writer, const struct key *key, uint32_t ver
     HASH_FIND(hh, writer->recordings.by_key, &wanted, sizeof wanted, detail);
     if (detail == NULL || writer->digest != NULL)
         return 0;
-    struct buf packed = {0}, text = {0};
+    struct buf packed = {0}, text = {0}, object = {0};
     int rc = fetch(writer, detail->ref, &packed);
-    if (rc == 0 && text_unpack(buf_slice(&packed), LIMIT_DETAIL, &text) != 0)
-        rc = bad_text(writer, detail->ref);
-    if (rc == 0) {
+    if (rc == 0 && text_unpack(buf_slice(&packed), LIMIT_DETAIL, &text) == 0) {
         json_key(line, "detail");
-        json_raw(line, buf_slice(&text));
+        if (plain_object(buf_slice(&text), &object))
+            json_raw(line, buf_slice(&object));
+        else
+            json_text(line, buf_slice(&text));
     }
     buf_clear(&packed);
     buf_clear(&text);
+    buf_clear(&object);
     return rc;
 }
 
@@ -367,6 +381,8 @@ static void put_timing(const struct rollout_info *rollout, const struct recorded
         put_u64(line, "tokens_in", rollout->tokens_in);
     if (recorded != NULL)
         put_u64(line, "tokens_reread", recorded->reread);
+    if (recorded != NULL && recorded->cached > 0)
+        put_u64(line, "tokens_cached", recorded->cached);
     json_end(line, '}');
 }
 

@@ -66,7 +66,7 @@ static int noisy_run(void *state, const struct check_input *input, struct verdic
     int code = inner_run(&noisy->inner, input, &truth, error);
     if (code < 0)
         return code;
-    if (truth.outcome == OUTCOME_UNKNOWN) {
+    if (!outcome_decides(truth.outcome)) {
         *verdict = verdict_unknown;
         return 0;
     }

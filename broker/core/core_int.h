@@ -16,6 +16,11 @@ struct amounts {
     uint64_t rollouts, tokens, slot_ms, cost;
 };
 
+/* Prompt tokens of kept results: all, and those that a server found in its prefix cache. */
+struct reading {
+    uint64_t tokens, cached;
+};
+
 struct ring { /* queue of prompt ids */
     uint32_t *at;
     uint32_t head, len, cap;
@@ -71,6 +76,7 @@ struct model {
     struct slice spec; /* owned */
     uint32_t max_tokens, template_tokens, timeout_ms, slots;
     uint64_t price_in, price_out;
+    struct reading read;
     int kind; /* volatile: bit in an agent's kinds */
 };
 
@@ -166,6 +172,7 @@ struct sweep {
     struct amounts caps, accepted, reserved;
     struct amounts waste[WASTES]; /* burned and not kept; burned = accepted + these */
     struct amounts overrun;       /* what results used beyond their reservations: a fault, but spent */
+    struct reading read;
     uint64_t deadline_s, started_s;
     bool count_accepted;
     uint8_t state;

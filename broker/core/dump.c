@@ -9,7 +9,7 @@
 
 #define PUT(name, ...) fact_put(out, &(struct fact){.type = FACT_##name, .name = {__VA_ARGS__}})
 
-/* Of an arm: CHARGED, ARM_RESERVED. FAILED counts tasks. WASTE + w: one kind for each enum waste. */
+/* Of an arm: CHARGED, ARM_RESERVED. Of a model: MODEL. FAILED counts tasks. WASTE + w: one kind for each enum waste. */
 enum ledger_kind {
     LEDGER_ACCEPTED,
     LEDGER_RESERVED = 2,
@@ -17,6 +17,7 @@ enum ledger_kind {
     LEDGER_ARM_RESERVED,
     LEDGER_FAILED,
     LEDGER_OVERRUN,
+    LEDGER_MODEL,
     LEDGER_WASTE = 10
 };
 
@@ -201,6 +202,13 @@ static void dump_amounts(struct buf *out, enum ledger_kind kind, uint32_t id, co
         .slot_ms = amounts->slot_ms, .cost = amounts->cost, .verdicts = verdicts);
 }
 
+static void dump_accepted(struct buf *out, const struct sweep *s)
+{
+    PUT(ledger, .kind = LEDGER_ACCEPTED, .id = s->id, .rollouts = s->accepted.rollouts, .tokens = s->accepted.tokens,
+        .slot_ms = s->accepted.slot_ms, .cost = s->accepted.cost, .verdicts = s->verdicts, .read = s->read.tokens,
+        .cached = s->read.cached);
+}
+
 /* In key order, so that equal states give equal dumps whatever history led to them. */
 static int by_key(const struct task *a, const struct task *b)
 {
@@ -241,9 +249,13 @@ static void dump_ledgers(const struct core *core, struct buf *out)
         dump_amounts(out, LEDGER_CHARGED, i, &arm->charged, arm->verdicts);
         dump_amounts(out, LEDGER_ARM_RESERVED, i, &arm->reserved, 0);
     }
+    for (uint32_t i = 0; i < core->models_len; i++)
+        if (core->models[i].read.tokens > 0)
+            PUT(ledger, .kind = LEDGER_MODEL, .id = i, .read = core->models[i].read.tokens,
+                .cached = core->models[i].read.cached);
     for (uint32_t i = 0; i < core->sweeps_len; i++) {
         const struct sweep *s = &core->sweeps[i];
-        dump_amounts(out, LEDGER_ACCEPTED, i, &s->accepted, s->verdicts);
+        dump_accepted(out, s);
         for (int w = 0; w < WASTES; w++)
             dump_amounts(out, (enum ledger_kind)(LEDGER_WASTE + w), i, &s->waste[w], 0);
         dump_amounts(out, LEDGER_RESERVED, i, &s->reserved, 0);
@@ -402,6 +414,12 @@ static int leased_apply(struct core *core, const struct fact_leased *f)
 static int ledger_apply(struct core *core, const struct fact_ledger *f)
 {
     struct amounts amounts = {f->rollouts, f->tokens, f->slot_ms, f->cost};
+    if (f->kind == LEDGER_MODEL) {
+        if (f->id >= core->models_len)
+            return ERR_CORRUPT;
+        core->models[f->id].read = (struct reading){f->read, f->cached};
+        return 0;
+    }
     bool of_arm = f->kind == LEDGER_CHARGED || f->kind == LEDGER_ARM_RESERVED;
     if (f->id >= (of_arm ? core->arms_len : core->sweeps_len))
         return ERR_CORRUPT;
@@ -415,6 +433,7 @@ static int ledger_apply(struct core *core, const struct fact_ledger *f)
     case LEDGER_ACCEPTED:
         sweep->accepted = amounts;
         sweep->verdicts = f->verdicts;
+        sweep->read = (struct reading){f->read, f->cached};
         return 0;
     case LEDGER_RESERVED:
         sweep->reserved = amounts;

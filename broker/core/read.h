@@ -31,6 +31,7 @@ struct sweep_info {
     bool count_accepted;            /* which of the two the caps mean */
     uint64_t deadline_s, started_s; /* deadline: seconds after the start, 0: none */
     uint64_t verdicts;              /* paid for */
+    uint64_t read, cached;          /* prompt tokens of kept results; of these, from a server's prefix cache */
     uint64_t truths;                /* verdicts of the truth that are still missing */
     uint64_t failed;                /* tasks given up for good */
     uint32_t leased;                /* tasks out with agents */
@@ -69,6 +70,7 @@ struct model_info {
     const char *name, *backend;
     struct slice spec; /* JSON */
     uint64_t fingerprint, price_in, price_out;
+    uint64_t read, cached; /* as of a sweep, but of all that use it */
     uint32_t max_tokens, timeout_ms, slots;
 };
 
@@ -199,6 +201,9 @@ void core_workers(const struct core *core, struct buf *json);
 /* The same for a terminal; control characters of names are replaced. */
 void status_text(const struct core *core, const char *sweep, struct buf *out);
 void workers_text(const struct core *core, struct buf *out);
+
+/* A line on the share of prompt tokens that servers found in their prefix caches; none when there were none. */
+void cached_text(uint64_t read, uint64_t cached, struct buf *out);
 
 /* Appends the sentence alone. */
 void core_waits_for(const struct core *core, uint32_t sweep, struct buf *out);

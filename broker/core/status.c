@@ -372,6 +372,8 @@ static void put_sweep(const struct core *core, uint32_t id, struct buf *json)
     put_count(json, "cells", info.cells);
     put_count(json, "prompts", info.prompts);
     put_budget(sweep, json);
+    put_count(json, "tokens_in", info.read);
+    put_count(json, "tokens_cached", info.cached);
     put_count(json, "verdicts", sweep->verdicts);
     put_count(json, "failed", sweep->failed);
     put_count(json, "leased", sweep->leased);
@@ -520,6 +522,14 @@ static void print_arms(const struct core *core, const struct sweep *sweep, struc
     text_table_clear(&table);
 }
 
+/* Nothing is said where no server counts it. */
+void cached_text(uint64_t read, uint64_t cached, struct buf *out)
+{
+    if (cached > 0)
+        buf_printf(out, "  %.0f %% of prompt tokens were cached (%llu of %llu)\n", 100 * (double)cached / (double)read,
+                   (unsigned long long)cached, (unsigned long long)read);
+}
+
 static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
 {
     const struct sweep *sweep = &core->sweeps[id];
@@ -539,6 +549,7 @@ static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
                (unsigned long long)info.decided, (unsigned long long)info.cells, info.prompts, plural(info.prompts),
                info.arms, plural(info.arms), (unsigned long long)sweep->verdicts, plural(sweep->verdicts),
                (unsigned long long)sweep->failed, plural(sweep->failed));
+    cached_text(info.read, info.cached, out);
     print_budget(sweep, out);
     print_arms(core, sweep, out);
     buf_clear(&sentence);

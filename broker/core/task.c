@@ -381,6 +381,12 @@ static void settle_winner(struct core *core, const struct lease *lease, const st
     amounts_add(&sweep->overrun, &over);
 }
 
+static void reading_add(struct reading *read, uint32_t tokens, uint32_t cached)
+{
+    read->tokens += tokens;
+    read->cached += cached < tokens ? cached : tokens;
+}
+
 int result_apply(struct core *core, const struct fact_result *f)
 {
     struct lease *lease = lease_find(core, f->lease);
@@ -389,7 +395,7 @@ int result_apply(struct core *core, const struct fact_result *f)
         return ERR_CORRUPT;
     struct key key = lease->task->key;
     struct row *row = key_row(core, &key);
-    const struct model *model = &core->models[model_of(core, &key)];
+    struct model *model = &core->models[model_of(core, &key)];
     uint64_t features[FEATURES] = {0};
     double lp_mean = 0;
     size_t present = f->features.len / 8 < FEATURES ? f->features.len / 8 : FEATURES;
@@ -414,6 +420,8 @@ int result_apply(struct core *core, const struct fact_result *f)
     };
     struct amounts spent = cost_row(core, model_of(core, &key), key_is_root(core, &key), row);
     uint32_t payer = lease->payer;
+    reading_add(&model->read, f->tokens_in, f->tokens_cached);
+    reading_add(&payer_sweep(core, payer)->read, f->tokens_in, f->tokens_cached);
     bool promised = reserves_verdict(core, lease);
     settle_winner(core, lease, &spent);
     if (promised && f->finish != FINISH_EXHAUSTED && promise_useful(core, &core->arms[payer], key.prompt)) {

@@ -38,6 +38,7 @@ struct arm_model {
 struct sweep_model {
     uint64_t rollouts, tokens; /* caps */
     uint64_t rollouts_used, tokens_used;
+    uint64_t read, cached; /* prompt tokens of results */
     bool accepted, known;
     uint8_t state;
 };
@@ -171,6 +172,15 @@ static void rule_result(struct rules *r, uint64_t id, uint64_t tokens, bool exha
     recount(r, lease, exhausted ? 0 : lease->rollouts, exhausted ? 0 : tokens);
 }
 
+/* More cached tokens than there are is an engine's mistake, and counts as all. */
+static void rule_read(struct rules *r, const struct fact_result *f)
+{
+    const struct lease_model *lease = model_lease(r, f->lease);
+    struct sweep_model *sweep = &r->sweeps[lease == NULL ? 0 : lease->sweep];
+    sweep->read += f->tokens_in;
+    sweep->cached += f->tokens_cached > f->tokens_in ? f->tokens_in : f->tokens_cached;
+}
+
 static void rule_voided(struct rules *r, const struct fact_voided *f)
 {
     for (uint64_t i = 1; i <= r->leases_len; i++) {
@@ -286,6 +296,7 @@ static void rule_fact(struct rules *r, const struct fact *f)
         return;
     case FACT_result:
         rule_result(r, f->result.lease, f->result.tokens_out, f->result.finish == FINISH_EXHAUSTED);
+        rule_read(r, &f->result);
         return;
     case FACT_verdict:
         rule_result(r, f->verdict.lease, 0, false);

@@ -265,6 +265,9 @@ static void check_books(struct world *w)
         if (used->rollouts + sweep.reserved.rollouts < model->rollouts_used ||
             used->tokens + sweep.reserved.tokens < model->tokens_used)
             broke(&w->rules, "sweep '%s' books less than its leases use", sweep.name);
+        if (sweep.read != model->read || sweep.cached != model->cached)
+            broke(&w->rules, "sweep '%s' read %llu cached tokens, and counts %llu", sweep.name,
+                  (unsigned long long)model->cached, (unsigned long long)sweep.cached);
     }
 }
 
@@ -347,6 +350,20 @@ static void hello(struct world *w, int a)
         running);
 }
 
+/* Every outcome is drawn, passes most often. */
+static enum outcome outcome_drawn(double score)
+{
+    static const struct {
+        double below;
+        enum outcome outcome;
+    } rows[] = {
+        {.06, OUTCOME_UNKNOWN}, {.1, OUTCOME_ERROR}, {.16, OUTCOME_TIMEOUT}, {.26, OUTCOME_SCORE}, {.6, OUTCOME_FAIL}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (score < rows[i].below)
+            return rows[i].outcome;
+    return OUTCOME_PASS;
+}
+
 static void say_result(struct world *w, int a, struct job *job)
 {
     struct event event = {.lease = job->lease};
@@ -358,11 +375,10 @@ static void say_result(struct world *w, int a, struct job *job)
     } else if (job->verify) {
         double score = rng_unit(rng_mix(job->seed));
         event.type = EVENT_VERDICT;
-        event.verdict.verdict = (struct verdict){score < .1   ? OUTCOME_UNKNOWN
-                                                 : score > .6 ? OUTCOME_PASS
-                                                              : OUTCOME_FAIL,
-                                                 score};
+        event.verdict.verdict = (struct verdict){outcome_drawn(score), score};
         event.verdict.latency_ms = 3;
+        if (job->seed % 3 == 0) /* it came with details */
+            event.verdict.ref = (struct ref){1, (uint32_t)job->lease, 1};
     } else {
         uint64_t bits = rng_mix(job->seed);
         event.type = EVENT_RESULT;
@@ -371,6 +387,7 @@ static void say_result(struct world *w, int a, struct job *job)
         event.result.result = (struct result){
             .finish = job->step && bits % 10 < 6 ? FINISH_STEP : FINISH_STOP,
             .tokens_in = 8,
+            .tokens_cached = (uint32_t)(bits >> 16) % 10, /* now and then more than there are */
             .tokens_out = 1 + (uint32_t)(bits >> 8) % job->tokens_max,
             .latency_ms = 5,
             .features = {1u << FEATURE_LP_MEAN, {[FEATURE_LP_MEAN] = -rng_unit(bits)}},
@@ -755,6 +772,9 @@ static void check_dumps(struct world *w)
         core_dump(core, &again_dumped);
         if (!equal(&live, &again_dumped))
             broke(&w->rules, "a core built from a dump is another core");
+        for (uint32_t i = 0; i < w->sweeps; i++)
+            if (core_sweep(core, i).cached != w->rules.sweeps[i].cached)
+                broke(&w->rules, "a dump forgets cached tokens");
     }
     for (size_t at = 0; at < live.len && fact_get(buf_slice(&live), &at, &fact) == 0;)
         if (fact.type == FACT_leased && fact.leased.state != 1)

@@ -22,7 +22,7 @@ struct play {
     struct journal *journal;
     int64_t now_ms, unix_s;
     uint32_t answered, left; /* tasks answered; tasks that may still be */
-    /* Fills the result or verdict of event for this task; returns false to fail it. */
+    /* Fills the result or verdict of event, and the text or details behind it; returns false to fail the task. */
     bool (*answer)(const struct send *task, struct event *event, struct buf *text);
 };
 
@@ -104,6 +104,8 @@ static inline void play_answer(struct play *play, const struct send *task)
         event.fail.tokens_out = 1;
     } else if (event.type == EVENT_RESULT) {
         event.result.ref = play_text(play, buf_slice(&text));
+    } else if (text.len > 0) {
+        event.verdict.ref = play_text(play, buf_slice(&text));
     }
     play_event(play, event);
     buf_clear(&text);

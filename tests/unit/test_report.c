@@ -402,6 +402,57 @@ static void unknown_is_never_wrong(void **state)
     play_clear(&play);
 }
 
+/* Verdicts of every outcome, in turn by prompt. */
+static bool answer_all_outcomes(const struct send *task, struct event *event, struct buf *text)
+{
+    answer(task, event, text);
+    if (task->key.kind == TASK_VERIFY)
+        event->verdict.verdict = (struct verdict){(enum outcome)(task->key.prompt % OUTCOMES), .5};
+    else
+        event->result.result.tokens_cached = 3;
+    return true;
+}
+
+static void outcomes_are_shown_apart(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct buf text = {0};
+    play.answer = answer_all_outcomes;
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
+    put_arm(&play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 2, 1, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    const struct report_point *point = point_of(report, 0, "vote", 4);
+    assert_int_equal(point->judged, PROMPTS / 2); /* fail, pass, timeout */
+    assert_int_equal(point->unknown, PROMPTS / 2);
+    assert_true(point->accuracy == 1. / 3);
+    assert_int_equal(report->verdicts_len, 2);
+    for (int o = 0; o < OUTCOMES; o++) { /* of the truth on 4 rollouts each, of the judge on 2 */
+        assert_int_equal(report->verdicts[0].outcomes[o], 4 * PROMPTS / OUTCOMES);
+        assert_int_equal(report->verdicts[1].outcomes[o], 2 * PROMPTS / OUTCOMES);
+    }
+    struct item item;
+    for (uint32_t p = 0; p < OUTCOMES; p++) { /* what policies see: a score counts, an error does not */
+        struct key key = {TASK_GENERATE, 0, p, NO_ID, 0, NO_ID};
+        assert_true(core_item(core, 1, &key, 0, &item));
+        assert_int_equal(item.scored, p != OUTCOME_UNKNOWN && p != OUTCOME_ERROR);
+        assert_int_equal(item.passed, p == OUTCOME_PASS);
+        assert_true(item.score == (item.scored ? .5 : 0));
+    }
+    report_free(&report);
+    text_of(core, false, &text);
+    assert_non_null(strstr(text.data, "  verdicts of truth: 16 unknown, 16 timeout, 16 error of 96\n"));
+    assert_non_null(strstr(text.data, "  verdicts of judge: 8 unknown, 8 timeout, 8 error of 48\n"));
+    assert_non_null(strstr(text.data, "  43 % of prompt tokens were cached (288 of 672)\n"));
+    core_free(&core);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
 /* A recording that holds six rollouts of every prompt. */
 static bool answer_recorded(const struct send *task, struct event *event, struct buf *text)
 {
@@ -629,6 +680,7 @@ int main(void)
         cmocka_unit_test(trees_of_one_name_are_one_curve),
         cmocka_unit_test(partial_sweeps_say_so),
         cmocka_unit_test(unknown_is_never_wrong),
+        cmocka_unit_test(outcomes_are_shown_apart),
         cmocka_unit_test(exhausted_pools_are_reported),
         cmocka_unit_test(pending_truth_is_never_wrong),
         cmocka_unit_test(finals_follow_one_another),

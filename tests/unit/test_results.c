@@ -1,6 +1,7 @@
 /* test_results.c - exported lines: order, contents, equal bytes for equal runs, damaged journals. */
 #include "broker/prompt_id.h"
 #include "broker/results.h"
+#include "common/limits.h"
 #include "common/rng.h"
 #include "tests/unit/play.h"
 
@@ -13,7 +14,9 @@
 
 enum { PROMPTS = 5 };
 
-static uint32_t slowness; /* what differs between equal runs */
+static uint32_t slowness;     /* what differs between equal runs */
+static struct slice detail;   /* behind every verdict, as a verifier sent it */
+static bool detail_is_packed; /* in a text frame, as it should be */
 
 /* The blob behind a ref: u32 length of the answer, the answer, a text frame. */
 static void put_blob(struct buf *blob, const char *answer, const char *text)
@@ -33,6 +36,10 @@ static bool answer(const struct send *task, struct event *event, struct buf *blo
                                                   : bits % 2 == 0 ? OUTCOME_PASS
                                                                   : OUTCOME_FAIL,
                                                   (double)(bits % 2)};
+        if (detail_is_packed)
+            text_pack(detail, blob);
+        else
+            buf_put(blob, detail.data, detail.len);
         return true;
     }
     if (task->key.tree == NO_ID && task->key.prompt == 2 && task->key.item == 1)
@@ -47,6 +54,8 @@ static bool answer(const struct send *task, struct event *event, struct buf *blo
         .tokens_in = 8 + (task->key.tree != NO_ID && task->refs_len > 0 ? slowness : 0),
         .tokens_out = 1 + (uint32_t)(bits >> 8) % 20,
         .tokens_reread = slowness,
+        .tokens_cached = slowness,
+        .logprob_mode = task->key.prompt == 3 ? LOGPROB_SAMPLED : LOGPROB_RAW,
         .latency_ms = 5 + slowness,
         .features = {1u << FEATURE_LP_MEAN | 1u << FEATURE_ENT_TAIL,
                      {[FEATURE_LP_MEAN] = -.25, [FEATURE_ENT_TAIL] = 1.5}},
@@ -172,8 +181,10 @@ static void equal_runs_give_equal_bytes(void **state)
     assert_int_equal(a.len, b.len);
     assert_string_equal(a.stable.data, b.stable.data);
     assert_string_not_equal(a.all.data, b.all.data);
-    assert_non_null(strstr(a.all.data, "\"features\":{\"lp_mean\":-0.25,\"ent_tail\":1.5}"));
-    assert_non_null(strstr(b.all.data, "\"timing\":{\"latency_ms\":8,\"raced\":false,\"tokens_reread\":3}"));
+    assert_non_null(strstr(a.all.data, "\"logprobs\":\"sampled\",\"features\":{"));
+    assert_non_null(strstr(a.all.data, "\"logprobs\":\"raw\",\"features\":{\"lp_mean\":-0.25,\"ent_tail\":1.5}"));
+    assert_non_null(
+        strstr(b.all.data, "\"timing\":{\"latency_ms\":8,\"raced\":false,\"tokens_reread\":3,\"tokens_cached\":3}"));
     assert_int_equal(results_digest(one.core, one.play.journal, 0, &digests[0], &error), 0);
     assert_int_equal(results_digest(two.core, two.play.journal, 0, &digests[1], &error), 0);
     assert_true(digests[0] == digests[1]);
@@ -232,6 +243,58 @@ static void damaged_texts_are_named(void **state)
     run_clear(&run);
 }
 
+/* How the detail of every verdict is shown. */
+static void expect_detail(struct slice told, bool packed, const char *shown)
+{
+    struct run run;
+    detail = told;
+    detail_is_packed = packed;
+    run_new(&run, 4, 0);
+    struct lines lines = lines_of(&run, true);
+    uint32_t newlines = 0;
+    for (size_t i = 0; i < lines.all.len; i++)
+        newlines += lines.all.data[i] == '\n';
+    assert_int_equal(newlines, lines.len); /* a line stays a line */
+    if (shown == NULL)
+        assert_null(strstr(lines.all.data, "\"detail\""));
+    else if (strstr(lines.all.data, shown) == NULL)
+        fail_msg("'%s' is not shown", shown);
+    lines_clear(&lines);
+    run_clear(&run);
+    detail = (struct slice){0};
+    detail_is_packed = false;
+}
+
+/* The broker stores details unread; whatever a verifier sent, every line stays JSON. */
+static void details_are_shown_or_quoted(void **state)
+{
+    (void)state;
+    static const char good[] = "{\"steps\": [0.5, 1],\n \"why\": \"\\u00e9\"}";
+    char deep[200];
+    memset(deep, '[', sizeof deep);
+    memcpy(deep, "{\"a\":", 5);
+    memset(deep + 100, ']', 95);
+    deep[195] = '}';
+    expect_detail(slice_of(good), true, ",\"detail\":{\"steps\":[0.5,1],\"why\":\"\xc3\xa9\"}}");
+    expect_detail(slice_of("{}"), true, ",\"detail\":{}}");
+    expect_detail(slice_of("no \"JSON\"\n}"), true, ",\"detail\":\"no \\\"JSON\\\"\\n}\"}");
+    expect_detail(slice_of("{\"a\":1}}"), true, ",\"detail\":\"{\\\"a\\\":1}}\"}");
+    expect_detail(slice_of("{\"a\":1,\"a\":2}"), true, ",\"detail\":\"{\\\"a\\\":1,\\\"a\\\":2}\"}");
+    expect_detail(slice_of("{\"a\":1e999}"), true, ",\"detail\":\"{\\\"a\\\":1e999}\"}");
+    expect_detail(slice_of("[1]"), true, ",\"detail\":\"[1]\"}");
+    expect_detail(slice_of("{\"a\":\"\xff\"}"), true, ",\"detail\":\"{\\\"a\\\":\\\"\\ufffd\\\"}\"}");
+    expect_detail((struct slice){deep, 196}, true, ",\"detail\":\"{\\\"a\\\":[[[");
+    expect_detail((struct slice){"\0\0\0", 3}, true, ",\"detail\":\"\\u0000\\u0000\\u0000\"}");
+    expect_detail(slice_of("\x07 no frame"), false, NULL);
+    struct buf bomb = {0}, huge = {0}; /* unpacks to more than details may be */
+    while (huge.len <= LIMIT_DETAIL)
+        buf_puts(&huge, "0123456789abcdef");
+    text_pack(buf_slice(&huge), &bomb);
+    expect_detail(buf_slice(&bomb), false, NULL);
+    buf_clear(&huge);
+    buf_clear(&bomb);
+}
+
 static void ids_of_prompts(void **state)
 {
     (void)state;
@@ -261,6 +324,7 @@ int main(void)
         cmocka_unit_test(equal_runs_give_equal_bytes),
         cmocka_unit_test(put_may_end_it),
         cmocka_unit_test(damaged_texts_are_named),
+        cmocka_unit_test(details_are_shown_or_quoted),
         cmocka_unit_test(ids_of_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,6 +184,37 @@ static void json_counts(void **state)
     play_clear(&play);
 }
 
+static bool answer_cached(const struct send *task, struct event *event, struct buf *text)
+{
+    answer(task, event, text);
+    event->result.result.tokens_cached = task->key.item == 0 ? 0 : 4;
+    return true;
+}
+
+/* Tokens of a prefix cache are summed in the core, so a replay knows them too. */
+static void cached_tokens_are_shown(void **state)
+{
+    (void)state;
+    struct play play = play_sweep("s", false, 0);
+    struct buf text = {0};
+    status_text(play.core, NULL, &text);
+    assert_null(strstr(text.data, "cached"));
+    play.answer = answer_cached;
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", 4);
+    play_tasks(&play);
+    struct core *again = play_replay(&play);
+    buf_reset(&text);
+    status_text(again, NULL, &text);
+    assert_non_null(strstr(text.data, "  60 % of prompt tokens were cached (36 of 60)\n"));
+    buf_reset(&text);
+    core_status(again, NULL, &text);
+    assert_non_null(strstr(text.data, "\"tokens_in\":60,\"tokens_cached\":36,"));
+    assert_int_equal(core_model(again, 0).cached, 36);
+    core_free(&again);
+    buf_clear(&text);
+    play_clear(&play);
+}
+
 static void an_empty_broker_says_what_to_do(void **state)
 {
     (void)state;
@@ -253,6 +284,7 @@ int main(void)
         cmocka_unit_test(says_who_is_benched),
         cmocka_unit_test(budgets_and_states),
         cmocka_unit_test(json_counts),
+        cmocka_unit_test(cached_tokens_are_shown),
         cmocka_unit_test(an_empty_broker_says_what_to_do),
         cmocka_unit_test(names_cannot_steer_a_terminal),
         cmocka_unit_test(plain_text),
