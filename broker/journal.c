@@ -15,11 +15,13 @@
 #include <inttypes.h>
 #include <lmdb.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -43,6 +45,8 @@ struct journal {
     MDB_dbi facts, texts;
     uint64_t map_max;
     uint64_t next; /* writer only */
+    uint64_t id;
+    pthread_rwlock_t map; /* held for reading by every read, so that the map is not moved under one of another thread */
 };
 
 /* --- errors --- */
@@ -117,13 +121,22 @@ static bool value_intact(const MDB_val *value)
 /* A reader's map is too small once the writer's has grown; the new size is in the file. */
 static int begin_read(struct journal *journal, MDB_txn **txn)
 {
+    pthread_rwlock_rdlock(&journal->map);
     int rc = mdb_txn_begin(journal->env, NULL, MDB_RDONLY, txn);
     for (int i = 0; rc == MDB_MAP_RESIZED && i < 8; i++) {
         rc = mdb_env_set_mapsize(journal->env, 0);
         if (rc == 0)
             rc = mdb_txn_begin(journal->env, NULL, MDB_RDONLY, txn);
     }
+    if (rc != 0)
+        pthread_rwlock_unlock(&journal->map);
     return rc;
+}
+
+static void end_read(struct journal *journal, MDB_txn *txn)
+{
+    mdb_txn_abort(txn);
+    pthread_rwlock_unlock(&journal->map);
 }
 
 /* Newest commit number of a tree, 0 when it is empty. */
@@ -335,7 +348,7 @@ static int check_pages(struct journal *journal, struct error *error)
         if (rc != 0)
             return fail(journal, rc, "read", error);
         rc = lmdb_file_check_pages(fd, journal->path, mdb_txn_id(txn), error);
-        mdb_txn_abort(txn);
+        end_read(journal, txn);
     }
     return rc == ERR_NOT_FOUND ? ERR_IO : rc;
 }
@@ -359,6 +372,22 @@ static int check_format(struct journal *journal, MDB_txn *txn, MDB_dbi meta, str
                          "%d: use the release that wrote it, or another folder with --state",
                          journal->dir, text, JOURNAL_FORMAT);
     return 0;
+}
+
+/* What tells this journal from another whose commits have the same numbers. Releases before it was kept wrote none. */
+static void read_id(struct journal *journal, MDB_txn *txn, MDB_dbi meta)
+{
+    MDB_val key = {.mv_size = 2, .mv_data = "id"}, value;
+    if (mdb_get(txn, meta, &key, &value) == 0 && value_intact(&value) && payload_of(&value).len == sizeof journal->id)
+        memcpy(&journal->id, payload_of(&value).data, sizeof journal->id);
+}
+
+static int put_id(struct journal *journal, MDB_txn *txn, MDB_dbi meta)
+{
+    while (journal->id == 0)
+        if (getrandom(&journal->id, sizeof journal->id, 0) != sizeof journal->id)
+            return errno;
+    return put(txn, meta, (MDB_val){2, "id"}, (struct slice){(const char *)&journal->id, sizeof journal->id}, 0);
 }
 
 /* Numbers run from 1 without a gap exactly when the last equals the count, as keys are unique. */
@@ -397,6 +426,8 @@ static int open_trees(struct journal *journal, MDB_txn *txn, struct error *error
     if (rc != 0)
         return fail(journal, rc, "open", error);
     rc = check_format(journal, txn, meta, error);
+    if (rc == 0)
+        read_id(journal, txn, meta);
     return rc != 0 ? rc : check_numbers(journal, txn, error);
 }
 
@@ -419,6 +450,8 @@ static int create_trees(struct journal *journal, struct error *error)
         rc = put(txn, meta, (MDB_val){6, "format"}, slice_of(format), 0);
     if (rc == 0)
         rc = put(txn, meta, (MDB_val){10, "created-by"}, slice_of(created_by), 0);
+    if (rc == 0)
+        rc = put_id(journal, txn, meta);
     if (rc != 0)
         mdb_txn_abort(txn);
     else
@@ -443,7 +476,7 @@ static int open_or_create(struct journal *journal, struct error *error)
     if (rc != 0) {
         rc = fail(journal, rc, "read", error);
     } else if (stat.ms_entries == 0) {
-        mdb_txn_abort(txn);
+        end_read(journal, txn);
         if (journal->read_only)
             return error_set(error, ERR_NOT_FOUND, "state folder '%s' holds no journal yet", journal->dir);
         return create_trees(journal, error);
@@ -451,10 +484,11 @@ static int open_or_create(struct journal *journal, struct error *error)
         rc = open_trees(journal, txn, error);
     }
     if (rc != 0) {
-        mdb_txn_abort(txn);
+        end_read(journal, txn);
         return rc;
     }
     rc = mdb_txn_commit(txn); /* keeps the trees' handles */
+    pthread_rwlock_unlock(&journal->map);
     return rc == 0 ? 0 : fail(journal, rc, "read", error);
 }
 
@@ -472,6 +506,7 @@ int journal_open(const char *dir, const struct journal_options *options, struct 
     j->dir = xstrdup(dir);
     j->path = path.data;
     j->lock = -1;
+    pthread_rwlock_init(&j->map, NULL);
     j->read_only = options->read_only;
     j->map_max = to_pages(options->map_max > 0 ? options->map_max : map_max_default);
     uint64_t map_size = to_pages(options->map_start > 0 ? options->map_start : map_start_default);
@@ -504,6 +539,7 @@ void journal_close(struct journal **journal)
         mdb_env_close(j->env);
     if (j->lock >= 0)
         close(j->lock); /* the lock last: LMDB is done with the file */
+    pthread_rwlock_destroy(&j->map);
     free(j->dir);
     free(j->path);
     free(j);
@@ -519,8 +555,13 @@ uint64_t journal_next(const struct journal *journal)
     if (begin_read((struct journal *)journal, &txn) != 0)
         return journal->next;
     int rc = last_key(txn, journal->facts, &last);
-    mdb_txn_abort(txn);
+    end_read((struct journal *)journal, txn);
     return rc == 0 ? last + 1 : journal->next;
+}
+
+uint64_t journal_id(const struct journal *journal)
+{
+    return journal->id;
 }
 
 uint64_t journal_bytes(const struct journal *journal)
@@ -560,7 +601,10 @@ static int grow_map(struct journal *journal)
     if (info.me_mapsize >= journal->map_max)
         return MDB_MAP_FULL;
     uint64_t size = (uint64_t)info.me_mapsize * 2;
-    return mdb_env_set_mapsize(journal->env, size < journal->map_max ? size : journal->map_max);
+    pthread_rwlock_wrlock(&journal->map);
+    rc = mdb_env_set_mapsize(journal->env, size < journal->map_max ? size : journal->map_max);
+    pthread_rwlock_unlock(&journal->map);
+    return rc;
 }
 
 /* LMDB reports a write that came back short as EIO, which is what a disk does while it fills up.
@@ -657,7 +701,7 @@ static int chunk_read(struct journal *journal, uint64_t from, struct chunk *chun
         }
         mdb_cursor_close(cursor);
     }
-    mdb_txn_abort(txn);
+    end_read(journal, txn);
     if (rc == 0 || rc == MDB_NOTFOUND || rc == ERR_CORRUPT)
         return rc == MDB_NOTFOUND ? 0 : rc;
     return fail(journal, rc, "read", error);
@@ -721,7 +765,7 @@ int journal_text(struct journal *journal, struct text_ref ref, bool verify, stru
         else
             buf_put(out, payload.data + ref.offset, ref.len);
     }
-    mdb_txn_abort(txn);
+    end_read(journal, txn);
     return rc;
 }
 
@@ -752,6 +796,6 @@ int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, 
         rc = copy_value(journal, txn, journal->texts, commit, texts, error);
         rc = rc == ERR_NOT_FOUND ? 0 : rc; /* a commit without texts */
     }
-    mdb_txn_abort(txn);
+    end_read(journal, txn);
     return rc;
 }

@@ -2,7 +2,8 @@
  *
  * append() adds one commit; when it returns 0 the commit survives kill -9 and power loss. Values carry an xxh3 of
  * their payload (LMDB 0.9 has no page checksums). Default sync flags only: others lost or corrupted acknowledged
- * commits when measured. Nothing is ever deleted. A folder has one writer; readers may come and go beside it. */
+ * commits when measured. Nothing is ever deleted. A folder has one writer; readers may come and go beside it. Of an open journal, other threads than its own may
+ * call what reads (scan, commit, text, id) while that one appends. */
 #ifndef DROVER_JOURNAL_H
 #define DROVER_JOURNAL_H
 
@@ -53,6 +54,9 @@ int journal_commit(struct journal *journal, uint64_t commit, struct buf *facts, 
 /* Appends the text at ref to out. ERR_CORRUPT when ref lies outside what was stored; the checksum of the whole text
  * value is verified when `verify` is set (exports, audit), not on the broker's hot path. */
 int journal_text(struct journal *journal, struct text_ref ref, bool verify, struct buf *out, struct error *error);
+
+/* Random number of this journal, drawn when it was made; 0 for one of a release that drew none. */
+uint64_t journal_id(const struct journal *journal);
 
 /* Bytes of the journal's file, for status. */
 uint64_t journal_bytes(const struct journal *journal);

@@ -194,15 +194,9 @@ static int fetch_text(struct writer *writer, struct ref ref, struct slice *answe
     int rc = fetch(writer, ref, &writer->blob);
     if (rc != 0)
         return rc;
-    const unsigned char *p = (const unsigned char *)writer->blob.data;
-    size_t len = writer->blob.len;
-    if (len < 4)
+    struct slice frame;
+    if (!text_blob(buf_slice(&writer->blob), answer, &frame))
         return bad_text(writer, ref);
-    size_t answer_len = p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
-    if (answer_len > len - 4)
-        return bad_text(writer, ref);
-    *answer = (struct slice){writer->blob.data + 4, answer_len};
-    struct slice frame = {writer->blob.data + 4 + answer_len, len - 4 - answer_len};
     return text_unpack(frame, LIMIT_TEXT, &writer->text) == 0 ? 0 : bad_text(writer, ref);
 }
 

@@ -33,6 +33,7 @@ int cmd_resume(int argc, char **argv);
 int cmd_cancel(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_results(int argc, char **argv);
+int cmd_events(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
@@ -61,6 +62,24 @@ void sweep_input_clear(struct sweep_input *input);
 char *path_beside(const char *file, const char *path);
 /* Puts the files that prompts name as `file:PATH` into them. *prompts is replaced when there are any. */
 int inline_files(const char *path, char **prompts, size_t *len, struct error *error);
+/* A journal to read: a state folder beside its broker or without one, or a copy of the commits of a broker elsewhere. */
+struct source {
+    struct journal *journal;
+    struct client *client; /* of a broker elsewhere */
+    char endpoint[256];
+    char temporary[64]; /* folder of the copy, removed in the end; "": none */
+};
+
+/* The state folder, or, when that is NULL, what the choice says. */
+struct broker_choice;
+int source_open(const char *state, const struct broker_choice *choice, struct source *source, struct error *error);
+void source_close(struct source *source);
+
+/* Fetches the commits that a broker elsewhere has made since. */
+int source_more(struct source *source, struct error *error);
+
+/* The error of a failed write to stdout; ERR_CLOSED: whoever reads (head, less) has seen enough. */
+int stdout_failed(struct error *error);
 
 /* What each arm may cost at most, and what a journal (NULL: none) has already. */
 int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error);

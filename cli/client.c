@@ -17,6 +17,7 @@ enum { CONNECT_MS = 3000, ANSWER_MS = 10000, OPTION_JSON = 1000, OPTION_DRY_RUN 
 struct client {
     struct port *port;
     char endpoint[256];
+    int64_t answer_ms;
     struct buf reply;
 };
 
@@ -40,6 +41,7 @@ int client_open(const char *endpoint, struct client **client, struct error *erro
 {
     *client = xalloc(sizeof **client);
     snprintf((*client)->endpoint, sizeof(*client)->endpoint, "%s", endpoint);
+    (*client)->answer_ms = ANSWER_MS;
     int rc = port_dealer(endpoint, 64, &(*client)->port, error);
     if (rc != 0)
         client_close(client);
@@ -54,6 +56,11 @@ void client_close(struct client **client)
     buf_clear(&(*client)->reply);
     free(*client);
     *client = NULL;
+}
+
+void client_patience(struct client *client, int64_t answer_ms)
+{
+    client->answer_ms = answer_ms;
 }
 
 static int no_answer(const struct client *client, struct error *error)
@@ -81,7 +88,7 @@ static int send_request(struct client *client, const struct msg *request, int64_
 static int ask(struct client *client, const struct msg *request, struct msg *reply, struct error *error)
 {
     int rc = send_request(client, request, clock_ms() + CONNECT_MS, error);
-    int64_t until = clock_ms() + ANSWER_MS;
+    int64_t until = clock_ms() + client->answer_ms;
     if (rc != 0)
         return rc;
     struct slice peer, frame;

@@ -18,6 +18,9 @@ int client_find(const struct broker_choice *choice, char endpoint[static 256], s
 int client_open(const char *endpoint, struct client **client, struct error *error);
 void client_close(struct client **client);
 
+/* From now on so long for an answer. */
+void client_patience(struct client *client, int64_t answer_ms);
+
 /* Sends one request and waits for its reply: 3 s for a connection, 10 s for the answer (ERR_TIMEOUT). *text borrows from the client until the next
  * call. A negative code of the broker is returned with its sentence in error. */
 int client_ask(struct client *client, const struct msg *request, struct slice *text, struct error *error);

@@ -18,6 +18,7 @@ const struct command commands[] = {
     {"cancel", "SWEEP", "stop a sweep and what is in flight; what is done stays", cmd_cancel},
     {"drain", "NAME", "have a worker or verifier give back its tasks and leave", cmd_drain},
     {"results", "[SWEEP]", "every delivered rollout as JSONL", cmd_results},
+    {"events", "[SWEEP]", "what is committed, as JSONL, from any place and while it happens", cmd_events},
     {"report", "[SWEEP]", "accuracy against compute, with intervals", cmd_report},
     {"journal", "", "the facts of a journal as text", cmd_journal},
     {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},

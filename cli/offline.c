@@ -21,7 +21,7 @@ struct read_args {
     bool takes_sweep, json, csv, digest;
 };
 
-enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST };
+enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, FOLLOW_MS = 1000 };
 
 #define SOURCE_OPTIONS                                                                                    \
     {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
@@ -87,11 +87,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* -- where the journal comes from ----------------------------------------------------------------------------------- */
 
-struct source {
-    struct journal *journal;
-    char temporary[64]; /* folder to remove, "": none */
-};
-
 static void remove_temporary(const char *dir)
 {
     static const char *const files[] = {"data.mdb", "lock.mdb", "drover.lock"};
@@ -103,51 +98,64 @@ static void remove_temporary(const char *dir)
     rmdir(dir);
 }
 
-static void source_close(struct source *source)
+void source_close(struct source *source)
 {
+    client_close(&source->client);
     journal_close(&source->journal);
     if (source->temporary[0] != '\0')
         remove_temporary(source->temporary);
 }
 
-static int fetch(struct source *source, const char *endpoint, struct error *error)
+/* The client's connection is made anew after a failure: a late answer would be taken for the next one. */
+int source_more(struct source *source, struct error *error)
 {
-    snprintf(source->temporary, sizeof source->temporary, "/tmp/drover-read-XXXXXX");
-    if (mkdtemp(source->temporary) == NULL) {
-        source->temporary[0] = '\0';
-        return error_set(error, ERR_IO, "cannot make a folder in /tmp: %s", strerror(errno));
-    }
-    struct client *client;
-    int rc = client_open(endpoint, &client, error);
-    if (rc == 0)
-        rc = journal_open(source->temporary, &(struct journal_options){0}, &source->journal, error);
     struct buf facts = {0}, texts = {0};
-    for (uint64_t commit = 1; rc == 0; commit++) {
-        rc = client_fetch(client, commit, &facts, &texts, error);
+    int rc = 0;
+    if (source->temporary[0] == '\0')
+        return 0;
+    if (source->client == NULL)
+        rc = client_open(source->endpoint, &source->client, error);
+    if (rc == 0 && journal_next(source->journal) > 1)
+        client_patience(source->client,
+                        FOLLOW_MS); /* it was there: a request that a dying broker took is asked again */
+    while (rc == 0) {
+        rc = client_fetch(source->client, journal_next(source->journal), &facts, &texts, error);
         if (rc == 0)
             rc = journal_append(source->journal, buf_slice(&facts), buf_slice(&texts), error);
     }
     buf_clear(&facts);
     buf_clear(&texts);
-    client_close(&client);
+    if (rc != ERR_NOT_FOUND)
+        client_close(&source->client);
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-static int source_open(const struct read_args *args, struct source *source, struct error *error)
+static int fetch(struct source *source, const char *endpoint, struct error *error)
+{
+    snprintf(source->endpoint, sizeof source->endpoint, "%s", endpoint);
+    snprintf(source->temporary, sizeof source->temporary, "/tmp/drover-read-XXXXXX");
+    if (mkdtemp(source->temporary) == NULL) {
+        source->temporary[0] = '\0';
+        return error_set(error, ERR_IO, "cannot make a folder in /tmp: %s", strerror(errno));
+    }
+    int rc = journal_open(source->temporary, &(struct journal_options){0}, &source->journal, error);
+    return rc == 0 ? source_more(source, error) : rc;
+}
+
+int source_open(const char *state, const struct broker_choice *choice, struct source *source, struct error *error)
 {
     *source = (struct source){0};
     struct cluster_conf conf;
     char endpoint[256];
-    const char *state = args->state;
-    int rc = read_cluster_conf(args->choice.conf, &conf, error);
+    int rc = read_cluster_conf(choice->conf, &conf, error);
     if (rc != 0)
         return rc;
-    bool configured = args->choice.conf != NULL || args->choice.broker != NULL || args->choice.join != NULL;
+    bool configured = choice->conf != NULL || choice->broker != NULL || choice->join != NULL;
     if (state == NULL && !configured) /* on the broker's own machine its folder is nearer than its socket */
         state = conf.state;
     if (state != NULL)
         return journal_open(state, &(struct journal_options){.read_only = true}, &source->journal, error);
-    rc = client_find(&args->choice, endpoint, error);
+    rc = client_find(choice, endpoint, error);
     if (rc == 0)
         rc = fetch(source, endpoint, error);
     if (rc != 0)
@@ -157,8 +165,7 @@ static int source_open(const struct read_args *args, struct source *source, stru
 
 /* -- output --------------------------------------------------------------------------------------------------------- */
 
-/* ERR_CLOSED: whoever reads (head, less) has seen enough. */
-static int stdout_failed(struct error *error)
+int stdout_failed(struct error *error)
 {
     return error_set(error, errno == EPIPE ? ERR_CLOSED : ERR_IO, "cannot write to standard output: %s",
                      strerror(errno));
@@ -427,7 +434,7 @@ static int read_command(const char *name, const struct argp_option *options, con
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);
-    int rc = source_open(&args, &source, &error);
+    int rc = source_open(args.state, &args.choice, &source, &error);
     if (rc == 0) {
         rc = run(&args, source.journal, &error);
         source_close(&source);

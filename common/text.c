@@ -70,3 +70,16 @@ int text_unpack(struct slice frame, size_t max, struct buf *out)
     }
     return ERR_CORRUPT;
 }
+
+bool text_blob(struct slice blob, struct slice *answer, struct slice *frame)
+{
+    const unsigned char *p = (const unsigned char *)blob.data;
+    if (blob.len < 4)
+        return false;
+    size_t len = p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
+    if (len > blob.len - 4)
+        return false;
+    *answer = (struct slice){blob.data + 4, len};
+    *frame = (struct slice){blob.data + 4 + len, blob.len - 4 - len};
+    return true;
+}

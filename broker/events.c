@@ -1,0 +1,807 @@
+/* events.c - see events.h. */
+#include "broker/events.h"
+
+#include "broker/core/read.h"
+#include "broker/prompt_id.h"
+#include "common/json.h"
+#include "common/limits.h"
+#include "common/text.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+/* -- what ids mean ---------------------------------------------------------------------------------------------------- */
+
+struct name {
+    char text[LIMIT_NAME + 1];
+};
+
+struct arm {
+    struct name name;
+    uint32_t sweep, pool, n;
+};
+
+struct pool {
+    uint32_t set, model;
+    bool wanted; /* by an arm of the sweep of the options */
+};
+
+struct set {
+    struct text_ref *refs; /* records of its prompts */
+    uint32_t len, cap;
+};
+
+struct lease {
+    uint64_t id;
+    struct key key;
+    uint32_t payer;
+    UT_hash_handle hh;
+};
+
+/* A growing array whose ids count from 0. */
+struct table {
+    char *items;
+    size_t size; /* of one */
+    uint32_t len, cap;
+};
+
+/* Ids of prompts that were read last: reading one means parsing its record. */
+enum { IDS = 1 << 14 };
+struct id {
+    uint32_t set, prompt;
+    char *text;
+};
+
+struct events {
+    struct events_options options;
+    uint64_t next, learned; /* learned: of this commit the definitions and leases are known already */
+    struct table sweeps, arms, pools, sets, models, verifiers;
+    struct lease *leases;
+    struct id *ids;
+    bool found, skip; /* skip: the event at hand is not one of the sweep of the options */
+    struct slice texts;
+    struct buf line, blob, text;
+};
+
+/* The item with this id: one more than there are makes a new one. NULL: such an id cannot be. */
+static void *table_new(struct table *table, uint32_t id)
+{
+    if (id > table->len || id == UINT32_MAX)
+        return NULL;
+    if (id == table->cap) {
+        table->cap = table->cap == 0 ? 16 : 2 * table->cap;
+        table->items = xrealloc(table->items, table->cap * table->size);
+    }
+    char *item = table->items + id * table->size;
+    if (id == table->len) {
+        memset(item, 0, table->size);
+        table->len++;
+    }
+    return item;
+}
+
+static void *table_at(const struct table *table, uint32_t id)
+{
+    return id < table->len ? table->items + id * table->size : NULL;
+}
+
+struct events *events_new(const struct events_options *options)
+{
+    struct events *events = xalloc(sizeof *events);
+    *events = (struct events){.options = *options, .next = 1};
+    events->sweeps.size = events->models.size = events->verifiers.size = sizeof(struct name);
+    events->arms.size = sizeof(struct arm);
+    events->pools.size = sizeof(struct pool);
+    events->sets.size = sizeof(struct set);
+    events->ids = xalloc(IDS * sizeof *events->ids);
+    return events;
+}
+
+void events_free(struct events **events_ptr)
+{
+    struct events *events = *events_ptr;
+    struct lease *lease, *next;
+    if (events == NULL)
+        return;
+    HASH_ITER (hh, events->leases, lease, next) {
+        HASH_DEL(events->leases, lease);
+        free(lease);
+    }
+    for (uint32_t i = 0; i < events->sets.len; i++)
+        free(((struct set *)table_at(&events->sets, i))->refs);
+    for (size_t i = 0; i < IDS; i++)
+        free(events->ids[i].text);
+    struct table *tables[] = {&events->sweeps, &events->arms,   &events->pools,
+                              &events->sets,   &events->models, &events->verifiers};
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+        free(tables[i]->items);
+    free(events->ids);
+    buf_clear(&events->line);
+    buf_clear(&events->blob);
+    buf_clear(&events->text);
+    free(events);
+    *events_ptr = NULL;
+}
+
+uint64_t events_next(const struct events *events)
+{
+    return events->next;
+}
+
+bool events_found(const struct events *events)
+{
+    return events->found;
+}
+
+/* -- sequence numbers -------------------------------------------------------------------------------------------------- */
+
+static bool digits(struct slice *text, uint64_t max, uint64_t *value)
+{
+    size_t at = 0;
+    for (*value = 0; at < text->len && text->data[at] >= '0' && text->data[at] <= '9'; at++) {
+        uint64_t digit = (uint64_t)(text->data[at] - '0');
+        if (*value > (max - digit) / 10)
+            return false;
+        *value = *value * 10 + digit;
+    }
+    *text = (struct slice){text->data + at, text->len - at};
+    return at > 0;
+}
+
+bool seq_parse(struct slice text, struct seq *seq)
+{
+    uint64_t index = 0;
+    if (!digits(&text, UINT64_MAX, &seq->commit))
+        return false;
+    if (text.len > 0 && text.data[0] == '-') {
+        text = (struct slice){text.data + 1, text.len - 1};
+        if (!digits(&text, UINT32_MAX, &index))
+            return false;
+    }
+    seq->index = (uint32_t)index;
+    return text.len == 0;
+}
+
+void seq_put(struct buf *out, struct seq seq)
+{
+    buf_printf(out, "%llu-%u", (unsigned long long)seq.commit, seq.index);
+}
+
+bool seq_before(struct seq a, struct seq b)
+{
+    return a.commit < b.commit || (a.commit == b.commit && a.index < b.index);
+}
+
+/* -- learning ----------------------------------------------------------------------------------------------------------- */
+
+static bool set_name(struct name *name, struct slice text)
+{
+    if (name == NULL || text.len > LIMIT_NAME)
+        return false;
+    memcpy(name->text, text.data, text.len);
+    name->text[text.len] = '\0';
+    return true;
+}
+
+static bool is_wanted(const struct events *events, uint32_t sweep)
+{
+    const struct name *name = table_at(&events->sweeps, sweep);
+    return events->options.sweep == NULL || (name != NULL && strcmp(name->text, events->options.sweep) == 0);
+}
+
+static bool learn_sweep(struct events *events, const struct fact_sweep *f)
+{
+    if (!set_name(table_new(&events->sweeps, f->id), f->name))
+        return false;
+    events->found |= is_wanted(events, f->id);
+    return true;
+}
+
+static bool learn_arm(struct events *events, const struct fact_arm *f)
+{
+    struct arm *arm = table_new(&events->arms, f->id);
+    struct pool *pool = table_at(&events->pools, f->pool);
+    if (arm == NULL || pool == NULL || table_at(&events->sweeps, f->sweep) == NULL || !set_name(&arm->name, f->name))
+        return false;
+    arm->sweep = f->sweep;
+    arm->pool = f->pool;
+    arm->n = f->n;
+    pool->wanted |= is_wanted(events, f->sweep);
+    return true;
+}
+
+static bool learn_pool(struct events *events, const struct fact_pool *f)
+{
+    struct pool *pool = table_new(&events->pools, f->id);
+    if (pool == NULL || table_at(&events->sets, f->set) == NULL || table_at(&events->models, f->model) == NULL)
+        return false;
+    pool->set = f->set;
+    pool->model = f->model;
+    return true;
+}
+
+static bool learn_prompt(struct events *events, const struct fact_prompt *f)
+{
+    struct set *set = table_at(&events->sets, f->set);
+    if (set == NULL || set->len == LIMIT_PROMPTS)
+        return false;
+    if (set->len == set->cap) {
+        set->cap = set->cap == 0 ? 64 : 2 * set->cap;
+        set->refs = xrealloc(set->refs, set->cap * sizeof *set->refs);
+    }
+    set->refs[set->len++] = (struct text_ref){f->ref_commit, f->ref_offset, f->ref_len};
+    return true;
+}
+
+static bool learn_lease(struct events *events, const struct fact_lease *f)
+{
+    struct lease *lease = xalloc(sizeof *lease);
+    lease->id = f->lease;
+    lease->key = (struct key){f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
+    lease->payer = f->payer;
+    struct lease *old;
+    HASH_REPLACE(hh, events->leases, id, sizeof lease->id, lease, old);
+    free(old);
+    return true;
+}
+
+static bool learn(struct events *events, const struct fact *fact)
+{
+    switch ((int)fact->type) {
+    case FACT_set:
+        return table_new(&events->sets, fact->set.id) != NULL;
+    case FACT_prompt:
+        return learn_prompt(events, &fact->prompt);
+    case FACT_model:
+        return set_name(table_new(&events->models, fact->model.id), fact->model.name);
+    case FACT_verifier:
+        return set_name(table_new(&events->verifiers, fact->verifier.id), fact->verifier.name);
+    case FACT_pool:
+        return learn_pool(events, &fact->pool);
+    case FACT_sweep:
+        return learn_sweep(events, &fact->sweep);
+    case FACT_arm:
+        return learn_arm(events, &fact->arm);
+    case FACT_lease:
+        return learn_lease(events, &fact->lease);
+    }
+    return true;
+}
+
+static const struct lease *lease_of(const struct events *events, uint64_t id)
+{
+    struct lease *lease;
+    HASH_FIND(hh, events->leases, &id, sizeof id, lease);
+    return lease;
+}
+
+/* Of an epoch without fleet nobody is left who could report. */
+static void forget_all(struct events *events)
+{
+    struct lease *lease, *next;
+    HASH_ITER (hh, events->leases, lease, next) {
+        HASH_DEL(events->leases, lease);
+        free(lease);
+    }
+}
+
+/* Leases that no later fact can name. */
+static void forget(struct events *events, const struct fact *fact)
+{
+    uint64_t id;
+    switch ((int)fact->type) {
+    case FACT_epoch:
+        if (fact->epoch.fleet_died)
+            forget_all(events);
+        return;
+    case FACT_result:
+        id = fact->result.lease;
+        break;
+    case FACT_verdict:
+        id = fact->verdict.lease;
+        break;
+    case FACT_fail:
+        id = fact->fail.lease;
+        break;
+    case FACT_lost:
+        if (fact->lost.why == LOST_SILENT || fact->lost.why == LOST_GRACE) /* its result may still come */
+            return;
+        id = fact->lost.lease;
+        break;
+    case FACT_correct:
+        id = fact->correct.lease;
+        break;
+    case FACT_forget:
+        id = fact->forget.lease;
+        break;
+    default:
+        return;
+    }
+    struct lease *lease;
+    HASH_FIND(hh, events->leases, &id, sizeof id, lease);
+    if (lease != NULL) {
+        HASH_DEL(events->leases, lease);
+        free(lease);
+    }
+}
+
+/* -- lines ----------------------------------------------------------------------------------------------------------------- */
+
+static void put_str(struct buf *line, const char *key, const char *value)
+{
+    json_key(line, key);
+    json_str(line, value);
+}
+
+static void put_u64(struct buf *line, const char *key, uint64_t value)
+{
+    json_key(line, key);
+    json_u64(line, value);
+}
+
+static void put_text(struct buf *line, const char *key, struct slice value)
+{
+    json_key(line, key);
+    json_text(line, value);
+}
+
+static void put_id(struct buf *line, const char *key, uint32_t id)
+{
+    json_key(line, key);
+    if (id == NO_ID)
+        json_none(line);
+    else
+        json_u64(line, id);
+}
+
+static const char *name_of(const struct table *names, uint32_t id)
+{
+    const struct name *name = table_at(names, id);
+    return name == NULL ? NULL : name->text;
+}
+
+/* The word behind a stored number, whatever the number. */
+static const char *word(const char *const *words, size_t len, uint8_t number)
+{
+    return number < len && words[number] != NULL ? words[number] : "unknown";
+}
+
+#define WORDS(name, TABLE)                                          \
+    static const char *name(uint8_t number)                         \
+    {                                                               \
+        static const char *const words[] = {TABLE(ROW)};            \
+        return word(words, sizeof words / sizeof words[0], number); \
+    }
+#define ROW(name, value, text) [value] = text,
+WORDS(finish_word, FINISH_TABLE)
+WORDS(outcome_word, OUTCOME_TABLE)
+WORDS(decided_word, DECIDED_TABLE)
+#undef ROW
+
+static const char *const feature_names[FEATURES] = {
+#define X(name, value, text, help) [name] = text,
+    FEATURE_TABLE(X)
+#undef X
+};
+
+static int corrupt(const struct events *events, const char *what, struct error *error)
+{
+    return error_set(error, ERR_CORRUPT, "commit %llu of the journal %s: the journal is damaged or of another version",
+                     (unsigned long long)events->next, what);
+}
+
+/* What stands at ref: in the texts of the commit at hand, or elsewhere in the journal. */
+static int fetch(struct events *events, struct text_ref ref, struct slice *out, struct error *error)
+{
+    if (ref.commit == events->next && events->texts.len >= ref.offset && events->texts.len - ref.offset >= ref.len) {
+        *out = (struct slice){events->texts.data + ref.offset, ref.len};
+        return 0;
+    }
+    buf_reset(&events->blob);
+    if (events->options.journal == NULL)
+        return corrupt(events, "points to a text elsewhere", error);
+    int rc = journal_text(events->options.journal, ref, false, &events->blob, error);
+    *out = buf_slice(&events->blob);
+    return rc;
+}
+
+static int put_prompt(struct events *events, uint32_t set_id, uint32_t prompt, struct error *error)
+{
+    const struct set *set = table_at(&events->sets, set_id);
+    if (set == NULL || prompt >= set->len)
+        return corrupt(events, "names a prompt that is not there", error);
+    struct id *id = &events->ids[(prompt + set_id * 7919u) % IDS];
+    if (id->text == NULL || id->set != set_id || id->prompt != prompt) {
+        struct slice record;
+        struct buf text = {0};
+        int rc = fetch(events, set->refs[prompt], &record, error);
+        if (rc != 0)
+            return rc;
+        prompt_id(record, prompt, &text);
+        free(id->text);
+        *id = (struct id){set_id, prompt, text.data == NULL ? xstrdup("") : text.data};
+    }
+    put_str(&events->line, "prompt", id->text);
+    return 0;
+}
+
+/* Which rollout: of a pool its ordinal, of a tree arm its node. */
+static int put_place(struct events *events, const struct key *key, struct error *error)
+{
+    struct buf *line = &events->line;
+    const struct arm *arm = key->tree == NO_ID ? NULL : table_at(&events->arms, key->owner);
+    uint32_t id = arm == NULL ? key->owner : arm->pool;
+    const struct pool *pool = table_at(&events->pools, id);
+    if (pool == NULL || (key->tree != NO_ID && arm == NULL))
+        return corrupt(events, "names a pool or arm that is not there", error);
+    events->skip = arm == NULL ? !(pool->wanted || events->options.sweep == NULL) : !is_wanted(events, arm->sweep);
+    if (events->skip)
+        return 0;
+    put_str(line, "model", name_of(&events->models, pool->model));
+    put_u64(line, "pool", id);
+    if (arm != NULL) {
+        put_str(line, "arm", arm->name.text);
+        put_u64(line, "n", arm->n);
+    }
+    int rc = put_prompt(events, pool->set, key->prompt, error);
+    if (arm == NULL) {
+        put_u64(line, "ordinal", key->item);
+        return rc;
+    }
+    put_u64(line, "tree", key->tree);
+    put_u64(line, "node", key->item);
+    return rc;
+}
+
+/* The sweep that pays, and which rollout it is about. */
+static int put_lease(struct events *events, uint64_t id, const struct lease **lease, struct error *error)
+{
+    *lease = lease_of(events, id);
+    const struct arm *payer = *lease == NULL ? NULL : table_at(&events->arms, (*lease)->payer);
+    if (payer == NULL)
+        return corrupt(events, "names a lease that was not granted", error);
+    put_str(&events->line, "sweep", name_of(&events->sweeps, payer->sweep));
+    return put_place(events, &(*lease)->key, error);
+}
+
+static void put_features(struct buf *line, uint32_t have, struct slice values)
+{
+    json_key(line, "features");
+    json_begin(line, '{');
+    for (size_t i = 0, at = 0; i < FEATURES; i++) {
+        double value;
+        if ((have & 1u << i) == 0)
+            continue;
+        if (values.len - at < sizeof value)
+            break;
+        memcpy(&value, values.data + at, sizeof value);
+        at += sizeof value;
+        json_key(line, feature_names[i]);
+        json_f64(line, value);
+    }
+    json_end(line, '}');
+}
+
+static int put_blob(struct events *events, struct text_ref ref, struct error *error)
+{
+    struct slice blob = {0}, answer = {0}, frame = {0};
+    int rc = ref.commit == 0 ? 0 : fetch(events, ref, &blob, error);
+    if (rc == 0 && ref.commit != 0 && !text_blob(blob, &answer, &frame))
+        return corrupt(events, "holds a damaged text", error);
+    if (rc != 0)
+        return rc;
+    json_key(&events->line, "answer");
+    if (answer.len > 0)
+        json_text(&events->line, answer);
+    else
+        json_none(&events->line);
+    if (!events->options.texts)
+        return 0;
+    buf_reset(&events->text);
+    if (ref.commit != 0 && text_unpack(frame, LIMIT_TEXT, &events->text) != 0)
+        return corrupt(events, "holds a damaged text", error);
+    put_text(&events->line, "text", buf_slice(&events->text));
+    return 0;
+}
+
+static int put_rollout(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_result *f = &fact->result;
+    const struct lease *lease;
+    struct buf *line = &events->line;
+    int rc = put_lease(events, f->lease, &lease, error);
+    if (rc != 0 || events->skip)
+        return rc;
+    put_str(line, "finish", finish_word(f->finish));
+    put_u64(line, "tokens_in", f->tokens_in);
+    put_u64(line, "tokens_cached", f->tokens_cached);
+    put_u64(line, "tokens_out", f->tokens_out);
+    put_u64(line, "latency_ms", f->latency_ms);
+    put_features(line, f->have, f->features);
+    return put_blob(events, (struct text_ref){f->ref_commit, f->ref_offset, f->ref_len}, error);
+}
+
+/* What the verifier told beside its verdict. */
+static int put_detail(struct events *events, struct text_ref ref, struct error *error)
+{
+    struct slice frame;
+    int rc = ref.commit == 0 ? 0 : fetch(events, ref, &frame, error);
+    if (rc != 0 || ref.commit == 0)
+        return rc;
+    buf_reset(&events->text);
+    if (text_unpack(frame, LIMIT_DETAIL, &events->text) != 0)
+        return corrupt(events, "holds damaged details of a verdict", error);
+    for (size_t i = 0; i < events->text.len; i++)
+        if (events->text.data[i] == '\n' || events->text.data[i] == '\r') /* between tokens: an event is one line */
+            events->text.data[i] = ' ';
+    json_key(&events->line, "detail");
+    json_raw(&events->line, buf_slice(&events->text));
+    return 0;
+}
+
+static int put_verdict(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_verdict *f = &fact->verdict;
+    const struct lease *lease;
+    struct buf *line = &events->line;
+    int rc = put_lease(events, f->lease, &lease, error);
+    if (rc != 0 || events->skip)
+        return rc;
+    put_str(line, "verifier", name_of(&events->verifiers, lease->key.verifier));
+    put_str(line, "outcome", outcome_word(f->outcome));
+    json_key(line, "score");
+    if (outcome_known((enum outcome)f->outcome))
+        json_f64(line, f->score);
+    else
+        json_none(line);
+    put_u64(line, "latency_ms", f->latency_ms);
+    return put_detail(events, (struct text_ref){f->ref_commit, f->ref_offset, f->ref_len}, error);
+}
+
+static int put_failed(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_give_up *f = &fact->give_up;
+    struct key key = {f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
+    int rc = put_place(events, &key, error);
+    if (rc != 0 || events->skip)
+        return rc;
+    if (f->kind == TASK_VERIFY)
+        put_str(&events->line, "verifier", name_of(&events->verifiers, f->verifier));
+    put_text(&events->line, "reason", f->reason);
+    return 0;
+}
+
+static int put_voided(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_voided *f = &fact->voided;
+    const struct pool *pool = table_at(&events->pools, f->pool);
+    if (pool == NULL)
+        return corrupt(events, "names a pool that is not there", error);
+    events->skip = events->options.sweep != NULL && !pool->wanted;
+    if (events->skip)
+        return 0;
+    put_str(&events->line, "model", name_of(&events->models, pool->model));
+    put_u64(&events->line, "pool", f->pool);
+    int rc = put_prompt(events, pool->set, f->prompt, error);
+    put_u64(&events->line, "from", f->from);
+    return rc;
+}
+
+/* sweep, arm, n, prompt: of a decision about an (arm, prompt). */
+static int put_cell(struct events *events, uint32_t arm_id, uint32_t prompt, struct error *error)
+{
+    const struct arm *arm = table_at(&events->arms, arm_id);
+    const struct pool *pool = arm == NULL ? NULL : table_at(&events->pools, arm->pool);
+    if (arm == NULL || pool == NULL)
+        return corrupt(events, "names an arm that is not there", error);
+    events->skip = !is_wanted(events, arm->sweep);
+    if (events->skip)
+        return 0;
+    put_str(&events->line, "sweep", name_of(&events->sweeps, arm->sweep));
+    put_str(&events->line, "arm", arm->name.text);
+    put_u64(&events->line, "n", arm->n);
+    return put_prompt(events, pool->set, prompt, error);
+}
+
+static int put_decide(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_decide *f = &fact->decide;
+    struct buf *line = &events->line;
+    int rc = put_cell(events, f->arm, f->prompt, error);
+    if (rc != 0 || events->skip)
+        return rc;
+    put_u64(line, "rollouts", f->stop);
+    put_id(line, "winner", f->winner);
+    json_key(line, "confidence");
+    json_f64(line, f->confidence);
+    put_str(line, "why", decided_word(f->why));
+    return 0;
+}
+
+static int put_tree(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_finish *f = &fact->finish;
+    struct buf *line = &events->line;
+    int rc = put_cell(events, f->arm, f->prompt, error);
+    if (rc != 0 || events->skip)
+        return rc;
+    put_u64(line, "tree", f->tree);
+    json_key(line, "finals");
+    json_begin(line, '[');
+    for (size_t at = 0; at + sizeof(uint32_t) <= f->finals.len; at += sizeof(uint32_t)) {
+        uint32_t node;
+        memcpy(&node, f->finals.data + at, sizeof node);
+        json_u64(line, node);
+    }
+    json_end(line, ']');
+    return 0;
+}
+
+static int put_sweep(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_sweep *f = &fact->sweep;
+    const struct set *set = table_at(&events->sets, f->set);
+    if (set == NULL)
+        return corrupt(events, "names a set that is not there", error);
+    events->skip = !is_wanted(events, f->id);
+    put_text(&events->line, "sweep", f->name);
+    put_u64(&events->line, "seed", f->seed);
+    put_u64(&events->line, "prompts", set->len);
+    return 0;
+}
+
+static int put_arm(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_arm *f = &fact->arm;
+    struct buf *line = &events->line;
+    const struct pool *pool = table_at(&events->pools, f->pool);
+    if (pool == NULL)
+        return corrupt(events, "names a pool that is not there", error);
+    events->skip = !is_wanted(events, f->sweep);
+    put_str(line, "sweep", name_of(&events->sweeps, f->sweep));
+    put_text(line, "arm", f->name);
+    put_str(line, "model", name_of(&events->models, pool->model));
+    put_u64(line, "pool", f->pool);
+    put_str(line, "verifier", name_of(&events->verifiers, f->verifier));
+    put_u64(line, "n", f->n);
+    put_text(line, "strategy", f->strategy);
+    put_text(line, "allocate", f->allocator);
+    put_text(line, "stop", f->stopper);
+    put_text(line, "select", f->selector);
+    return 0;
+}
+
+static int put_state(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_state *f = &fact->state;
+    const char *name = name_of(&events->sweeps, f->sweep);
+    if (name == NULL || f->state > SWEEP_REPLACED)
+        return corrupt(events, "names a sweep or state that is not there", error);
+    events->skip = !is_wanted(events, f->sweep);
+    put_str(&events->line, "sweep", name);
+    put_str(&events->line, "state", sweep_state_text((enum sweep_state)f->state));
+    put_text(&events->line, "reason", f->reason);
+    return 0;
+}
+
+static int put_broker(struct events *events, const struct fact *fact, struct error *error)
+{
+    (void)error;
+    put_u64(&events->line, "epoch", fact->epoch.number);
+    return 0;
+}
+
+static const struct row {
+    enum fact_type type;
+    const char *event; /* NULL: rollout, or node of a tree */
+    int (*put)(struct events *events, const struct fact *fact, struct error *error);
+} rows[] = {
+    {FACT_epoch, "broker", put_broker},   {FACT_sweep, "sweep", put_sweep},    {FACT_arm, "arm", put_arm},
+    {FACT_state, "state", put_state},     {FACT_result, NULL, put_rollout},    {FACT_verdict, "verdict", put_verdict},
+    {FACT_give_up, "failed", put_failed}, {FACT_decide, "decide", put_decide}, {FACT_finish, "tree", put_tree},
+    {FACT_voided, "voided", put_voided},
+};
+
+static const char *rollout_or_node(const struct events *events, uint64_t id)
+{
+    const struct lease *lease = lease_of(events, id);
+    return lease != NULL && lease->key.tree != NO_ID ? "node" : "rollout";
+}
+
+/* Fills the line: false in *is_event when outsiders need not know of the fact. */
+static int put_event(struct events *events, const struct fact *fact, struct seq seq, bool *is_event,
+                     struct error *error)
+{
+    struct buf *line = &events->line;
+    *is_event = false;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].type != fact->type)
+            continue;
+        buf_reset(line);
+        events->skip = false;
+        buf_puts(line, "{\"seq\":\"");
+        seq_put(line, seq);
+        buf_puts(line, "\"");
+        put_str(line, "event", rows[i].event != NULL ? rows[i].event : rollout_or_node(events, fact->result.lease));
+        int rc = rows[i].put(events, fact, error);
+        json_end(line, '}');
+        *is_event = !events->skip;
+        return rc;
+    }
+    return 0;
+}
+
+/* -- commits --------------------------------------------------------------------------------------------------------------- */
+
+static int learn_all(struct events *events, struct slice facts, struct error *error)
+{
+    struct fact fact;
+    if (events->learned == events->next)
+        return 0;
+    for (size_t at = 0; at < facts.len;)
+        if (fact_get(facts, &at, &fact) != 0 || !learn(events, &fact))
+            return corrupt(events, "holds a fact that does not follow from those before it", error);
+    events->learned = events->next;
+    return 0;
+}
+
+static void forget_those(struct events *events, struct slice facts)
+{
+    struct fact fact;
+    for (size_t at = 0; at < facts.len && fact_get(facts, &at, &fact) == 0;)
+        forget(events, &fact);
+    events->next++;
+}
+
+/* Learns first and forgets last, so that nothing has changed when put gives up and the commit is taken again. */
+int events_commit(struct events *events, struct slice facts, struct slice texts, struct seq from,
+                  int (*put)(void *arg, struct seq seq, struct slice line), void *arg, struct error *error)
+{
+    struct fact fact;
+    struct seq seq = {events->next, 0};
+    int rc = learn_all(events, facts, error);
+    events->texts = texts;
+    for (size_t at = 0; rc == 0 && at < facts.len;) {
+        bool is_event;
+        rc = fact_get(facts, &at, &fact);
+        assert(rc == 0); /* learn_all read it */
+        seq.index++;
+        if (seq_before(seq, from))
+            continue;
+        rc = put_event(events, &fact, seq, &is_event, error);
+        if (rc == 0 && is_event)
+            rc = put(arg, seq, buf_slice(&events->line));
+    }
+    events->texts = (struct slice){0};
+    if (rc == 0)
+        forget_those(events, facts);
+    return rc;
+}
+
+struct skip {
+    struct events *events;
+    uint64_t until;
+    struct error *error;
+};
+
+static int skip_commit(void *arg, uint64_t commit, struct slice facts)
+{
+    struct skip *skip = arg;
+    if (commit >= skip->until)
+        return ERR_CLOSED;
+    int rc = learn_all(skip->events, facts, skip->error);
+    if (rc == 0)
+        forget_those(skip->events, facts);
+    return rc;
+}
+
+int events_skip(struct events *events, uint64_t until, struct error *error)
+{
+    struct skip skip = {events, until, error};
+    if (events->next >= until)
+        return 0;
+    int rc = journal_scan(events->options.journal, events->next, skip_commit, &skip, error);
+    return rc == ERR_CLOSED ? 0 : rc;
+}

@@ -1,0 +1,157 @@
+/* events_print.c - drover events: what is committed, one JSON object a line; the stream that Redis gets, without Redis. */
+#include "broker/events.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { OPTION_FROM = 1000, OPTION_TEXTS, OPTION_JSON, LOOK_MS = 50 };
+
+struct events_args {
+    const char *sweep, *state;
+    struct broker_choice choice;
+    struct seq from;
+    bool follow, texts;
+};
+
+static const struct argp_option options[] = {
+    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0},
+    {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},
+    {"join", 'j', "FILE", 0, "read from the broker that this join file names", 0},
+    {"conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0},
+    {"follow", 'f', NULL, 0, "wait for more, until Ctrl-C", 0},
+    {"from", OPTION_FROM, "SEQ", 0, "begin with the first event that is not before this sequence number", 0},
+    {"texts", OPTION_TEXTS, NULL, 0, "rollouts with their text", 0},
+    {"json", OPTION_JSON, NULL, OPTION_HIDDEN, "print JSON lines, as it always does", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct events_args *args = state->input;
+    switch (key) {
+    case 's':
+        args->state = arg;
+        return 0;
+    case 'b':
+        args->choice.broker = arg;
+        return 0;
+    case 'c':
+        args->choice.conf = arg;
+        return 0;
+    case 'f':
+        args->follow = true;
+        return 0;
+    case 'j':
+        args->choice.join = arg;
+        return 0;
+    case OPTION_JSON:
+        return 0;
+    case OPTION_FROM:
+        if (!seq_parse((struct slice){arg, strlen(arg)}, &args->from))
+            argp_error(state, "--from takes a sequence number like 12-3, or a commit's number, not '%s'", arg);
+        return 0;
+    case OPTION_TEXTS:
+        args->texts = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (args->sweep != NULL)
+            argp_usage(state);
+        args->sweep = arg;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static int put(void *arg, struct seq seq, struct slice line)
+{
+    (void)seq;
+    return fwrite(line.data, 1, line.len, stdout) == line.len && putchar('\n') != EOF ? 0 : stdout_failed(arg);
+}
+
+/* All commits that the journal has now. */
+static int print_new(struct events *events, struct journal *journal, struct seq from, struct error *error)
+{
+    struct buf facts = {0}, texts = {0};
+    int rc = events_skip(events, from.commit < journal_next(journal) ? from.commit : journal_next(journal), error);
+    while (rc == 0) {
+        rc = journal_commit(journal, events_next(events), &facts, &texts, error);
+        if (rc == 0)
+            rc = events_commit(events, buf_slice(&facts), buf_slice(&texts), from, put, error, error);
+    }
+    buf_clear(&facts);
+    buf_clear(&texts);
+    if (rc == ERR_NOT_FOUND)
+        rc = fflush(stdout) == 0 ? 0 : stdout_failed(error);
+    return rc;
+}
+
+static volatile sig_atomic_t stopping;
+
+static void on_stop(int signal)
+{
+    (void)signal;
+    stopping = 1;
+}
+
+static int follow(struct events *events, struct source *source, struct seq from, struct error *error)
+{
+    struct sigaction action = {.sa_handler = on_stop};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    int rc = 0;
+    while (rc == 0 && !stopping) {
+        struct pollfd reader = {.fd = 1}; /* POLLERR: whoever reads is gone */
+        if (poll(&reader, 1, LOOK_MS) > 0 && (reader.revents & POLLERR) != 0)
+            break;
+        rc = source_more(source, error);
+        if (rc == ERR_TIMEOUT) /* the broker is away: it may come back */
+            rc = 0;
+        if (rc == 0)
+            rc = print_new(events, source->journal, from, error);
+    }
+    return rc;
+}
+
+static int print_events(const struct events_args *args, struct source *source, struct error *error)
+{
+    struct events *events =
+        events_new(&(struct events_options){.journal = source->journal, .sweep = args->sweep, .texts = args->texts});
+    int rc = print_new(events, source->journal, args->from, error);
+    if (rc == 0 && args->follow)
+        rc = follow(events, source, args->from, error);
+    else if (rc == 0 && args->sweep != NULL && !events_found(events))
+        rc = error_set(error, ERR_NOT_FOUND, "there is no sweep '%s' in the journal: `drover status` lists them",
+                       args->sweep);
+    events_free(&events);
+    return rc;
+}
+
+int cmd_events(int argc, char **argv)
+{
+    const struct argp argp = {
+        options,
+        parse,
+        "[SWEEP]",
+        "Print what is committed, rollouts, verdicts, decisions and states of sweeps, as one line "
+        "of JSON each, in the order of their sequence numbers.",
+        0,
+        0,
+        0};
+    struct events_args args = {0};
+    struct source source;
+    struct error error = {""};
+    parse_args("events", &argp, argc, argv, &args);
+    int rc = source_open(args.state, &args.choice, &source, &error);
+    if (rc == 0) {
+        rc = print_events(&args, &source, &error);
+        source_close(&source);
+    }
+    if (rc == ERR_CLOSED && ferror(stdout))
+        return EXIT_OK;
+    return rc != 0 ? complain("events", rc, &error) : stopping ? EXIT_INTERRUPTED : EXIT_OK;
+}
