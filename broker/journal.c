@@ -311,6 +311,18 @@ static int env_create(struct journal *journal, uint64_t map_size)
     return rc;
 }
 
+/* A writer that was killed behind its meta page and before the number in the lock file leaves that number one behind,
+ * and as long as readers keep the lock file, reading would miss the last commit. LMDB sets it right when the next writer
+ * takes the dead one's mutex. */
+static int catch_up(struct journal *journal)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(journal->env, NULL, 0, &txn);
+    if (rc == 0)
+        mdb_txn_abort(txn);
+    return rc;
+}
+
 static int env_open(struct journal *journal, uint64_t map_size, struct error *error)
 {
     /* NOTLS: a slot per transaction, not per thread, so that any thread may read. No flag touches
@@ -329,6 +341,8 @@ static int env_open(struct journal *journal, uint64_t map_size, struct error *er
             rc = mdb_env_open(journal->env, journal->dir, flags | MDB_NOLOCK, 0600);
     }
     if (rc != 0)
+        return fail(journal, rc, "open", error);
+    if (!journal->read_only && (rc = catch_up(journal)) != 0)
         return fail(journal, rc, "open", error);
     int dead;
     mdb_reader_check(journal->env, &dead); /* slots of killed readers keep pages from being reused */
