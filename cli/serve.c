@@ -163,7 +163,7 @@ int cmd_broker(int argc, char **argv)
 
 enum {
     CREDITS = 32,         /* tasks held per compute thread */
-    SERVER_CREDITS = 512, /* by a worker whose servers do the work */
+    SERVER_CREDITS = 512, /* at most, by a worker whose servers do the work */
     SERVERS_WAIT_MS = 10000,
 };
 
@@ -180,7 +180,9 @@ static const struct argp_option agent_opts[] = {
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"name", 'n', "NAME", 0, "shown in `drover workers` (default: HOST-PID)", 0},
     {"threads", 't', "N", 0, "compute threads (default 1); a backend that cannot batch runs one task on each", 0},
-    {"credits", 'k', "N", 0, "tasks held at most, waiting ones included (default 32 per thread, 512 with servers)", 0},
+    {"credits", 'k', "N", 0,
+     "tasks held at most, waiting ones included (default 32 per thread; with servers what they have room for, up to 512)",
+     0},
     {"verbose", 'v', NULL, 0, "tell more on stderr", 0},
     {"parent", OPTION_PARENT, "PID", OPTION_HIDDEN, "die with this process", 0},
     {"id", OPTION_ID, "N", OPTION_HIDDEN, "incarnation", 0},
@@ -242,9 +244,14 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp agent_argp = {agent_opts, agent_parse, "", NULL, 0, 0, 0};
 
-/* credits: held by default, per thread. */
-static int run_agent(const char *command, const struct agent_args *given, uint32_t credits,
-                     struct agent_options *options)
+static uint32_t credits_of(const struct agent_args *args)
+{
+    if (args->credits != 0)
+        return args->credits;
+    return args->threads * CREDITS < LIMIT_CREDITS ? args->threads * CREDITS : LIMIT_CREDITS;
+}
+
+static int run_agent(const char *command, const struct agent_args *given, struct agent_options *options)
 {
     const struct agent_args args = *given;
     struct cluster_conf conf;
@@ -262,14 +269,13 @@ static int run_agent(const char *command, const struct agent_args *given, uint32
     options->join = args.join;
     options->name = args.name != NULL ? args.name : name;
     options->threads = args.threads;
-    options->credits = args.credits != 0                        ? args.credits
-                       : args.threads * credits < LIMIT_CREDITS ? args.threads * credits
-                                                                : LIMIT_CREDITS;
+    if (options->credits == 0)
+        options->credits = credits_of(&args);
     options->id = args.id;
     options->parent = args.parent;
     if (args.parent == 0)
         log_line(0, "%s name=%s broker=%s threads=%u credits=%u", command, options->name, options->endpoint,
-                 options->threads, options->credits);
+                 options->threads, credits_of(&args));
     return agent_run(options);
 }
 
@@ -345,6 +351,15 @@ static size_t wait_servers(struct offer *offers, size_t max)
     return servers_offers(offers, max);
 }
 
+static uint32_t thread_credits; /* of this worker, as long as its threads do the work */
+
+/* A little more than its servers take, so that there is always a next one; the rest stays where others can have it. */
+static uint32_t worker_room(void)
+{
+    size_t room = servers_room();
+    return servers_len() == 0 ? thread_credits : (uint32_t)(room + room / 4 + 4);
+}
+
 int cmd_worker(int argc, char **argv)
 {
     static const struct argp_child children[] = {{&agent_argp, 0, NULL, 0}, {0}};
@@ -371,7 +386,12 @@ int cmd_worker(int argc, char **argv)
         options.offers_len = wait_servers(offers, LIMIT_OFFERS);
         options.offers = offers;
     }
-    rc = run_agent("worker", &args.agent, args.servers_len > 0 ? SERVER_CREDITS : CREDITS, &options);
+    if (args.agent.credits == 0) {
+        thread_credits = credits_of(&args.agent);
+        options.credits = thread_credits > SERVER_CREDITS ? thread_credits : SERVER_CREDITS;
+        options.room = worker_room;
+    }
+    rc = run_agent("worker", &args.agent, &options);
     servers_stop();
     return rc;
 }
@@ -389,5 +409,5 @@ int cmd_verifier(int argc, char **argv)
     verifier_options(&options);
     parse_args("verifier", &argp, argc, argv, &args);
     log_level(args.verbose);
-    return run_agent("verifier", &args, CREDITS, &options);
+    return run_agent("verifier", &args, &options);
 }

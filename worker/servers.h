@@ -40,7 +40,7 @@ size_t servers_offers(struct offer *offers, size_t max);
 
 size_t servers_len(void); /* added and not removed */
 
-/* Requests that the servers take altogether at the moment. */
+/* Requests that the servers take altogether at the moment; 0 when there are none. */
 size_t servers_room(void);
 
 /* Ends the threads. Engines must be closed before. */

@@ -131,7 +131,8 @@ struct event {
         } hello;
         struct {
             int64_t next_ms;
-            uint64_t tokens; /* generated since the last heartbeat */
+            uint64_t tokens;  /* generated since the last heartbeat */
+            uint32_t credits; /* most leases at a time from now on; 0: as before */
         } heartbeat;
         struct {
             struct result result;

@@ -111,6 +111,8 @@ void event_heartbeat(struct core *core, const struct event *event)
     if (agent == NULL)
         return; /* it will say HELLO when nothing answers it */
     agent->deadline_ms = deadline(core, event->heartbeat.next_ms);
+    if (event->heartbeat.credits > 0)
+        agent->credits = event->heartbeat.credits < LIMIT_CREDITS ? event->heartbeat.credits : LIMIT_CREDITS;
 }
 
 /* The agent is lost: its leases go elsewhere, its ghosts will never report. */

@@ -28,7 +28,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
-enum { RESEND_MS = 10000, DRAIN_MS = 1500, LOOK_MS = 1000, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
+enum { RESEND_MS = 10000, DRAIN_MS = 1500, LOOK_MS = 1000, ROOM_MS = 250, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
 
 struct spec {
     bool verify;
@@ -58,8 +58,10 @@ struct agent {
     uint64_t id, epoch, tokens;
     uint32_t busy_ms, idle_ms;
     int64_t beat_ms, announced_ms,
-        drain_ms;    /* next heartbeat; what it announced; when draining ends, 0: not draining */
-    int64_t look_ms; /* when the join file is read next */
+        drain_ms;     /* next heartbeat; what it announced; when draining ends, 0: not draining */
+    int64_t look_ms;  /* when the join file is read next */
+    int64_t room_ms;  /* when the room is looked at next */
+    uint32_t credits; /* as told last */
     char endpoint[256];
     struct held *held; /* by lease; socket thread only */
     struct spec *specs[SPECS_MAX];
@@ -384,12 +386,21 @@ static void send_msg(struct agent *agent, const struct msg *msg)
     send_buf(agent, &out);
 }
 
+/* How many tasks it would hold now. */
+static uint32_t credits_now(const struct agent *agent)
+{
+    uint32_t most = agent->options.credits, room = agent->options.room != NULL ? agent->options.room() : most;
+    return room < 1 ? 1 : room < most ? room : most;
+}
+
 static void send_heartbeat(struct agent *agent)
 {
     int64_t now = clock_ms();
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
-    send_msg(agent, &(struct msg){.type = MSG_heartbeat, .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens}});
+    agent->credits = credits_now(agent);
+    send_msg(agent, &(struct msg){.type = MSG_heartbeat,
+                                  .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens, agent->credits}});
 }
 
 static void send_done(struct agent *agent, struct held *held, struct buf *out, int64_t now)
@@ -414,7 +425,7 @@ static void send_hello(struct agent *agent)
                                 .name = slice_of(agent->options.name),
                                 .verifier = agent->options.verifier,
                                 .kinds = slice_of(agent->options.kinds),
-                                .credits = agent->options.credits,
+                                .credits = agent->credits = credits_now(agent),
                                 .next_ms = (uint32_t)agent->announced_ms,
                                 .pid = (uint64_t)getpid(),
                                 .devices = slice_of(agent->options.devices == NULL ? "" : agent->options.devices)}});
@@ -706,10 +717,24 @@ static int look_elsewhere(struct agent *agent, int64_t now, struct error *error)
     return connect_to(agent, join.agents, error);
 }
 
+/* Tells the broker of room that has changed by an eighth or more; less can wait for the next heartbeat. */
+static void follow_room(struct agent *agent, int64_t now)
+{
+    if (agent->options.room == NULL || now < agent->room_ms || !port_reached(agent->port))
+        return;
+    agent->room_ms = now + ROOM_MS;
+    uint32_t credits = credits_now(agent), told = agent->credits;
+    uint32_t change = credits > told ? credits - told : told - credits;
+    if (change * 8 > told)
+        send_heartbeat(agent);
+}
+
 /* The next time that something is due whatever comes in. */
 static int64_t next_due(const struct agent *agent, int64_t now)
 {
     int64_t due = agent->drain_ms != 0 ? now + 20 : agent->beat_ms;
+    if (agent->options.room != NULL && agent->room_ms < due)
+        due = agent->room_ms > now ? agent->room_ms : now + ROOM_MS;
     return agent->options.join != NULL && !port_reached(agent->port) && agent->look_ms < due ? agent->look_ms : due;
 }
 
@@ -738,6 +763,7 @@ static int agent_loop(struct agent *agent, int signals)
             log_line(0, "%s", error.text);
             return 2;
         }
+        follow_room(agent, now);
         if (now >= agent->beat_ms) {
             resend_old(agent, now);
             send_heartbeat(agent);

@@ -255,6 +255,30 @@ static void bench(void **state)
     stage_clear(&s);
 }
 
+/* Credits follow what an agent has room for; fewer than it holds take nothing away. */
+static void heartbeat_changes_credits(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 5, NO_ID, .arms = {VOTE("vote", 8)}});
+    struct agent_info info;
+    joins(&s, WORKER, 2);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    DOES(&s, "", .type = EVENT_HEARTBEAT, .agent = WORKER, .heartbeat = {.next_ms = 60000});
+    assert_true(core_agent(s.core, WORKER, &info));
+    assert_int_equal(info.credits, 2);
+    DOES(&s, "", .type = EVENT_HEARTBEAT, .agent = WORKER, .heartbeat = {.next_ms = 60000, .credits = 1});
+    DISPATCHES(&s, "");
+    DOES(&s, "", .type = EVENT_HEARTBEAT, .agent = WORKER, .heartbeat = {.next_ms = 60000, .credits = 3});
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_non_null(strstr(s.said.data, "to 11"));
+    assert_true(core_agent(s.core, WORKER, &info));
+    assert_int_equal(info.leased, 3);
+    DOES(&s, "", .type = EVENT_HEARTBEAT, .agent = WORKER, .heartbeat = {.next_ms = 60000, .credits = 1u << 30});
+    assert_true(core_agent(s.core, WORKER, &info));
+    assert_int_equal(info.credits, 4096);
+    stage_clear(&s);
+}
+
 /* What one arm's stop leaves is kept for the other one, and voided when nobody holds it. */
 static void void_and_redraw(void **state)
 {
@@ -590,6 +614,7 @@ int main(void)
         cmocka_unit_test(refusal),
         cmocka_unit_test(suspect_and_quarantine),
         cmocka_unit_test(bench),
+        cmocka_unit_test(heartbeat_changes_credits),
         cmocka_unit_test(void_and_redraw),
         cmocka_unit_test(kept_by_the_other_arm),
         cmocka_unit_test(strict_window),
