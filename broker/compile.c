@@ -98,13 +98,18 @@ static void put_verifiers(const struct sweep_spec *spec, struct buf *to)
     }
 }
 
+uint64_t compile_pool_seed(const struct sweep_spec *spec)
+{
+    return word(spec->seed, 0x706f6f6c);
+}
+
 static void put_pools(const struct sweep_spec *spec, const struct prompt_set *set, struct buf *to)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
         uint64_t print = word(word(spec_hash(spec->models[i].spec, spec->models[i].name), set->digest), spec->seed);
-        fact_put(to, &(struct fact){
-                         .type = FACT_pool,
-                         .pool = {.id = i, .fingerprint = print, .model = i, .seed = word(spec->seed, 0x706f6f6c)}});
+        fact_put(to,
+                 &(struct fact){.type = FACT_pool,
+                                .pool = {.id = i, .fingerprint = print, .model = i, .seed = compile_pool_seed(spec)}});
     }
 }
 

@@ -10,6 +10,9 @@
 int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct slice source, uint64_t commit,
             uint64_t offset, struct buf *definitions, struct error *error);
 
+/* Seed of the pools that a sweep samples from. */
+uint64_t compile_pool_seed(const struct sweep_spec *spec);
+
 /* Appends the prompt records, in the order that compile assumes. */
 void compile_texts(const struct prompt_set *set, struct buf *texts);
 

@@ -26,6 +26,8 @@ int cmd_broker(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
 int cmd_verifier(int argc, char **argv);
 int cmd_submit(int argc, char **argv);
+int cmd_export_batch(int argc, char **argv);
+int cmd_import_batch(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_workers(int argc, char **argv);
 int cmd_pause(int argc, char **argv);

@@ -7,6 +7,7 @@
 #include "common/io/slice.h"
 #include "common/limits.h"
 #include "verifier/verifier.h"
+#include "worker/batch.h"
 #include "worker/servers.h"
 #include "worker/worker.h"
 
@@ -393,6 +394,57 @@ int cmd_worker(int argc, char **argv)
     }
     rc = run_agent("worker", &args.agent, &options);
     servers_stop();
+    return rc;
+}
+
+/* -- import-batch --------------------------------------------------------------------------------------------------- */
+
+struct import_args {
+    struct agent_args agent;
+    size_t files;
+};
+
+static error_t import_parse(int key, char *arg, struct argp_state *state)
+{
+    struct import_args *args = state->input;
+    struct error error = {""};
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->agent;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (batch_load(arg, &error) != 0)
+            argp_failure(state, EXIT_INPUT, 0, "%s", error.text);
+        args->files++;
+        return 0;
+    case ARGP_KEY_END:
+        if (args->files == 0)
+            argp_usage(state);
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+int cmd_import_batch(int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&agent_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        NULL,
+        import_parse,
+        "FILE ...",
+        "Answer for a broker from OpenAI batch files, in the place of servers: the custom_id "
+        "tells whose answer a line is. Errors in the files are failures of their rollouts.",
+        children,
+        0,
+        0};
+    struct import_args args = {.agent.threads = 1};
+    struct agent_options options = {0};
+    parse_args("import-batch", &argp, argc, argv, &args);
+    log_level(args.agent.verbose);
+    batch_options(&options);
+    log_line(0, "import-batch answers=%zu files=%zu", batch_len(), args.files);
+    int rc = run_agent("import-batch", &args.agent, &options);
+    batch_clear();
     return rc;
 }
 

@@ -3,7 +3,7 @@
  * A job waits until a server has room (servers.h), is asked for, and asked for again elsewhere or later while its trouble
  * is one that passes and its time lasts. Answers come whole; they are streamed when something here may end one early.
  * Cancelling closes the connection, which is what servers take for an abort; the one that has a call for it gets that
- * too. What is not told is not guessed: an answer without its usage fails. */
+ * too. */
 #include "common/io/clock.h"
 #include "common/io/http.h"
 #include "common/hash.h"
@@ -13,6 +13,7 @@
 #include "common/sse.h"
 #include "worker/backend.h"
 #include "worker/completion.h"
+#include "worker/openai_answer.h"
 #include "worker/openai_spec.h"
 #include "worker/servers.h"
 
@@ -110,20 +111,8 @@ static void fail_job(struct work *work, int rc, const char *why)
 static void finish_job(struct work *work, enum finish finish)
 {
     struct job *job = work->job;
-    struct choice *choice = &work->completion.choices[0];
-    if (choice->reasoning.len > 0) { /* what the server took out of the text, where it was */
-        buf_puts(&job->out, "<think>");
-        buf_put(&job->out, choice->reasoning.data, choice->reasoning.len);
-        buf_puts(&job->out, "</think>");
-    }
-    buf_put(&job->out, choice->text.data, choice->text.len);
-    job->result.finish = finish;
-    job->result.tokens_in = (uint32_t)work->completion.tokens_in;
-    job->result.tokens_out = (uint32_t)work->completion.tokens_out;
-    job->result.tokens_cached = (uint32_t)work->completion.tokens_cached;
+    openai_take(&work->completion, work->lane.dialect, finish, job);
     job->result.latency_ms = (uint32_t)(clock_ms() - work->first_ms);
-    logprobs_features(&choice->logprobs, &job->result.features);
-    job->result.logprob_mode = job->result.features.have != 0 ? work->lane.dialect->logprobs : LOGPROB_NONE;
     job->state = JOB_DONE;
     work_free(work);
 }
@@ -163,87 +152,6 @@ static void try_again(struct work *work, bool overload, int64_t wait_ms)
 }
 
 /* -- reading answers -------------------------------------------------------------------------------------------------- */
-
-static bool ends_with(const struct buf *text, struct slice end)
-{
-    return end.len <= text->len && memcmp(text->data + text->len - end.len, end.data, end.len) == 0;
-}
-
-/* The text ended with one of the stops: which, and whether it is still there. */
-static bool stopped_by(const struct choice *choice, struct slice stop)
-{
-    if (choice->matched == MATCHED_TEXT)
-        return strlen(choice->stop) == stop.len && memcmp(choice->stop, stop.data, stop.len) == 0;
-    return choice->matched == MATCHED_UNKNOWN && ends_with(&choice->text, stop);
-}
-
-/* Cuts off a stop, as all servers do without being asked not to; puts a step's separator where it belongs. */
-static int read_stop(struct work *work, enum finish *finish)
-{
-    const struct openai_spec *spec = &work->state->spec;
-    struct choice *choice = &work->completion.choices[0];
-    *finish = FINISH_STOP;
-    if (!work->job->step)
-        return 0;
-    if (work->stepped || stopped_by(choice, spec->step)) {
-        if (!ends_with(&choice->text, spec->step))
-            buf_put(&choice->text, spec->step.data, spec->step.len);
-        *finish = FINISH_STEP;
-        return 0;
-    }
-    for (size_t i = 0; i < spec->stops_len; i++) {
-        if (stopped_by(choice, spec->stops[i]) && ends_with(&choice->text, spec->stops[i])) {
-            choice->text.len -= spec->stops[i].len;
-            choice->text.data[choice->text.len] = '\0';
-            return 0;
-        }
-    }
-    if (choice->matched == MATCHED_UNKNOWN && !work->own_step)
-        return error_set(&work->trouble, ERR_PROTOCOL,
-                         "the server does not tell what ended its answer, so steps cannot be told from ends");
-    return 0;
-}
-
-/* What the server calls the end; false: it is one that another attempt may mend. */
-static int read_finish(struct work *work, enum finish *finish, bool *again)
-{
-    const char *word = work->completion.choices[0].finish;
-    static const char *const stops[] = {"stop",          "eos",        "word",          "eos_token",
-                                        "stop_sequence", "tool_calls", "function_call", "content_filter"};
-    *again = false;
-    if (work->stepped)
-        return read_stop(work, finish);
-    if (strcmp(word, "length") == 0 || strcmp(word, "limit") == 0) {
-        *finish = FINISH_LENGTH;
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++)
-        if (strcmp(word, stops[i]) == 0)
-            return read_stop(work, finish);
-    *again = true;
-    if (word[0] == '\0')
-        return error_set(&work->trouble, ERR_CLOSED, "the answer breaks off");
-    return error_set(&work->trouble, ERR_CLOSED, "the server ended the answer with '%s'", word);
-}
-
-static int check_usage(struct work *work)
-{
-    struct completion *completion = &work->completion;
-    uint32_t most = openai_tokens_max(&work->state->spec, work->job);
-    if (work->stepped && !completion->has_out && completion->choices[0].logprobs.len > 0) {
-        completion->has_out = true;
-        completion->tokens_out = completion->choices[0].logprobs.len;
-    }
-    if (!completion->has_in || !completion->has_out)
-        return error_set(&work->trouble, ERR_PROTOCOL,
-                         "the server does not tell the tokens that it used: what is unknown cannot be charged");
-    if (completion->tokens_out > most)
-        return error_set(&work->trouble, ERR_PROTOCOL, "the server generated %llu tokens and was allowed %u",
-                         (unsigned long long)completion->tokens_out, most);
-    if (completion->tokens_cached > completion->tokens_in)
-        completion->tokens_cached = completion->tokens_in;
-    return 0;
-}
 
 /* The step's separator in what came since the last look: the rest is not wanted. */
 static bool find_step(struct work *work)
@@ -363,15 +271,12 @@ static struct ended judge(struct work *work, const struct http_reply *reply)
 static void take_answer(struct work *work, struct ended *ended)
 {
     enum finish finish;
-    bool again;
-    ended->rc = read_finish(work, &finish, &again);
-    if (ended->rc == 0) {
-        ended->rc = check_usage(work);
-        again = work->stream && !work->closed && !work->stepped; /* the rest, with the usage, is what was lost */
-    }
+    struct openai_ending ending = {
+        .own_step = work->own_step, .stepped = work->stepped, .partial = work->stream && !work->closed};
+    ended->rc = openai_judge(&work->state->spec, work->job, &work->completion, &ending, &finish, &work->trouble);
     if (ended->rc == 0) {
         finish_job(work, finish);
-    } else if (again) {
+    } else if (ending.again) {
         try_again(work, false, -1);
     } else {
         char why[480];
@@ -521,10 +426,7 @@ static void time_out(struct work *work)
 {
     struct completion *completion = &work->completion;
     abort_flight(work);
-    if (!completion->has_out && completion->choices[0].logprobs.len > 0) {
-        completion->has_out = true;
-        completion->tokens_out = completion->choices[0].logprobs.len;
-    }
+    openai_count(completion);
     if (completion->has_in && completion->has_out) {
         finish_job(work, FINISH_TIMEOUT);
         return;

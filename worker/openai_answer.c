@@ -1,0 +1,119 @@
+/* openai_answer.c - see openai_answer.h. What is not told is not guessed: an answer without its usage is none. */
+#include "worker/openai_answer.h"
+
+#include <string.h>
+
+static bool ends_with(const struct buf *text, struct slice end)
+{
+    return end.len <= text->len && memcmp(text->data + text->len - end.len, end.data, end.len) == 0;
+}
+
+/* The text ended with one of the stops: this one? */
+static bool stopped_by(const struct choice *choice, struct slice stop)
+{
+    if (choice->matched == MATCHED_TEXT)
+        return strlen(choice->stop) == stop.len && memcmp(choice->stop, stop.data, stop.len) == 0;
+    return choice->matched == MATCHED_UNKNOWN && ends_with(&choice->text, stop);
+}
+
+/* Cuts off a stop, as all servers do without being asked not to; puts a step's separator where it belongs. */
+static int judge_stop(const struct openai_spec *spec, const struct job *job, struct choice *choice,
+                      const struct openai_ending *ending, enum finish *finish, struct error *error)
+{
+    *finish = FINISH_STOP;
+    if (!job->step)
+        return 0;
+    if (ending->stepped || stopped_by(choice, spec->step)) {
+        if (!ends_with(&choice->text, spec->step))
+            buf_put(&choice->text, spec->step.data, spec->step.len);
+        *finish = FINISH_STEP;
+        return 0;
+    }
+    for (size_t i = 0; i < spec->stops_len; i++) {
+        if (stopped_by(choice, spec->stops[i]) && ends_with(&choice->text, spec->stops[i])) {
+            choice->text.len -= spec->stops[i].len;
+            choice->text.data[choice->text.len] = '\0';
+            return 0;
+        }
+    }
+    if (choice->matched == MATCHED_UNKNOWN && !ending->own_step)
+        return error_set(error, ERR_PROTOCOL,
+                         "the server does not tell what ended its answer, so steps cannot be told from ends");
+    return 0;
+}
+
+static int judge_finish(const struct openai_spec *spec, const struct job *job, struct choice *choice,
+                        struct openai_ending *ending, enum finish *finish, struct error *error)
+{
+    static const char *const stops[] = {"stop",          "eos",        "word",          "eos_token",
+                                        "stop_sequence", "tool_calls", "function_call", "content_filter"};
+    const char *word = choice->finish;
+    if (ending->stepped)
+        return judge_stop(spec, job, choice, ending, finish, error);
+    if (strcmp(word, "length") == 0 || strcmp(word, "limit") == 0) {
+        *finish = FINISH_LENGTH;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++)
+        if (strcmp(word, stops[i]) == 0)
+            return judge_stop(spec, job, choice, ending, finish, error);
+    ending->again = true;
+    if (word[0] == '\0')
+        return error_set(error, ERR_CLOSED, "the answer breaks off");
+    return error_set(error, ERR_CLOSED, "the server ended the answer with '%s'", word);
+}
+
+void openai_count(struct completion *completion)
+{
+    const struct logprobs *logprobs = &completion->choices[0].logprobs;
+    if (completion->has_out || logprobs->len == 0)
+        return;
+    completion->has_out = true;
+    completion->tokens_out = logprobs->len;
+}
+
+static int judge_usage(const struct openai_spec *spec, const struct job *job, struct completion *completion,
+                       struct openai_ending *ending, struct error *error)
+{
+    uint32_t most = openai_tokens_max(spec, job);
+    if (ending->stepped)
+        openai_count(completion);
+    if (!completion->has_in || !completion->has_out) {
+        ending->again = ending->partial && !ending->stepped; /* the usage is what was lost */
+        return error_set(error, ERR_PROTOCOL,
+                         "the server does not tell the tokens that it used: what is unknown cannot be charged");
+    }
+    if (completion->tokens_out > most)
+        return error_set(error, ERR_PROTOCOL, "the server generated %llu tokens and was allowed %u",
+                         (unsigned long long)completion->tokens_out, most);
+    if (completion->tokens_cached > completion->tokens_in)
+        completion->tokens_cached = completion->tokens_in;
+    return 0;
+}
+
+int openai_judge(const struct openai_spec *spec, const struct job *job, struct completion *completion,
+                 struct openai_ending *ending, enum finish *finish, struct error *error)
+{
+    ending->again = false;
+    int rc = judge_finish(spec, job, &completion->choices[0], ending, finish, error);
+    return rc != 0 ? rc : judge_usage(spec, job, completion, ending, error);
+}
+
+void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,
+                 struct job *job)
+{
+    const struct choice *choice = &completion->choices[0];
+    struct result *result = &job->result;
+    if (choice->reasoning.len > 0) { /* what the server took out of the text, where it was */
+        buf_puts(&job->out, "<think>");
+        buf_put(&job->out, choice->reasoning.data, choice->reasoning.len);
+        buf_puts(&job->out, "</think>");
+    }
+    buf_put(&job->out, choice->text.data, choice->text.len);
+    result->finish = finish;
+    result->tokens_in = (uint32_t)completion->tokens_in;
+    result->tokens_out = (uint32_t)completion->tokens_out;
+    result->tokens_cached = (uint32_t)completion->tokens_cached;
+    logprobs_features(&choice->logprobs, &result->features);
+    result->logprob_mode = result->features.have != 0 ? dialect->logprobs : LOGPROB_NONE;
+}

@@ -1,0 +1,28 @@
+/* openai_answer.h - whether what a server said is a rollout, and what of it the job gets. Live servers and batch files say
+ * the same things. */
+#ifndef DROVER_OPENAI_ANSWER_H
+#define DROVER_OPENAI_ANSWER_H
+
+#include "worker/completion.h"
+#include "worker/openai_spec.h"
+
+struct openai_ending {
+    bool own_step; /* the step's separator was looked for here, not by the server */
+    bool stepped;  /* and found: the stream was cut behind it */
+    bool partial;  /* a stream that was not ended as it should */
+    bool again;    /* out: another attempt may mend what is wrong */
+};
+
+/* Sets how the answer ended, and puts a stop where it belongs: cut off, or for a step behind the text. ERR_PROTOCOL,
+ * ERR_CLOSED: it is no answer; the error says why. */
+int openai_judge(const struct openai_spec *spec, const struct job *job, struct completion *completion,
+                 struct openai_ending *ending, enum finish *finish, struct error *error);
+
+/* The tokens of what came so far, from their log-probabilities, when the server has not told them. */
+void openai_count(struct completion *completion);
+
+/* Fills text and result, the time apart. */
+void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,
+                 struct job *job);
+
+#endif
