@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 32
 #define PRICE_MAX   1e9
 #define TIMEOUT_MAX 604800.0 /* seconds: a week */
 #define EXTRACTORS  "none|last-line|last-number|boxed|after-marker|regex|final"

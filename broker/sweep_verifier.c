@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 32
 #define DEPTH_MAX   4  /* verifiers inside each other, the outermost counted; as verifier/check.h */
 #define REFS_MAX    17 /* 16 cases and `other` */
 

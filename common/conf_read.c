@@ -533,7 +533,7 @@ static void option_default_text(const struct option_row *option, struct buf *tex
         for (double i = 0; i < option->fallback && strchr(choice, '|') != NULL; i++)
             choice = strchr(choice, '|') + 1;
         buf_put(text, choice, strcspn(choice, "|"));
-    } else {
+    } else if (!isnan(option->fallback)) { /* NAN: there is none */
         print_number(text, option->fallback);
     }
 }
@@ -547,7 +547,7 @@ void conf_print_options(const struct option_row *options, struct buf *out)
         bool texts = row->type >= OPTION_TEXT;
         if (!texts)
             option_default_text(row, &text);
-        print_default(out, texts ? key.fallback : text.data);
+        print_default(out, texts ? key.fallback : text.len > 0 ? text.data : "");
         buf_clear(&text);
     }
 }

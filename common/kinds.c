@@ -6,6 +6,7 @@
  * key will do, NULL when the map is also required. */
 #include "common/options.h"
 
+#include <math.h>
 #include <stddef.h>
 
 static const struct option_row replay_options[] = {
@@ -99,6 +100,55 @@ static const struct option_row switch_options[] = {
     {0},
 };
 
+/* Rows of every verifier that asks servers. */
+#define SERVER_OPTIONS                                                                                              \
+    {"urls", OPTION_LIST, 0, 0, 0, NULL, "addresses of servers that are alike, http://HOST:PORT"},                  \
+        {"model", OPTION_TEXT, 0, 256, 0, "", "the model's name on the server"},                                    \
+        {"key_env", OPTION_TEXT, 0, 256, 0, "", "environment variable of the verifier process that holds the key"}, \
+        {"key_file", OPTION_TEXT, 0, 4096, 0, "", "file that holds the key, as the verifier finds it"},             \
+    {                                                                                                               \
+        "ca_file", OPTION_TEXT, 0, 4096, 0, "", "certificates to trust instead of the system's"                     \
+    }
+#define THRESHOLD_OPTION                                                  \
+    {                                                                     \
+        "threshold", OPTION_REAL, -1e300, 1e300, NAN, NULL,               \
+            "pass above it, else fail; without it the verdict is a score" \
+    }
+#define TEMPLATE_HELP "with {prompt} and {text} in it, or a file that holds one, as the verifier finds it"
+
+static const struct option_row reward_options[] = {
+    SERVER_OPTIONS,
+    {"api", OPTION_CHOICE, 0, 0, 0, "pooling|classify|score|rerank|generic",
+     "how the server is asked: vLLM's /pooling or /classify (SGLang's too), /score, /v1/rerank, or by `body` and `path`"},
+    {"task", OPTION_TEXT, 0, 64, 0, "auto", "vLLM's name for the work of /pooling; auto tries them"},
+    {"route", OPTION_TEXT, 0, 256, 0, "", "path behind the address, where it is not the usual one"},
+    {"template", OPTION_TEXT, 0, 65536, 0, "",
+     "how prompt and text are put to the model, " TEMPLATE_HELP "; without it they are sent as messages, one text per "
+     "request"},
+    {"column", OPTION_INT, -1, 65536, -1, NULL, "which number counts where the server gives several"},
+    {"activation", OPTION_BOOL, 0, 1, 0, NULL, "true: scores behind the model's activation instead of raw ones"},
+    {"body", OPTION_TEXT, 0, 65536, 0, "", "api generic: the JSON to send, " TEMPLATE_HELP},
+    {"path", OPTION_TEXT, 0, 255, 0, "", "api generic: where the number is in the answer, as in data.0.score"},
+    THRESHOLD_OPTION,
+    {0},
+};
+
+static const struct option_row prm_options[] = {
+    SERVER_OPTIONS,
+    {"task", OPTION_TEXT, 0, 64, 0, "auto", "vLLM's name for the work of /pooling; auto tries them"},
+    {"route", OPTION_TEXT, 0, 256, 0, "/pooling", "path behind the address"},
+    {"template", OPTION_TEXT, 0, 65536, 0, "",
+     "how prompt and steps are put to the model, " TEMPLATE_HELP "; without it they are sent as messages, one text per "
+     "request"},
+    {"step", OPTION_TEXT, 0, 256, 0, "\n\n", "what separates the steps of a text"},
+    {"step_tag", OPTION_TEXT, 0, 256, 0, "<extra_0>", "what the model wants behind each step"},
+    {"step_token", OPTION_INT, -1, 1e9, -1, NULL, "token id of the tag, for servers that score every token"},
+    {"column", OPTION_INT, -1, 65536, -1, NULL, "which number of a step's row is that of a good step; -1: the last"},
+    {"reduce", OPTION_CHOICE, 0, 0, 0, "last|min|prod|mean", "how the scores of a finished text's steps become one"},
+    THRESHOLD_OPTION,
+    {0},
+};
+
 const struct kind backend_kinds[] = {
     {"tinylm", "the embedded tiny language model", NULL},
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
@@ -118,5 +168,7 @@ const struct kind verifier_kinds[] = {
     {"noisy", "another verifier with known error rates", noisy_options},
     {"switch", "one of several verifiers, chosen by a key of the prompt's meta", switch_options},
     {"exec", "any program that speaks JSON lines", exec_options},
+    {"reward", "a number from a reward model or cross-encoder over HTTP", reward_options},
+    {"prm", "a score per step from a process reward model over HTTP", prm_options},
     {0},
 };

@@ -30,10 +30,12 @@ struct check {
     int (*open)(struct slice spec, void **state, struct error *error);
     int (*run)(void *state, const struct check_input *input, struct verdict *verdict, struct error *error);
     void (*close)(void **state);
+    const struct engine *engine; /* runs it when it stands alone, many jobs at a time; NULL: engine_check */
 };
 
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
     check_noisy, check_switch, check_exec;
+extern const struct check check_reward, check_prm;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];
@@ -42,7 +44,13 @@ extern const struct check *const checks[];
  * set. ERR_SYNTAX, ERR_NOT_FOUND (no such kind), ERR_RANGE, ERR_LIMIT. */
 int check_open(struct slice spec, const struct check **check, void **state, struct error *error);
 
-/* The one engine of a verifier process: runs any check, many specs at once. */
+/* The check that a spec names; NULL: none. */
+const struct check *check_of(struct slice spec);
+
+/* Runs any check, many specs at once. */
 extern const struct engine engine_check;
+
+/* Asks reward models over HTTP. */
+extern const struct engine engine_scorer;
 
 #endif

@@ -13,8 +13,8 @@
 #define NESTING_MAX 4
 
 const struct check *const checks[] = {
-    &check_exact,       &check_numeric, &check_math,   &check_countdown, &check_chain,
-    &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      NULL,
+    &check_exact, &check_numeric, &check_math, &check_countdown, &check_chain, &check_oracle_step,
+    &check_noisy, &check_switch,  &check_exec, &check_reward,    &check_prm,   NULL,
 };
 
 static const struct check *check_find(struct slice kind)
@@ -37,6 +37,17 @@ static int check_named(const struct json_t *doc, const struct check **check, str
     if (doc_spec_depth(doc, NESTING_MAX) > NESTING_MAX)
         return error_set(error, ERR_LIMIT, "verifiers are nested more than %d deep", NESTING_MAX);
     return 0;
+}
+
+const struct check *check_of(struct slice spec)
+{
+    struct json_t *doc;
+    const struct check *check = NULL;
+    struct slice kind;
+    if (doc_parse(spec, &doc, NULL) == 0 && doc_text(doc, "kind", &kind))
+        check = check_find(kind);
+    doc_free(&doc);
+    return check;
 }
 
 int check_open(struct slice spec, const struct check **check, void **state, struct error *error)

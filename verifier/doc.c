@@ -3,11 +3,12 @@
 
 /* Not common/json.h: both it and jansson name a function json_null. */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int doc_parse(struct slice json, struct json_t **doc, struct error *error)
+int doc_parse_any(struct slice json, struct json_t **doc, struct error *error)
 {
     const char *data = json.len > 0 ? json.data : "";
     const size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY;
@@ -17,6 +18,14 @@ int doc_parse(struct slice json, struct json_t **doc, struct error *error)
         *doc = json_loadb(data, json.len, flags | JSON_DECODE_INT_AS_REAL, &why);
     if (*doc == NULL)
         return error_set(error, ERR_SYNTAX, "not JSON: %s", why.text);
+    return 0;
+}
+
+int doc_parse(struct slice json, struct json_t **doc, struct error *error)
+{
+    int code = doc_parse_any(json, doc, error);
+    if (code < 0)
+        return code;
     if (!json_is_object(*doc)) {
         doc_free(doc);
         return error_set(error, ERR_SYNTAX, "not a JSON object");
@@ -113,6 +122,97 @@ size_t doc_list_len(const struct json_t *doc, const char *key)
     return json_array_size(json_object_get(doc, key));
 }
 
+const struct json_t *doc_get(const struct json_t *doc, const char *key)
+{
+    return json_object_get(doc, key);
+}
+
+size_t doc_len(const struct json_t *list)
+{
+    return json_array_size(list);
+}
+
+const struct json_t *doc_item(const struct json_t *list, size_t i)
+{
+    return json_array_get(list, i);
+}
+
+bool doc_is_list(const struct json_t *value)
+{
+    return json_is_array(value);
+}
+
+bool doc_is_text(const struct json_t *value, struct slice *text)
+{
+    if (!json_is_string(value))
+        return false;
+    *text = (struct slice){json_string_value(value), json_string_length(value)};
+    return true;
+}
+
+bool doc_is_number(const struct json_t *value, double *number)
+{
+    if (!json_is_number(value))
+        return false;
+    *number = json_number_value(value);
+    return isfinite(*number);
+}
+
+size_t doc_size(const struct json_t *doc)
+{
+    return json_object_size(doc);
+}
+
+bool doc_single(const struct json_t *doc, const char **key, const struct json_t **value)
+{
+    if (json_object_size(doc) != 1)
+        return false;
+    void *at = json_object_iter((json_t *)doc);
+    *key = json_object_iter_key(at);
+    *value = json_object_iter_value(at);
+    return true;
+}
+
+/* A place in a list as people write it: digits, without needless zeros. */
+static bool place_of(const char *part, size_t len, size_t *place)
+{
+    *place = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (part[i] < '0' || part[i] > '9' || i == 9)
+            return false;
+        *place = *place * 10 + (size_t)(part[i] - '0');
+    }
+    return len > 0 && (len == 1 || part[0] != '0');
+}
+
+const struct json_t *doc_at(const struct json_t *doc, const char *path)
+{
+    char key[DOC_PATH_MAX];
+    for (size_t len; doc != NULL; path += len + 1) {
+        size_t place;
+        len = strcspn(path, ".");
+        if (len >= sizeof key)
+            return NULL;
+        memcpy(key, path, len);
+        key[len] = '\0';
+        if (json_is_array(doc))
+            doc = place_of(path, len, &place) ? json_array_get(doc, place) : NULL;
+        else
+            doc = json_object_get(doc, key);
+        if (path[len] == '\0')
+            return doc;
+    }
+    return NULL;
+}
+
+int doc_path_check(const char *path, struct error *error)
+{
+    size_t len = strlen(path);
+    if (len == 0 || len >= DOC_PATH_MAX || path[0] == '.' || path[len - 1] == '.' || strstr(path, "..") != NULL)
+        return error_set(error, ERR_SYNTAX, "`%.64s` is no path such as data.0.score", path);
+    return 0;
+}
+
 static int append(const char *data, size_t len, void *out)
 {
     buf_put(out, data, len);
@@ -160,6 +260,30 @@ int doc_option_real(const struct json_t *spec, const char *name, struct doc_rang
         return error_set(error, ERR_RANGE, "option `%s` is %g; it must lie between %g and %g", name, number, range.min,
                          range.max);
     *value = number;
+    return 0;
+}
+
+int doc_option_count(const struct json_t *spec, const char *name, struct doc_range range, uint32_t *value,
+                     struct error *error)
+{
+    double number = *value;
+    int code = doc_option_real(spec, name, range, &number, error);
+    if (code == 0 && number != floor(number))
+        code = error_set(error, ERR_RANGE, "option `%s` must be a whole number", name);
+    if (code == 0)
+        *value = (uint32_t)number;
+    return code;
+}
+
+int doc_option_text(const struct json_t *spec, const char *name, const char **text, struct error *error)
+{
+    const json_t *found = option(spec, name);
+    if (found == NULL)
+        return 0;
+    if (!json_is_string(found) || strlen(json_string_value(found)) != json_string_length(found))
+        return error_set(error, ERR_SYNTAX, "option `%s` must be a text", name);
+    if (json_string_length(found) > 0)
+        *text = json_string_value(found);
     return 0;
 }
 

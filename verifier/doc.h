@@ -10,6 +10,7 @@
 #include "common/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct json_t; /* jansson's */
 
@@ -37,6 +38,31 @@ int doc_each_text(const struct json_t *doc, int (*each)(void *, const char *key,
 bool doc_list_text(const struct json_t *doc, const char *key, size_t i, const char **text);
 size_t doc_list_len(const struct json_t *doc, const char *key);
 
+/* Any JSON value, objects and others, as servers answer it. ERR_SYNTAX. */
+int doc_parse_any(struct slice json, struct json_t **doc, struct error *error);
+
+/* The value that a path leads to, such as "data.0.score": keys of objects and places in lists. NULL when there is
+ * none. */
+#define DOC_PATH_MAX 256
+const struct json_t *doc_at(const struct json_t *doc, const char *path);
+/* ERR_SYNTAX: empty, too long, or with an empty part. */
+int doc_path_check(const char *path, struct error *error);
+
+/* The value below a key, of any type; NULL when absent. */
+const struct json_t *doc_get(const struct json_t *doc, const char *key);
+/* Of a list; 0 and NULL for anything else. */
+size_t doc_len(const struct json_t *list);
+const struct json_t *doc_item(const struct json_t *list, size_t i);
+bool doc_is_list(const struct json_t *value);
+bool doc_is_text(const struct json_t *value, struct slice *text);
+bool doc_is_number(const struct json_t *value, double *number); /* finite */
+
+/* Keys of an object; 0 for anything else. */
+size_t doc_size(const struct json_t *doc);
+
+/* The only key of an object, and what is below it; false for any other number of keys. */
+bool doc_single(const struct json_t *doc, const char **key, const struct json_t **value);
+
 /* Appends the JSON of doc on one line. */
 void doc_write(const struct json_t *doc, struct buf *out);
 
@@ -50,6 +76,10 @@ struct doc_range {
 };
 int doc_option_real(const struct json_t *spec, const char *name, struct doc_range range, double *value,
                     struct error *error);
+int doc_option_count(const struct json_t *spec, const char *name, struct doc_range range, uint32_t *value,
+                     struct error *error);
+/* A text without NUL; *text stays as it is when the option is absent or empty. */
+int doc_option_text(const struct json_t *spec, const char *name, const char **text, struct error *error);
 int doc_option_bool(const struct json_t *spec, const char *name, bool *value, struct error *error);
 
 #endif

@@ -6,8 +6,8 @@
 
 static const struct engine *pick(struct slice spec)
 {
-    (void)spec; /* one engine runs every check */
-    return &engine_check;
+    const struct check *check = check_of(spec);
+    return check != NULL && check->engine != NULL ? check->engine : &engine_check;
 }
 
 void verifier_options(struct agent_options *options)

@@ -330,7 +330,8 @@ static bool next_work(struct compute *compute, int64_t wait_ms)
 {
     struct agent *agent = compute->agent;
     pthread_mutex_lock(&agent->lock);
-    bool any = take_jobs(compute) | see_cancels(compute);
+    bool any = take_jobs(compute);
+    any = see_cancels(compute) || any;
     if (!any && !agent->stop && (compute->running == 0 || wait_ms > 0)) {
         compute->waiting = true;
         pthread_mutex_unlock(&agent->lock);
