@@ -97,7 +97,7 @@ static bool is_reference(const char *kind, const char *option)
 {
     static const struct {
         const char *kind, *option;
-    } rows[] = {{"noisy", "verifier"}, {"switch", "cases"}, {"switch", "other"}};
+    } rows[] = {{"noisy", "verifier"}, {"switch", "cases"}, {"switch", "other"}, {"judge", "meta"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].kind, kind) == 0 && strcmp(rows[i].option, option) == 0)
             return true;

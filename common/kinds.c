@@ -149,6 +149,29 @@ static const struct option_row prm_options[] = {
     {0},
 };
 
+static const struct option_row judge_options[] = {
+    SERVER_OPTIONS,
+    {"mode", OPTION_CHOICE, 0, 0, 0, "votes|yes|points|pairwise|set",
+     "what is asked: yes or no in words, P(yes) of one token, points from 1 to 10, which of two is better, points of "
+     "several at once"},
+    {"dialect", OPTION_CHOICE, 0, 0, 0, "generic|vllm|sglang|llamacpp",
+     "the server: what else is sent, so that its defaults do not bend the sampling"},
+    {"k", OPTION_INT, 1, 64, 1, NULL, "judgements of each text"},
+    {"temperature", OPTION_REAL, 0, 10, 0.6, NULL, "of the judgements; mode yes takes the model's own probabilities"},
+    {"max_tokens", OPTION_INT, 1, 1048576, 2048, NULL, "tokens of one judgement, or of one turn of it, at most"},
+    {"template", OPTION_TEXT, 0, 65536, 0, "",
+     "the question to the judge, " TEMPLATE_HELP "; {answer}, {reference}, {nonce}, {other} of mode pairwise and "
+     "{candidates} and {count} of mode set may stand in it; without it a built-in one"},
+    {"wait", OPTION_INT, 0, 8, 0, NULL, "times that the judge is told to look again; its last verdict counts"},
+    {"meta", OPTION_TEXT, 0, 64, 0, "", "verifier of kind reward that scores the judgements; the better ones are kept"},
+    {"keep", OPTION_REAL, 0, 1, 0.5, NULL, "share of the judgements that `meta` keeps"},
+    {"reduce", OPTION_CHOICE, 0, 0, 0, "mean|sum", "how points of several judgements become one"},
+    {"rounds", OPTION_INT, 0, 64, 0, NULL, "mode pairwise, of groups: neighbours that each candidate meets; 0: all"},
+    {"rank", OPTION_CHOICE, 0, 0, 0, "rate|bradley-terry", "mode pairwise: how comparisons become scores"},
+    THRESHOLD_OPTION,
+    {0},
+};
+
 const struct kind backend_kinds[] = {
     {"tinylm", "the embedded tiny language model", NULL},
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
@@ -170,5 +193,6 @@ const struct kind verifier_kinds[] = {
     {"exec", "any program that speaks JSON lines", exec_options},
     {"reward", "a number from a reward model or cross-encoder over HTTP", reward_options},
     {"prm", "a score per step from a process reward model over HTTP", prm_options},
+    {"judge", "a language model that judges over HTTP", judge_options},
     {0},
 };

@@ -35,7 +35,7 @@ struct check {
 
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
     check_noisy, check_switch, check_exec;
-extern const struct check check_reward, check_prm;
+extern const struct check check_reward, check_prm, check_judge;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];
@@ -52,5 +52,8 @@ extern const struct engine engine_check;
 
 /* Asks reward models over HTTP. */
 extern const struct engine engine_scorer;
+
+/* Asks models that judge over HTTP; see judge.h for groups. */
+extern const struct engine engine_judge;
 
 #endif

@@ -13,8 +13,9 @@
 #define NESTING_MAX 4
 
 const struct check *const checks[] = {
-    &check_exact, &check_numeric, &check_math, &check_countdown, &check_chain, &check_oracle_step,
-    &check_noisy, &check_switch,  &check_exec, &check_reward,    &check_prm,   NULL,
+    &check_exact,       &check_numeric, &check_math,   &check_countdown, &check_chain,
+    &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      &check_reward,
+    &check_prm,         &check_judge,   NULL,
 };
 
 static const struct check *check_find(struct slice kind)
