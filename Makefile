@@ -46,7 +46,7 @@ all: $(BUILD)/drover                           ## build build/drover
 deps:                                          ## install what the build needs (Debian packages)
 	@scripts/deps
 
-PKGS := libzmq lmdb yaml-0.1 jansson libxxhash libzstd libcurl yajl
+PKGS := libzmq lmdb yaml-0.1 jansson libxxhash libzstd libcurl yajl hiredis
 build/packages.mk: scripts/deps
 	@scripts/deps
 	@mkdir -p build
@@ -113,7 +113,7 @@ lint: $(LIB)                                     ## include rule, purity of the 
 fmt:                                           ## format every source file
 	@clang-format -i $(foreach d,$(DIRS) tests/unit tests/sim tests/fuzz tests/bench,$(wildcard $(d)/*.c $(d)/*.h))
 
-bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle, streams
+bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle, Redis, streams
 	@BUILD=$(BUILD) scripts/bench
 
 fuzz:                                          ## libFuzzer on every decoder (SECONDS_EACH=60)

@@ -2,6 +2,7 @@
 #include "broker/compile.h"
 #include "broker/server_int.h"
 #include "common/hash.h"
+#include "common/json.h"
 #include "common/io/clock.h"
 #include "common/io/log.h"
 
@@ -174,16 +175,54 @@ static void trim(struct buf *text)
         text->len--;
 }
 
-/* A cluster without keys says so wherever its state is shown. */
-static void say_insecure(const struct server *server, bool json, struct buf *text)
+/* Behind what the core says, as a member of its object or as a line. */
+static void say_more(bool json, struct buf *text, const struct buf *member, const struct buf *line)
 {
     trim(text);
     if (json && text->len > 0 && text->data[text->len - 1] == '}') {
         text->len--;
-        buf_printf(text, ",\"insecure\":%s}", server->conf.insecure ? "true" : "false");
-    } else if (server->conf.insecure) {
-        buf_puts(text, "\nINSECURE: no keys; whoever reaches this broker's ports can submit work");
+        buf_printf(text, ",%s}", member->data);
+    } else if (line->len > 0) {
+        buf_printf(text, "\n%s", line->data);
     }
+}
+
+/* A cluster without keys says so wherever its state is shown. */
+static void say_insecure(const struct server *server, bool json, struct buf *text)
+{
+    struct buf member = {0}, line = {0};
+    buf_printf(&member, "\"insecure\":%s", server->conf.insecure ? "true" : "false");
+    if (server->conf.insecure)
+        buf_puts(&line, "INSECURE: no keys; whoever reaches this broker's ports can submit work");
+    say_more(json, text, &member, &line);
+    buf_clear(&member);
+    buf_clear(&line);
+}
+
+static void say_mirror(const struct server *server, bool json, struct buf *text)
+{
+    if (server->mirror == NULL)
+        return;
+    struct mirror_status status = mirror_status(server->mirror);
+    struct buf member = {0}, line = {0};
+    buf_puts(&member, "\"redis\":{");
+    json_key(&member, "connected");
+    json_bool(&member, status.connected);
+    json_key(&member, "behind");
+    json_u64(&member, status.behind);
+    json_key(&member, "skipped");
+    json_u64(&member, status.skipped);
+    json_key(&member, "entries");
+    json_u64(&member, status.entries);
+    json_key(&member, "why");
+    json_str(&member, status.why);
+    json_end(&member, '}');
+    buf_printf(&line, "redis %s: %s, %llu commits behind, %llu skipped%s%s", server->conf.redis,
+               status.connected ? "connected" : "away", (unsigned long long)status.behind,
+               (unsigned long long)status.skipped, status.connected ? "" : "; ", status.connected ? "" : status.why);
+    say_more(json, text, &member, &line);
+    buf_clear(&member);
+    buf_clear(&line);
 }
 
 static void on_status(struct server *server, struct slice route, const struct msg_status *msg)
@@ -195,6 +234,7 @@ static void on_status(struct server *server, struct slice route, const struct ms
     else {
         (msg->json ? core_status : status_text)(server->core, msg->sweep.len > 0 ? name.data : NULL, &json);
         say_insecure(server, msg->json != 0, &json);
+        say_mirror(server, msg->json != 0, &json);
         reply(server, route, 0, buf_slice(&json));
     }
     buf_clear(&json);

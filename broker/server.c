@@ -68,6 +68,8 @@ static int commit_and_send(struct server *server, struct error *error)
         }
         if (rc != 0)
             return rc;
+        if (server->mirror != NULL)
+            mirror_committed(server->mirror, journal_next(server->journal) - 1);
     }
     if (server->retry_ms != 0)
         log_line(0, "the disk has space again: going on");
@@ -261,6 +263,7 @@ void server_free(struct server **server_ptr)
     port_close(&server->agents, 100);
     port_close(&server->clients, 500);
     core_free(&server->core);
+    mirror_free(&server->mirror);
     journal_close(&server->journal);
     update_clear(&server->update);
     buf_clear(&server->texts);
@@ -282,6 +285,14 @@ const struct core *server_core(const struct server *server)
 struct journal *server_journal(struct server *server)
 {
     return server->journal;
+}
+
+void server_mirror(struct server *server, struct slice join)
+{
+    server->mirror = mirror_new(&(struct mirror_options){.conf = &server->conf,
+                                                         .journal = server->journal,
+                                                         .committed = journal_next(server->journal) - 1,
+                                                         .join = join});
 }
 
 const char *server_address(const struct server *server)

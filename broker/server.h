@@ -20,6 +20,9 @@ struct server_options {
 int server_new(const struct server_options *options, struct server **server, struct error *error);
 void server_free(struct server **server);
 
+/* From now on tells the Redis of cluster.conf what is committed, and `join`, by which agents and clients find it. */
+void server_mirror(struct server *server, struct slice join);
+
 /* A sweep given as text; takes prompts (malloc'ed). Sets *sweep to its id once it is accepted. Nothing is durable before
  * the next turn. */
 struct submission {

@@ -5,6 +5,7 @@
 
 #include "broker/core/read.h"
 #include "broker/journal.h"
+#include "broker/mirror.h"
 #include "broker/server.h"
 #include "common/io/net.h"
 #include "common/limits.h"
@@ -47,6 +48,7 @@ struct server {
     bool own_fleet;
     struct core *core;
     struct journal *journal;
+    struct mirror *mirror; /* NULL: no Redis */
     struct port *agents, *clients;
     struct update update;
     struct buf texts; /* of the commit in preparation */

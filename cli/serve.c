@@ -111,14 +111,21 @@ static void on_stop(int signal)
 }
 
 /* After it listens: who reads it can connect at once. */
-static int tell_join(const struct broker_args *args, const struct server *server, struct error *error)
+static int tell_join(const struct broker_args *args, struct server *server, bool redis, struct error *error)
 {
-    struct join join = {.epoch = core_epoch(server_core(server))};
-    if (args->join_file == NULL)
-        return 0;
+    struct join join = {.epoch = core_epoch(server_core(server))}, told;
+    struct buf text = {0};
     snprintf(join.agents, sizeof join.agents, "%s", server_address(server));
     snprintf(join.clients, sizeof join.clients, "%s", server_clients(server));
-    return join_file_write(args->join_file, &join, args->advertise, error);
+    int rc = args->join_file == NULL ? 0 : join_file_write(args->join_file, &join, args->advertise, error);
+    if (rc == 0 && redis)
+        rc = join_outside(&join, args->advertise, &told, error);
+    if (rc == 0 && redis) {
+        join_print(&told, &text);
+        server_mirror(server, buf_slice(&text));
+    }
+    buf_clear(&text);
+    return rc;
 }
 
 int cmd_broker(int argc, char **argv)
@@ -147,7 +154,7 @@ int cmd_broker(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_stop};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    rc = tell_join(&args, server, &error);
+    rc = tell_join(&args, server, conf.redis[0] != '\0', &error);
     if (rc == 0)
         log_line(0, "broker epoch=%llu state=%s agents=%s clients=%s%s",
                  (unsigned long long)core_epoch(server_core(server)), conf.state, server_address(server),

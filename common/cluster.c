@@ -19,6 +19,10 @@ enum {
     KEY_MAP_MAX_GIB,
     KEY_BATCH,
     KEY_SHORT_SLICE,
+    KEY_REDIS,
+    KEY_REDIS_PREFIX,
+    KEY_REDIS_STREAM_MAX,
+    KEY_REDIS_TEXTS,
     KEYS
 };
 
@@ -81,6 +85,27 @@ static const struct conf_key keys[] = {
      .type = CONF_BOOL,
      .fallback = "true",
      .help = "Asks the kernel for short time slices, so a busy machine delays commits less."},
+    {.name = "redis",
+     .type = CONF_TEXT,
+     .max = 255,
+     .fallback = "",
+     .help = "A Redis that is told what is committed: tcp://ADDRESS:PORT or ipc://PATH; empty: none."},
+    {.name = "redis_prefix",
+     .type = CONF_TEXT,
+     .max = 64,
+     .fallback = "drover",
+     .help = "Begins the names of keys in Redis: PREFIX:events and others. One for each state folder."},
+    {.name = "redis_stream_max",
+     .type = CONF_INT,
+     .min = 1,
+     .max = 1e9,
+     .fallback = "100000",
+     .unit = "commits",
+     .help = "About so many entries stay in the stream; each is a commit."},
+    {.name = "redis_texts",
+     .type = CONF_BOOL,
+     .fallback = "false",
+     .help = "Rollouts come with their text in the stream."},
     {0},
 };
 
@@ -157,10 +182,14 @@ static void fill(const struct conf_value v[KEYS], struct cluster_conf *conf)
         .map_max_gib = v[KEY_MAP_MAX_GIB].whole,
         .batch = (uint32_t)v[KEY_BATCH].whole,
         .short_slice = v[KEY_SHORT_SLICE].whole != 0,
+        .redis_stream_max = v[KEY_REDIS_STREAM_MAX].whole,
+        .redis_texts = v[KEY_REDIS_TEXTS].whole != 0,
     };
     text_put(conf->listen, sizeof conf->listen, v[KEY_LISTEN].text);
     text_put(conf->clients, sizeof conf->clients, v[KEY_CLIENTS].text);
     text_put(conf->state, sizeof conf->state, v[KEY_STATE].text);
+    text_put(conf->redis, sizeof conf->redis, v[KEY_REDIS].text == NULL ? "" : v[KEY_REDIS].text);
+    text_put(conf->redis_prefix, sizeof conf->redis_prefix, v[KEY_REDIS_PREFIX].text);
 }
 
 static int check(const struct conf *tree, const struct conf_value v[KEYS], struct error *error)
@@ -169,6 +198,8 @@ static int check(const struct conf *tree, const struct conf_value v[KEYS], struc
     int rc = check_endpoint(tree, &v[KEY_LISTEN], "listen", insecure, error);
     if (rc == 0)
         rc = check_endpoint(tree, &v[KEY_CLIENTS], "clients", insecure, error);
+    if (rc == 0 && v[KEY_REDIS].text != NULL && v[KEY_REDIS].text[0] != '\0')
+        rc = check_endpoint(tree, &v[KEY_REDIS], "redis", insecure, error);
     if (rc < 0)
         return rc;
     const struct conf_node *either = v[KEY_CLIENTS].node != NULL ? v[KEY_CLIENTS].node : v[KEY_LISTEN].node;
@@ -211,7 +242,7 @@ void cluster_conf_example(struct buf *out)
     for (const struct conf_key *key = keys; key->name != NULL; key++) {
         buf_printf(out, "\n# %s\n", key->help);
         if (key->unit != NULL)
-            buf_printf(out, "# From %g to %g %s.\n", key->min, key->max, key->unit);
-        buf_printf(out, "%s: %s\n", key->name, key->fallback);
+            buf_printf(out, "# From %.10g to %.10g %s.\n", key->min, key->max, key->unit);
+        buf_printf(out, "%s: %s\n", key->name, key->fallback[0] == '\0' ? "\"\"" : key->fallback);
     }
 }

@@ -22,6 +22,10 @@ struct cluster_conf {
     uint64_t map_max_gib;      /* most GiB that the journal may grow to */
     uint32_t batch;            /* messages that one commit covers at most */
     bool short_slice;          /* ask the kernel for short time slices */
+    char redis[256];           /* a Redis that is told what is committed, "": none */
+    char redis_prefix[65];     /* of its keys */
+    uint64_t redis_stream_max; /* entries that its stream keeps */
+    bool redis_texts;          /* rollouts come with their text */
 };
 
 /* Text may be empty: all defaults. Fills error as "FILE:LINE:COLUMN: sentence". */

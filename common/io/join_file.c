@@ -2,6 +2,7 @@
 #include "common/io/join_file.h"
 #include "common/io/clock.h"
 #include "common/io/log.h"
+#include "common/io/redis.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 enum { FILE_MAX = 4096, LOOK_MS = 100, TELL_MS = 1000 };
+
+static const char redis_scheme[] = "redis:";
 
 /* The first IPv4 address that other machines may reach, else such an IPv6 one (link-local ones need a zone: no use). */
 static bool own_address(char host[static INET6_ADDRSTRLEN])
@@ -73,13 +76,18 @@ static int replace(const char *path, struct slice text, struct error *error)
     return done ? 0 : error_set(error, ERR_IO, "%s: the join file cannot be written: %s", path, strerror(cause));
 }
 
+int join_outside(const struct join *join, const char *advertise, struct join *told, struct error *error)
+{
+    *told = (struct join){.epoch = join->epoch};
+    int rc = outside(join->agents, advertise, told->agents, error);
+    return rc == 0 ? outside(join->clients, advertise, told->clients, error) : rc;
+}
+
 int join_file_write(const char *path, const struct join *join, const char *advertise, struct error *error)
 {
-    struct join told = {.epoch = join->epoch};
+    struct join told;
     struct buf text = {0};
-    int rc = outside(join->agents, advertise, told.agents, error);
-    if (rc == 0)
-        rc = outside(join->clients, advertise, told.clients, error);
+    int rc = join_outside(join, advertise, &told, error);
     join_print(&told, &text);
     if (rc == 0)
         rc = replace(path, buf_slice(&text), error);
@@ -87,8 +95,35 @@ int join_file_write(const char *path, const struct join *join, const char *adver
     return rc;
 }
 
+/* What a broker tells a Redis: redis:ADDRESS, with the prefix of its keys behind a `#` when that is not the default. */
+static int redis_read(const char *place, struct join *join, struct error *error)
+{
+    const char *address = place + strlen(redis_scheme), *mark = strchr(address, '#');
+    struct buf name = {0}, key = {0};
+    struct redis *redis = NULL;
+    struct redis_reply reply;
+    buf_put(&name, address, mark == NULL ? strlen(address) : (size_t)(mark - address));
+    buf_printf(&key, "%s:broker", mark == NULL ? "drover" : mark + 1);
+    int rc = redis_open(name.data == NULL ? "" : name.data, &redis, error);
+    if (rc == 0)
+        rc = redis_ask(redis, (struct slice[]){slice_of("GET"), buf_slice(&key)}, 2, &reply, error);
+    if (rc == ERR_TIMEOUT || rc == ERR_CLOSED || (rc == 0 && reply.type != REDIS_TEXT))
+        rc = error_set(error, ERR_NOT_FOUND,
+                       "no broker tells %s where it is: is Redis there, and named in the broker's "
+                       "cluster.conf?",
+                       place);
+    if (rc == 0)
+        rc = join_parse(reply.text, place, join, error);
+    redis_close(&redis);
+    buf_clear(&name);
+    buf_clear(&key);
+    return rc;
+}
+
 int join_file_read(const char *path, struct join *join, struct error *error)
 {
+    if (strncmp(path, redis_scheme, strlen(redis_scheme)) == 0)
+        return redis_read(path, join, error);
     char text[FILE_MAX + 1];
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text);

@@ -28,6 +28,10 @@ static void defaults(void **state)
     assert_int_equal(conf.map_max_gib, 1024);
     assert_int_equal(conf.batch, 1024);
     assert_true(conf.short_slice);
+    assert_string_equal(conf.redis, "");
+    assert_string_equal(conf.redis_prefix, "drover");
+    assert_int_equal(conf.redis_stream_max, 100000);
+    assert_false(conf.redis_texts);
 }
 
 /* Its bytes are what the table prints, so no key can be missing or have another default. */
@@ -117,6 +121,9 @@ static void refused(void **state)
         {"heartbeat_busy: 0.01", "c:1:17: 'heartbeat_busy' must be a number from 0.05 to 60 (seconds), not '0.01'"},
         {"hartbeat_busy: 1", "c:1:1: unknown key 'hartbeat_busy' in the cluster configuration; did "
                              "you mean 'heartbeat_busy'?"},
+        {"redis: tcp://10.0.0.1:6379",
+         "c:1:8: 'redis' can be reached from other machines and nothing is encrypted; use "
+         "127.0.0.1, or say `insecure: true` on a network that you trust"},
         {"state: ''", "c:1:8: 'state' must name a folder"},
         {"insecure: maybe", "c:1:11: 'insecure' must be true or false, not 'maybe'"},
     };
