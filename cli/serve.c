@@ -8,6 +8,7 @@
 #include "common/limits.h"
 #include "verifier/verifier.h"
 #include "worker/batch.h"
+#include "worker/launcher.h"
 #include "worker/servers.h"
 #include "worker/worker.h"
 
@@ -252,6 +253,15 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp agent_argp = {agent_opts, agent_parse, "", NULL, 0, 0, 0};
 
+static const char *agent_name(const struct agent_args *args)
+{
+    static char name[65];
+    char host[32] = "host";
+    gethostname(host, sizeof host - 1);
+    snprintf(name, sizeof name, "%s-%d", host, (int)getpid());
+    return args->name != NULL ? args->name : name;
+}
+
 static uint32_t credits_of(const struct agent_args *args)
 {
     if (args->credits != 0)
@@ -270,12 +280,9 @@ static int run_agent(const char *command, const struct agent_args *given, struct
         rc = join_file_wait(args.join, -1, &join, &error);
     if (rc != 0)
         return complain(command, rc, &error);
-    char host[32] = "host", name[65];
-    gethostname(host, sizeof host - 1);
-    snprintf(name, sizeof name, "%s-%d", host, (int)getpid());
     options->endpoint = args.join != NULL ? join.agents : args.connect != NULL ? args.connect : conf.listen;
     options->join = args.join;
-    options->name = args.name != NULL ? args.name : name;
+    options->name = agent_name(given);
     options->threads = args.threads;
     if (options->credits == 0)
         options->credits = credits_of(&args);
@@ -289,13 +296,27 @@ static int run_agent(const char *command, const struct agent_args *given, struct
 
 /* -- worker --------------------------------------------------------------------------------------------------------- */
 
-enum { OPTION_SERVER = 2000, OPTION_KEY_FILE, OPTION_KEY_ENV, OPTION_CA_FILE, OPTION_SLOTS, OPTION_DIALECT };
+enum {
+    OPTION_SERVER = 2000,
+    OPTION_KEY_FILE,
+    OPTION_KEY_ENV,
+    OPTION_CA_FILE,
+    OPTION_SLOTS,
+    OPTION_DIALECT,
+    OPTION_ENGINE,
+    OPTION_GPUS,
+    OPTION_ENGINE_URL,
+    OPTION_ENGINE_LOG,
+    OPTION_ENGINE_PAUSE
+};
 
 struct worker_args {
     struct agent_args agent;
     const char *servers[SERVERS_MAX];
     size_t servers_len;
     struct servers_options server; /* of all of them */
+    const char *engine, *gpus, *engine_url, *engine_log;
+    uint32_t engine_pause_ms;
 };
 
 static const struct argp_option worker_opts[] = {
@@ -306,6 +327,17 @@ static const struct argp_option worker_opts[] = {
     {"server-ca", OPTION_CA_FILE, "FILE", 0, "certificates to trust instead of the system's", 1},
     {"server-slots", OPTION_SLOTS, "N", 0, "most requests that one server gets at a time (default 1024)", 1},
     {"server-dialect", OPTION_DIALECT, "NAME", 0, "vllm, sglang, llamacpp or generic (default: found out)", 1},
+    {"engine", OPTION_ENGINE, "CMD", 0,
+     "start an inference server for each of --gpus, again when it dies, and end it with the worker; {port}, {gpus} and "
+     "{index} in CMD are replaced, CUDA_VISIBLE_DEVICES is set",
+     2},
+    {"gpus", OPTION_GPUS, "LIST", 0,
+     "for --engine: auto (one on each GPU, the default), N (on the first N), '0,1;2,3' (one for each group), none (one on "
+     "the CPU), cpu:N",
+     2},
+    {"engine-url", OPTION_ENGINE_URL, "URL", 0, "where such a server listens (default http://127.0.0.1:{port})", 2},
+    {"engine-log", OPTION_ENGINE_LOG, "DIR", 0, "folder of the servers' output, NAME-INDEX.log (default: this one)", 2},
+    {"engine-pause", OPTION_ENGINE_PAUSE, "MS", OPTION_HIDDEN, "before a server that died is started again", 2},
     {0},
 };
 
@@ -336,6 +368,25 @@ static error_t worker_parse(int key, char *arg, struct argp_state *state)
     case OPTION_DIALECT:
         args->server.dialect = arg;
         return 0;
+    case OPTION_ENGINE:
+        args->engine = arg;
+        return 0;
+    case OPTION_GPUS:
+        args->gpus = arg;
+        return 0;
+    case OPTION_ENGINE_URL:
+        args->engine_url = arg;
+        return 0;
+    case OPTION_ENGINE_LOG:
+        args->engine_log = arg;
+        return 0;
+    case OPTION_ENGINE_PAUSE:
+        args->engine_pause_ms = (uint32_t)number(state, arg, "engine-pause", 60000);
+        return 0;
+    case ARGP_KEY_END:
+        if (args->engine == NULL && (args->gpus != NULL || args->engine_url != NULL || args->engine_log != NULL))
+            argp_error(state, "--gpus, --engine-url and --engine-log are for the servers of --engine: give that too");
+        return 0;
     }
     return ARGP_ERR_UNKNOWN;
 }
@@ -348,6 +399,52 @@ static int add_servers(struct worker_args *args, struct error *error)
         rc = servers_add(&args->server, error);
     }
     return rc;
+}
+
+static void engine_changed(void *arg, const char *url, enum launcher_event event)
+{
+    struct servers_options options = *(const struct servers_options *)arg;
+    struct error error;
+    options.url = url;
+    if (event == LAUNCHER_GONE)
+        servers_remove(url);
+    else if (servers_add(&options, &error) != 0) /* also when it died: it counts as down from now on */
+        log_line(0, "%s", error.text);
+}
+
+static volatile sig_atomic_t engines_lost;
+
+static void engines_hopeless(void *arg)
+{
+    (void)arg;
+    log_line(0, "no engine is left, so this worker leaves");
+    engines_lost = 1;
+    kill(getpid(), SIGTERM);
+}
+
+/* *launcher stays NULL without --engine. */
+static int start_engines(struct worker_args *args, struct gpu_plan *plan, struct launcher **launcher,
+                         struct error *error)
+{
+    struct gpus gpus;
+    if (args->engine == NULL)
+        return 0;
+    gpus_find(&gpus);
+    int rc = gpus_plan(args->gpus != NULL ? args->gpus : "auto", &gpus, plan, error);
+    if (rc != 0)
+        return rc;
+    const struct launcher_options options = {
+        .command = args->engine,
+        .url = args->engine_url != NULL ? args->engine_url : "http://127.0.0.1:{port}",
+        .plan = plan,
+        .log_dir = args->engine_log != NULL ? args->engine_log : ".",
+        .name = agent_name(&args->agent),
+        .pause_ms = args->engine_pause_ms,
+        .changed = engine_changed,
+        .hopeless = engines_hopeless,
+        .arg = &args->server,
+    };
+    return launcher_start(&options, launcher, error);
 }
 
 /* What the broker is told of this worker has to be known: the first server is waited for without end, the others for
@@ -380,7 +477,9 @@ int cmd_worker(int argc, char **argv)
                                      children,
                                      0,
                                      0};
-    struct worker_args args = {.agent.threads = 1};
+    struct worker_args args = {.agent.threads = 1, .engine_pause_ms = 1000};
+    struct gpu_plan plan = {.len = 0};
+    struct launcher *launcher = NULL;
     struct agent_options options = {0};
     struct offer offers[LIMIT_OFFERS];
     struct error error = {""};
@@ -388,9 +487,12 @@ int cmd_worker(int argc, char **argv)
     parse_args("worker", &argp, argc, argv, &args);
     log_level(args.agent.verbose);
     int rc = add_servers(&args, &error);
+    if (rc == 0)
+        rc = start_engines(&args, &plan, &launcher, &error);
     if (rc != 0)
         return complain("worker", rc, &error);
-    if (args.servers_len > 0) {
+    options.devices = launcher != NULL ? plan.devices : NULL;
+    if (args.servers_len > 0 || launcher != NULL) {
         options.offers_len = wait_servers(offers, LIMIT_OFFERS);
         options.offers = offers;
     }
@@ -400,8 +502,9 @@ int cmd_worker(int argc, char **argv)
         options.room = worker_room;
     }
     rc = run_agent("worker", &args.agent, &options);
+    launcher_stop(&launcher);
     servers_stop();
-    return rc;
+    return engines_lost ? EXIT_FAILED : rc;
 }
 
 /* -- import-batch --------------------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -295,6 +296,17 @@ static int server_new(const struct servers_options *options, struct upstream **o
     return rc;
 }
 
+/* Signals are for the agent's thread. */
+static int start_quiet(pthread_t *thread, struct upstream *server)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(thread, NULL, watch_main, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
 int servers_add(const struct servers_options *options, struct error *error)
 {
     struct upstream *server, *known;
@@ -317,7 +329,7 @@ int servers_add(const struct servers_options *options, struct error *error)
         rc = error_set(error, ERR_LIMIT, "more than %d inference servers", SERVERS_MAX);
     } else {
         registry.servers[registry.len++] = server;
-        int started = pthread_create(&server->thread, NULL, watch_main, server);
+        int started = start_quiet(&server->thread, server);
         assert(started == 0);
         (void)started;
         server = NULL;
