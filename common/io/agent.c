@@ -63,6 +63,7 @@ struct agent {
     int64_t room_ms;  /* when the room is looked at next */
     uint32_t credits; /* as told last */
     char endpoint[256];
+    bool fenced;       /* has told that it ignores a broker of a lower epoch */
     struct held *held; /* by lease; socket thread only */
     struct spec *specs[SPECS_MAX];
     size_t specs_len;
@@ -628,6 +629,17 @@ static int on_msg(struct agent *agent, const struct msg *msg)
     return 0; /* of a newer broker, or of no concern here */
 }
 
+/* A replaced broker falls silent by itself. One that goes on has another state folder, and would wait for us for ever. */
+static void tell_fenced(struct agent *agent, uint64_t epoch)
+{
+    if (!agent->fenced)
+        log_line(0,
+                 "the broker at %s has epoch %llu, but this agent has served epoch %llu: it ignores a broker that was "
+                 "replaced; if that one began anew with an empty state folder, start this agent again",
+                 agent->endpoint, (unsigned long long)epoch, (unsigned long long)agent->epoch);
+    agent->fenced = true;
+}
+
 /* Frames of a lower epoch come from a broker that was replaced: nothing in them counts. */
 static int on_frame(struct agent *agent, struct slice frame)
 {
@@ -636,8 +648,10 @@ static int on_frame(struct agent *agent, struct slice frame)
     bool had_work = agent->held != NULL;
     if (!record_frame_valid(frame) || msg_get(frame, &offset, &msg) != 0 || msg.type != MSG_epoch)
         return 0;
-    if (msg.epoch.number < agent->epoch)
+    if (msg.epoch.number < agent->epoch) {
+        tell_fenced(agent, msg.epoch.number);
         return 0;
+    }
     agent->epoch = msg.epoch.number;
     while (offset < frame.len) {
         if (msg_get(frame, &offset, &msg) != 0)
