@@ -129,6 +129,9 @@ install: all                                   ## install under PREFIX (default 
 	install -m 644 models/tiny.tlm $(DESTDIR)$(PREFIX)/share/drover/models/
 	install -m 644 demo/* $(DESTDIR)$(PREFIX)/share/drover/demo/
 	install -m 644 cluster.conf $(DESTDIR)$(PREFIX)/share/drover/cluster.conf
+	install -d $(DESTDIR)$(PREFIX)/share/drover/scripts/launch.d
+	install -m 755 scripts/launch $(DESTDIR)$(PREFIX)/share/drover/scripts/
+	install -m 644 scripts/launch.d/* $(DESTDIR)$(PREFIX)/share/drover/scripts/launch.d/
 
 bundle: all                                    ## one tarball that runs on other distributions
 	@CC="$(CC)" scripts/bundle $(BUILD)/drover $(BUILD)/drover-bundle.tar.gz
