@@ -78,7 +78,8 @@ static void put_models(const struct sweep_spec *spec, struct buf *to)
                                               .timeout_ms = m->timeout_ms,
                                               .slots = m->slots,
                                               .price_in = m->price_in_micro,
-                                              .price_out = m->price_out_micro}});
+                                              .price_out = m->price_out_micro,
+                                              .offer = slice_of(m->offer)}});
     }
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNNING_MAX = 2 * LIMIT_CREDITS };
+enum { RUNNING_MAX = 2 * LIMIT_CREDITS, OFFERED = 255, DEVICES = 200 };
 
 /* -- what they are told ----------------------------------------------------------------------------------------------- */
 
@@ -174,6 +174,31 @@ static uint64_t kinds_of(struct server *server, bool verifier, struct slice list
     return kinds;
 }
 
+/* What stands behind a HELLO. */
+struct behind {
+    uint64_t *running;
+    struct server_offer *offers;
+    size_t running_len, offers_len;
+};
+
+/* An offer without a model, or with names that are too long, is no offer. */
+static struct behind read_behind(struct slice frame, size_t offset)
+{
+    struct behind behind = {.running = xalloc(RUNNING_MAX * sizeof *behind.running),
+                            .offers = xalloc(LIMIT_OFFERS * sizeof *behind.offers)};
+    struct msg msg;
+    while (offset < frame.len && behind.running_len < RUNNING_MAX && msg_get(frame, &offset, &msg) == 0) {
+        const struct msg_offer *offer = &msg.offer;
+        if (msg.type == MSG_running)
+            behind.running[behind.running_len++] = msg.running.lease;
+        else if (msg.type == MSG_offer && behind.offers_len < LIMIT_OFFERS && offer->model.len > 0 &&
+                 offer->model.len <= OFFERED && offer->server.len <= OFFERED)
+            behind.offers[behind.offers_len++] =
+                (struct server_offer){offer->model, offer->server, offer->context, offer->features};
+    }
+    return behind;
+}
+
 /* HELLO, and the offers and running leases behind it. */
 static int on_hello(struct server *server, struct slice route, const struct msg_hello *hello, struct slice frame,
                     size_t offset)
@@ -187,15 +212,7 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     }
     if (hello->agent == 0 || hello->credits == 0 || hello->credits > LIMIT_CREDITS || hello->name.len > LIMIT_NAME)
         return ERR_PROTOCOL;
-    uint64_t *running = xalloc(RUNNING_MAX * sizeof *running);
-    size_t len = 0;
-    struct msg msg;
-    while (offset < frame.len && len < RUNNING_MAX) {
-        if (msg_get(frame, &offset, &msg) != 0)
-            break;
-        if (msg.type == MSG_running)
-            running[len++] = msg.running.lease;
-    }
+    struct behind behind = read_behind(frame, offset);
     struct peer *peer = peer_connect(server, route, hello->agent);
     peer_put(
         server, peer,
@@ -207,10 +224,15 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     event.hello.kinds = kinds_of(server, event.hello.verifier, hello->kinds);
     event.hello.credits = hello->credits;
     event.hello.next_ms = hello->next_ms < 600000 ? hello->next_ms : 600000;
-    event.hello.running = running;
-    event.hello.running_len = len;
+    event.hello.devices =
+        (struct slice){hello->devices.data, hello->devices.len < DEVICES ? hello->devices.len : DEVICES};
+    event.hello.running = behind.running;
+    event.hello.running_len = behind.running_len;
+    event.hello.offers = behind.offers;
+    event.hello.offers_len = behind.offers_len;
     server_step(server, &event);
-    free(running);
+    free(behind.running);
+    free(behind.offers);
     return 0;
 }
 

@@ -250,6 +250,7 @@ void sweep_spec_clear(struct sweep_spec *spec)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
         free(spec->models[i].backend);
+        free(spec->models[i].offer);
         free(spec->models[i].spec);
     }
     for (uint32_t i = 0; i < spec->verifiers_len; i++) {

@@ -23,6 +23,7 @@ struct sweep_model {
     char *backend;            /* row of backend_kinds */
     char *spec;               /* canonical JSON (sorted keys): name, backend, path, url, template, system, temperature,
                                * top_p, min_p, stop, step (separator), max_tokens, answer{kind,pattern,...}, options{} */
+    char *offer;              /* what servers of workers must offer: a name, "*": anything; "": is not asked */
     uint32_t max_tokens;      /* of one rollout, or of one step of a tree */
     uint32_t template_tokens; /* tokens that the template adds at most */
     uint32_t timeout_ms;      /* of one task */

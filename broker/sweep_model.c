@@ -352,6 +352,17 @@ static int check_texts(struct sweep_reader *reader, const struct conf_node *node
     return 0;
 }
 
+/* Which of its servers' models a worker needs for this one: the option `model` names it; one with an own url needs none. */
+static char *offer_of(const struct kind *kind, const struct conf_value options[OPTIONS_MAX], const char *url)
+{
+    if ((backend_has(kind->name) & BACKEND_OFFERS) == 0 || (url != NULL && url[0] != '\0'))
+        return xstrdup("");
+    for (size_t i = 0; kind->options[i].name != NULL; i++)
+        if (strcmp(kind->options[i].name, "model") == 0 && options[i].text != NULL && options[i].text[0] != '\0')
+            return xstrdup(options[i].text);
+    return xstrdup("*");
+}
+
 static int fill_model(struct sweep_reader *reader, const struct conf_node *node, const struct conf_value v[MODEL_KEYS],
                       struct sweep_model *model)
 {
@@ -376,6 +387,7 @@ static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
     model_json(v, answer, options_json.data, &spec);
     buf_clear(&options_json);
     model->backend = xstrdup(kind->name);
+    model->offer = offer_of(kind, options, v[MODEL_URL].text);
     model->spec = spec.data;
     model->has_answer = strcmp(answer[ANSWER_KIND].text, "none") != 0;
     model->price_in_micro = sweep_micro(price[PRICE_INPUT].number);

@@ -138,18 +138,8 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
     return rc;
 }
 
-/* Backends that can continue a path of steps; the others know whole rollouts only. */
-static bool has_steps(const char *backend)
-{
-    static const char *const backends[] = {"tinylm", "synthetic", "exec", "openai"};
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
-        if (strcmp(backends[i], backend) == 0)
-            return true;
-    return false;
-}
-
-/* NEED_LOGPROB is not looked at here: every backend may deliver log-probabilities, and whether this
- * one did is known when its rollouts come. */
+/* NEED_LOGPROB is not looked at here: whether a server gives log-probabilities is known where workers are, see
+ * broker/core/offer.c. */
 static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
                        const struct row *row)
 {
@@ -161,7 +151,7 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' needs answers, but model '%s' says `answer: none`", arm->name, row->name,
                           model->name);
-    if ((row->needs & NEED_STEPS) != 0 && !has_steps(model->backend))
+    if ((row->needs & NEED_STEPS) != 0 && (backend_has(model->backend) & BACKEND_STEPS) == 0)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
                           "cannot do; take tinylm, synthetic, exec or openai",

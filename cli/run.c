@@ -355,21 +355,33 @@ static bool hopeless(const struct run *run, struct error *error)
     return false;
 }
 
-/* Nothing moves although there are workers, and one said why it cannot: no use in waiting. */
+/* What keeps connected workers from serving the sweep, as one of them said or as their servers lack it. */
+static bool unserved(const struct run *run, const struct sweep_info *info, struct buf *why)
+{
+    if (info->leased > 0 || core_unoffered(server_core(run->server), run->sweep, why))
+        return info->leased == 0;
+    bool file = strstr(info->refusal, "No such file") != NULL;
+    buf_printf(why, "%s%s", info->refusal,
+               file ? " (the `path` of a model counts from the folder where drover is started)" : "");
+    return info->refusal[0] != '\0';
+}
+
+/* Nothing moves although there are workers, and it is known why: no use in waiting. */
 static bool stalled(struct run *run, struct error *error)
 {
     struct sweep_info info = core_sweep(server_core(run->server), run->sweep);
     uint64_t moved = info.accepted.rollouts + info.verdicts + info.decided + info.truths;
     int64_t now = clock_ms();
-    if (moved != run->moved || info.leased > 0 || info.refusal == NULL || info.refusal[0] == '\0')
+    struct buf why = {0};
+    bool known = unserved(run, &info, &why);
+    if (moved != run->moved || !known)
         run->moved_ms = now;
     run->moved = moved;
-    if (now - run->moved_ms < STALL_MS)
-        return false;
-    bool file = strstr(info.refusal, "No such file") != NULL;
-    error_set(error, ERR_SYSTEM, "no worker can serve it: %s%s", info.refusal,
-              file ? " (the `path` of a model counts from the folder where drover is started)" : "");
-    return true;
+    bool over = now - run->moved_ms >= STALL_MS;
+    if (over)
+        error_set(error, ERR_SYSTEM, "no worker can serve it: %s", why.data);
+    buf_clear(&why);
+    return over;
 }
 
 static int run_loop(struct run *run, struct error *error)

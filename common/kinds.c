@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 static const struct option_row replay_options[] = {
     {"format", OPTION_CHOICE, 0, 0, 0, "auto|csv|jsonl",
@@ -196,3 +197,20 @@ const struct kind verifier_kinds[] = {
     {"judge", "a language model that judges over HTTP", judge_options},
     {0},
 };
+
+unsigned backend_has(const char *name)
+{
+    static const struct {
+        const char *name;
+        unsigned has;
+    } rows[] = {
+        {"tinylm", BACKEND_STEPS},
+        {"synthetic", BACKEND_STEPS},
+        {"exec", BACKEND_STEPS},
+        {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return rows[i].has;
+    return 0;
+}

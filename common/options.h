@@ -30,6 +30,14 @@ struct kind {
     const struct option_row *options;
 };
 
+/* What the core and sweep files must know of a backend. */
+enum {
+    BACKEND_STEPS = 1,  /* can continue a path step by step */
+    BACKEND_OFFERS = 2, /* its workers tell what their servers offer */
+    BACKEND_PREFIX = 4, /* reads a prompt again cheaply where it was read before */
+};
+unsigned backend_has(const char *name); /* these bits; 0 for an unknown one */
+
 extern const struct kind backend_kinds[], verifier_kinds[]; /* name NULL at the end; common/kinds.c */
 
 #endif

@@ -117,6 +117,7 @@ void core_free(struct core **core_ptr)
     for (uint32_t i = 0; i < core->models_len; i++) {
         free(core->models[i].name);
         free(core->models[i].backend);
+        free(core->models[i].offer);
         free((char *)core->models[i].spec.data);
     }
     for (uint32_t i = 0; i < core->verifiers_len; i++) {

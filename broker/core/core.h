@@ -90,6 +90,12 @@ enum waste {
         WASTES
 };
 
+/* A model that a server of a worker offers. */
+struct server_offer {
+    struct slice model, server; /* its name there; what serves it, for people */
+    uint32_t context, features; /* most tokens of prompt and rollout, 0: unknown; bits 1 << enum feature */
+};
+
 enum event_type {
     EVENT_TICK,      /* time passed: deadlines */
     EVENT_DISPATCH,  /* end of a batch of events: hand out work */
@@ -128,6 +134,9 @@ struct event {
             int64_t next_ms;         /* its next heartbeat comes within so many ms */
             const uint64_t *running; /* leases that it holds, finished but unacknowledged ones included */
             size_t running_len;
+            struct slice devices;
+            const struct server_offer *offers;
+            size_t offers_len;
         } hello;
         struct {
             int64_t next_ms;

@@ -73,6 +73,7 @@ struct set {
 struct model {
     uint64_t fingerprint;
     char *name, *backend;
+    char *offer;       /* what a worker's servers must offer: a name, "*": anything; "": is not asked */
     struct slice spec; /* owned */
     uint32_t max_tokens, template_tokens, timeout_ms, slots;
     uint64_t price_in, price_out;
@@ -100,6 +101,7 @@ struct stock {
 struct pool {
     uint64_t fingerprint, seed;
     uint32_t set, model;
+    uint32_t context, features;   /* derived: least context, and features, that its work needs of a server */
     struct stock *stocks;         /* one per prompt of the set */
     uint32_t *arms, arms_len;     /* arms that draw from it */
     uint32_t *planes, planes_len; /* verifiers whose verdicts its rows keep */
@@ -239,6 +241,10 @@ struct agent {
     uint32_t refusals_len;
     int64_t refused_ms; /* the last of them; they are forgotten after a while */
     char failure[200];  /* why its last task failed */
+    char *devices;      /* owned, as the offers' texts */
+    struct server_offer *offers;
+    uint32_t offers_len;
+    uint64_t alike; /* equal for agents that serve the same */
     struct lease *leases;
     struct agent *prev, *next; /* in order of arrival */
     UT_hash_handle hh;
@@ -394,6 +400,24 @@ void event_refuse(struct core *core, const struct event *event);
 void fleet_tick(struct core *core);
 bool agent_refuses(const struct agent *agent, bool verify, uint32_t spec);
 void agents_free(struct core *core);
+
+/* offer.c */
+struct demand {         /* of work, on the servers of a worker */
+    int kind;           /* bit of the backend */
+    struct slice model; /* as model.offer */
+    uint32_t features, context;
+};
+uint32_t context_needed(uint32_t prompt_bytes, uint32_t max_tokens); /* of one server, at the least */
+uint32_t features_needed(const struct arm *arm);
+const char *feature_text(int feature);
+struct demand pool_demand(const struct core *core, uint32_t pool);
+bool agent_offers(const struct core *core, const struct agent *agent, uint32_t pool);
+/* Says what no connected worker of the backend offers; false: one offers all, or none is connected. */
+bool offers_lack(const struct core *core, uint32_t pool, struct buf *out);
+/* ERR_REFUSED when the model is offered here, and what the arm needs of it is not. */
+int offers_check(const struct core *core, const struct demand *demand, struct slice arm, struct error *error);
+void offers_take(struct agent *agent, const struct event *event); /* from its HELLO */
+void offers_clear(struct agent *agent);
 
 /* dispatch.c */
 void dispatch(struct core *core);

@@ -81,6 +81,7 @@ static int model_apply(struct core *core, const struct fact_model *f)
         .fingerprint = f->fingerprint,
         .name = text_of(f->name),
         .backend = text_of(f->backend),
+        .offer = text_of(f->offer),
         .spec = own(f->spec),
         .max_tokens = f->max_tokens,
         .template_tokens = f->template_tokens,
@@ -115,12 +116,17 @@ static int pool_apply(struct core *core, const struct fact_pool *f)
     if (f->id != core->pools_len || f->set >= core->sets_len || f->model >= core->models_len ||
         core->sets[f->set].filled != core->sets[f->set].len)
         return ERR_CORRUPT;
+    uint32_t longest = 0;
+    for (uint32_t p = 0; p < core->sets[f->set].len; p++)
+        if (core->sets[f->set].prompts[p].bytes > longest)
+            longest = core->sets[f->set].prompts[p].bytes;
     core->pools = grow_array(core->pools, core->pools_len, sizeof *core->pools);
     core->pools[core->pools_len++] = (struct pool){
         .fingerprint = f->fingerprint,
         .seed = f->seed,
         .set = f->set,
         .model = f->model,
+        .context = context_needed(longest, core->models[f->model].max_tokens),
         .stocks = xalloc(core->sets[f->set].len * sizeof(struct stock)),
     };
     return 0;
@@ -259,6 +265,7 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     core->arms[core->arms_len++] = arm;
     pool->arms = grow_array(pool->arms, pool->arms_len, sizeof *pool->arms);
     pool->arms[pool->arms_len++] = arm.id;
+    pool->features |= features_needed(&arm);
     sweep->arms = grow_array(sweep->arms, sweep->arms_len, sizeof *sweep->arms);
     sweep->arms[sweep->arms_len++] = arm.id;
     sweep->undecided += arm.prompts;
@@ -390,7 +397,9 @@ struct mapping {
     uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
     uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
     uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
-    uint32_t prompts_due;
+    uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest */
+    struct demand models_demand[LIMIT_MODELS];
+    uint32_t pool_models[LIMIT_MODELS];
     uint64_t names[LIMIT_ARMS]; /* hashes of the names and, for trees, n of its arms */
 };
 
@@ -503,6 +512,11 @@ static int check_arm(const struct core *core, struct update *update, const struc
     if (!arm_policies(f, &scratch))
         return error_set(&update->error, ERR_RANGE, "arm '%.*s' has a policy, an option or an n that cannot be",
                          (int)(f->name.len < LIMIT_NAME ? f->name.len : LIMIT_NAME), f->name.data);
+    struct demand demand = map->models_demand[map->pool_models[f->pool]];
+    demand.features = features_needed(&scratch);
+    int rc = offers_check(core, &demand, f->name, &update->error);
+    if (rc != 0)
+        return rc;
     uint32_t id = find_arm(core, map->sweep, f);
     if (id == NO_ID)
         return 0;
@@ -563,8 +577,15 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
     case FACT_set:
         map->set = find_set(core, &fact->set);
         return 0;
+    case FACT_prompt:
+        map->prompt_bytes = fact->prompt.bytes > map->prompt_bytes ? fact->prompt.bytes : map->prompt_bytes;
+        return 0;
     case FACT_model:
         map->models[fact->model.id] = find_model(core, fact->model.fingerprint);
+        map->models_demand[fact->model.id] =
+            (struct demand){.kind = core_kind(core, false, fact->model.backend),
+                            .model = fact->model.offer,
+                            .context = context_needed(map->prompt_bytes, fact->model.max_tokens)};
         return 0;
     case FACT_verifier:
         map->verifiers[fact->verifier.id] = find_verifier(core, fact->verifier.fingerprint);
@@ -572,6 +593,7 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
         return 0;
     case FACT_pool:
         map->pools[fact->pool.id] = find_pool(core, fact->pool.fingerprint);
+        map->pool_models[fact->pool.id] = fact->pool.model;
         map->pool_prints[fact->pool.id] = fact->pool.fingerprint;
         return 0;
     case FACT_sweep:

@@ -120,16 +120,22 @@ static bool serves(const struct core *core, const struct agent *agent, bool veri
     return kind >= 0 && (agent->kinds >> kind & 1) != 0 && !agent_refuses(agent, verify, spec);
 }
 
-static uint32_t key_model(const struct core *core, const struct key *key)
+/* Generates for this pool: has the model, and servers that offer what the pool's work needs. */
+static bool generates(const struct core *core, const struct agent *agent, uint32_t pool)
 {
-    return core->pools[key->tree == NO_ID ? key->owner : core->arms[key->owner].pool].model;
+    return serves(core, agent, false, core->pools[pool].model) && agent_offers(core, agent, pool);
+}
+
+static uint32_t key_pool(const struct core *core, const struct key *key)
+{
+    return key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
 }
 
 /* The agent that holds the task's prefix and could take it now: better waited for. */
 static bool better_off(const struct core *core, const struct task *task)
 {
     const struct agent *home = task->home == 0 ? NULL : agent_find(core, task->home);
-    return home != NULL && takes(core, home, NULL) && serves(core, home, false, key_model(core, &task->key));
+    return home != NULL && takes(core, home, NULL) && generates(core, home, key_pool(core, &task->key));
 }
 
 /* A task that failed on this agent goes to another of its like, if there is one: a sick machine shall not give it up. */
@@ -138,7 +144,7 @@ static bool failed_here(const struct core *core, const struct task *task, const 
     if (task->failed_by != agent->id)
         return false;
     for (const struct agent *other = core->fleet; other != NULL; other = other->next)
-        if (other != agent && other->verifier == agent->verifier && other->kinds == agent->kinds && !other->draining &&
+        if (other != agent && other->verifier == agent->verifier && other->alike == agent->alike && !other->draining &&
             other->benched_until_ms <= core->now_ms && other->refusals_len == 0)
             return true;
     return false;
@@ -201,7 +207,7 @@ static bool next_issue(struct core *core, struct arm *arm, struct key *key)
 
 static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent)
 {
-    if (!serves(core, agent, false, core->pools[arm->pool].model))
+    if (!generates(core, agent, arm->pool))
         return false;
     if (grant_task(core, agent, suited(core, sweep, arm->generate, agent)))
         return true;
@@ -223,8 +229,7 @@ static bool open_something(struct core *core, struct sweep *sweep, const struct 
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
-        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG ||
-            !serves(core, agent, false, core->pools[arm->pool].model))
+        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG || !generates(core, agent, arm->pool))
             continue;
         if (behind == NULL || more_behind(arm, behind))
             behind = arm;
@@ -351,7 +356,8 @@ static struct agent *runner_of(const struct core *core, const struct task *list)
     bool verify = list->key.kind == TASK_VERIFY;
     for (struct agent *agent = core->fleet; agent != NULL; agent = agent->next)
         if (agent->verifier == verify && !agent->draining && agent->benched_until_ms <= core->now_ms &&
-            serves(core, agent, verify, verify ? list->key.verifier : key_model(core, &list->key)))
+            (verify ? serves(core, agent, true, list->key.verifier)
+                    : generates(core, agent, key_pool(core, &list->key))))
             return agent;
     return NULL;
 }
@@ -377,13 +383,13 @@ static void serve_role(struct core *core, bool verifier)
     bool any = true;
     while (any) {
         any = false;
-        uint64_t idle_kinds = 0; /* an agent of these kinds and without refusals found nothing */
+        uint64_t idle_alike = 0; /* one like this, without refusals, found nothing */
         bool idle = false;
         for (struct agent *agent = core->fleet; agent != NULL; agent = agent->next) {
             if (agent->verifier != verifier || !takes(core, agent, reserved))
                 continue;
             bool plain = agent->refusals_len == 0 && agent != reserved;
-            if (plain && idle && agent->kinds == idle_kinds)
+            if (plain && idle && agent->alike == idle_alike)
                 continue;
             agent->runner = agent == reserved;
             core->spared = false;
@@ -393,7 +399,7 @@ static void serve_role(struct core *core, bool verifier)
                 any = true;
             } else if (plain && !core->spared) {
                 idle = true;
-                idle_kinds = agent->kinds;
+                idle_alike = agent->alike;
             }
         }
     }

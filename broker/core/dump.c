@@ -72,7 +72,8 @@ static void dump_definitions(const struct core *core, struct buf *out)
         const struct model *m = &core->models[i];
         PUT(model, .id = i, .fingerprint = m->fingerprint, .name = text(m->name), .backend = text(m->backend),
             .spec = m->spec, .max_tokens = m->max_tokens, .template_tokens = m->template_tokens,
-            .timeout_ms = m->timeout_ms, .slots = m->slots, .price_in = m->price_in, .price_out = m->price_out);
+            .timeout_ms = m->timeout_ms, .slots = m->slots, .price_in = m->price_in, .price_out = m->price_out,
+            .offer = text(m->offer));
     }
     for (uint32_t i = 0; i < core->verifiers_len; i++) {
         const struct verifier *v = &core->verifiers[i];

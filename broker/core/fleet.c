@@ -18,6 +18,7 @@ static void agent_free(struct core *core, struct agent *agent)
 {
     HASH_DEL(core->agents, agent);
     DL_DELETE(core->fleet, agent);
+    offers_clear(agent);
     free(agent->refusals);
     free(agent);
 }
@@ -82,6 +83,7 @@ void event_hello(struct core *core, const struct event *event)
     agent->verifier = event->hello.verifier;
     agent->kinds = event->hello.kinds;
     agent->credits = event->hello.credits < LIMIT_CREDITS ? event->hello.credits : LIMIT_CREDITS;
+    offers_take(agent, event);
     agent->failures = 0;
     agent->benched_until_ms = 0;
     agent->refusals_len = 0; /* a draining agent goes on draining: it only reconnected */

@@ -177,6 +177,9 @@ struct agent_info {
     int64_t silent_ms;  /* its announced heartbeat is overdue for so long; 0: is not */
     int64_t up_ms;
     const char *failure; /* why its last task failed, "": none did */
+    const char *devices; /* as it told, "": it did not */
+    const struct server_offer *offers;
+    uint32_t offers_len;
 };
 
 /* In order of arrival. Times count up to the last event that the core saw. */
@@ -204,6 +207,9 @@ void workers_text(const struct core *core, struct buf *out);
 
 /* A line on the share of prompt tokens that servers found in their prefix caches; none when there were none. */
 void cached_text(uint64_t read, uint64_t cached, struct buf *out);
+
+/* Says what no connected worker offers of what the sweep's waiting work needs; false: nothing is missing so. */
+bool core_unoffered(const struct core *core, uint32_t sweep, struct buf *why);
 
 /* Appends the sentence alone. */
 void core_waits_for(const struct core *core, uint32_t sweep, struct buf *out);

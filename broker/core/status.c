@@ -64,11 +64,12 @@ static void say_flight(const struct flight *flight, struct buf *out, size_t from
 
 /* Agents that serve one backend or verifier kind, each counted for the first thing that keeps it from work. */
 struct census {
-    uint32_t connected, refused, draining, benched, full;
-    int64_t benched_ms; /* until the first one is back */
+    uint32_t connected, unfit, refused, draining, benched, full; /* unfit: no server of it offers what is needed */
+    int64_t benched_ms;                                          /* until the first one is back */
 };
 
-static struct census census_of(const struct core *core, bool verify, uint32_t spec)
+/* pool: whose work is waited for; of a verifier NO_ID. */
+static struct census census_of(const struct core *core, bool verify, uint32_t spec, uint32_t pool)
 {
     struct census census = {.benched_ms = INT64_MAX};
     int kind = verify ? core->verifiers[spec].kind : core->models[spec].kind;
@@ -77,7 +78,9 @@ static struct census census_of(const struct core *core, bool verify, uint32_t sp
             continue;
         int64_t benched_ms = agent->benched_until_ms - core->now_ms;
         census.connected++;
-        if (agent_refuses(agent, verify, spec)) {
+        if (!verify && !agent_offers(core, agent, pool)) {
+            census.unfit++;
+        } else if (agent_refuses(agent, verify, spec)) {
             census.refused++;
         } else if (agent->draining) {
             census.draining++;
@@ -101,14 +104,18 @@ static void say_kind(const struct core *core, bool verify, uint32_t spec, uint64
 }
 
 /* Says why work for one model or verifier is not handed out; nothing when an agent could take it. */
-static void say_agents(const struct core *core, const struct sweep *sweep, bool verify, uint32_t spec, uint64_t count,
-                       struct buf *out, size_t from)
+static void say_agents(const struct core *core, const struct sweep *sweep, uint32_t pool, uint32_t verifier,
+                       uint64_t count, struct buf *out, size_t from)
 {
-    struct census census = census_of(core, verify, spec);
-    uint32_t open = census.connected - census.refused, awake = open - census.draining;
+    bool verify = verifier != NO_ID;
+    uint32_t spec = verify ? verifier : core->pools[pool].model;
+    struct census census = census_of(core, verify, spec, pool);
+    uint32_t open = census.connected - census.unfit - census.refused, awake = open - census.draining;
     if (awake > census.benched + census.full || (awake > census.benched && sweep->leased > 0))
         return;
     clause(out, from);
+    if (open == 0 && census.unfit > 0 && offers_lack(core, pool, out))
+        return;
     if (census.connected > 0 && open == 0) {
         buf_printf(out, "the %s '%s' cannot be opened", verify ? "verifier" : "model",
                    verify ? core->verifiers[spec].name : core->models[spec].name);
@@ -139,13 +146,21 @@ static bool arm_generates(const struct core *core, const struct arm *arm)
     return arm->generate != NULL || arm_may_open(core, arm);
 }
 
-static bool models_wanted(const struct core *core, const struct sweep *sweep, uint32_t model)
+static bool pool_wanted(const struct core *core, const struct sweep *sweep, uint32_t pool)
 {
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
-        if (core->pools[arm->pool].model == model && arm_generates(core, arm))
+        if (arm->pool == pool && arm_generates(core, arm))
             return true;
     }
+    return false;
+}
+
+bool core_unoffered(const struct core *core, uint32_t id, struct buf *why)
+{
+    for (uint32_t p = 0; p < core->pools_len; p++)
+        if (pool_wanted(core, &core->sweeps[id], p) && offers_lack(core, p, why))
+            return true;
     return false;
 }
 
@@ -241,13 +256,13 @@ static void running_waits_for(const struct core *core, const struct sweep *sweep
         clause(out, from);
         buf_puts(out, "the deadline has passed: nothing new is generated");
     }
-    for (uint32_t m = 0; !sweep->broke && !past_deadline(core, sweep) && m < core->models_len; m++)
-        if (models_wanted(core, sweep, m))
-            say_agents(core, sweep, false, m, 0, out, from);
+    for (uint32_t p = 0; !sweep->broke && !past_deadline(core, sweep) && p < core->pools_len; p++)
+        if (pool_wanted(core, sweep, p))
+            say_agents(core, sweep, p, NO_ID, 0, out, from);
     for (uint32_t v = 0; v < core->verifiers_len; v++) {
         uint64_t count = verdicts_wanted(core, sweep, v);
         if (count > 0)
-            say_agents(core, sweep, true, v, count, out, from);
+            say_agents(core, sweep, NO_ID, v, count, out, from);
     }
     if (out->len == from)
         buf_puts(out, "the next turn of the broker");
@@ -430,6 +445,29 @@ struct fleet_print {
     struct text_table *table;
 };
 
+static void put_offers(const struct agent_info *agent, struct buf *json)
+{
+    json_key(json, "offers");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < agent->offers_len; i++) {
+        const struct server_offer *offer = &agent->offers[i];
+        json_begin(json, '{');
+        json_key(json, "model");
+        json_text(json, offer->model);
+        json_key(json, "server");
+        json_text(json, offer->server);
+        put_count(json, "context", offer->context);
+        json_key(json, "features");
+        json_begin(json, '[');
+        for (int f = 0; f < FEATURES; f++)
+            if (offer->features >> f & 1)
+                json_str(json, feature_text(f));
+        json_end(json, ']');
+        json_end(json, '}');
+    }
+    json_end(json, ']');
+}
+
 static void put_agent(void *arg, const struct agent_info *agent)
 {
     const struct fleet_print *print = arg;
@@ -456,6 +494,8 @@ static void put_agent(void *arg, const struct agent_info *agent)
     put_count(json, "silent_ms", (uint64_t)agent->silent_ms);
     put_count(json, "benched_ms", (uint64_t)agent->benched_ms);
     put_count(json, "up_ms", (uint64_t)agent->up_ms);
+    put_str(json, "devices", agent->devices);
+    put_offers(agent, json);
     json_end(json, '}');
 }
 
@@ -590,7 +630,10 @@ static void print_agent(void *arg, const struct agent_info *agent)
     text_cellf(table, "%llu", (unsigned long long)agent->done);
     text_cellf(table, "%llu", (unsigned long long)agent->tokens);
     text_cellf(table, "%.1f", (double)agent->silent_ms / 1000);
+    for (uint32_t i = 0; i < agent->offers_len; i++)
+        buf_printf(&kinds, "%s%.*s", i == 0 ? ": " : " ", (int)agent->offers[i].model.len, agent->offers[i].model.data);
     text_cell(table, kinds.data == NULL ? "" : kinds.data);
+    text_cell(table, agent->devices);
     buf_clear(&kinds);
 }
 
@@ -601,9 +644,10 @@ void workers_text(const struct core *core, struct buf *out)
         return;
     }
     struct text_table table;
-    text_table_init(&table, "lllrrrrl");
-    static const char *const heads[] = {"name", "role", "state", "leased", "done", "tokens", "silent s", "serves"};
-    for (int i = 0; i < 8; i++)
+    text_table_init(&table, "lllrrrrll");
+    static const char *const heads[] = {"name",   "role",     "state",  "leased", "done",
+                                        "tokens", "silent s", "serves", "devices"};
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         text_cell(&table, heads[i]);
     struct fleet_print print = {.core = core, .table = &table};
     core_agents(core, print_agent, &print);

@@ -62,8 +62,9 @@ struct job {
 struct agent {
     uint64_t incarnation;
     bool verifier, up, draining;
-    bool hopeless;    /* fails whatever it is given */
-    uint32_t refuses; /* bit of a spec */
+    bool hopeless;                    /* fails whatever it is given */
+    const struct server_offer *offer; /* NULL: none */
+    uint32_t refuses;                 /* bit of a spec */
     uint32_t credits;
     int64_t next_beat, heard;
     struct job jobs[RUNNING * 2];
@@ -104,6 +105,9 @@ struct world {
     uint32_t pool_size; /* rollouts that a recorded pool holds of a prompt, and its number */
     double poison;      /* share of tasks that kill who runs them */
 };
+
+/* What the model wants of a server, and something else. */
+static const struct server_offer offer_m = {.model = {"m", 1}}, offer_other = {.model = {"other", 5}};
 
 static uint64_t draw(struct world *w)
 {
@@ -346,7 +350,9 @@ static void hello(struct world *w, int a)
                                   .kinds = 1,
                                   .credits = agent->credits,
                                   .next_ms = HEARTBEAT_MS,
-                                  .running_len = (size_t)agent->len}},
+                                  .running_len = (size_t)agent->len,
+                                  .offers = agent->offer,
+                                  .offers_len = agent->offer != NULL}},
         running);
 }
 
@@ -435,6 +441,8 @@ static bool seen(struct agent *agent, uint64_t lease)
 
 static void on_task(struct world *w, struct agent *agent, const struct send *send)
 {
+    if (agent->offer == &offer_other)
+        broke(&w->rules, "lease %llu went to an agent that does not offer its model", (unsigned long long)send->lease);
     if (seen(agent, send->lease) || agent->len == RUNNING * 2)
         return; /* a doubled message; or one that broke its credits, which is noticed as a lost lease */
     bool verify = send->key.kind == TASK_VERIFY;
@@ -911,6 +919,8 @@ static struct world *world_new(uint64_t seed, bool calm, bool verbose)
         agent->verifier = a % 2 == 1;
         agent->credits = calm ? 1 : 1 + (uint32_t)(draw(w) % RUNNING);
         agent->hopeless = a > 1 && chance(w, .08);
+        uint64_t bits = rng_u64(seed, RNG_TEST, 10, (uint64_t)a);
+        agent->offer = agent->verifier || bits % 4 > 0 ? NULL : a > 1 && (bits >> 8) % 2 ? &offer_other : &offer_m;
         agent->refuses = a > 1 && chance(w, .1) ? 1 + (uint32_t)(draw(w) % 3) : 0;
         agent_birth(w, a);
     }

@@ -112,7 +112,8 @@ static void put_world(struct buf *to, uint64_t seed)
                                           .backend = slice_of("sim"),
                                           .max_tokens = MAX_TOKENS,
                                           .template_tokens = TEMPLATE_TOKENS,
-                                          .timeout_ms = 1000}});
+                                          .timeout_ms = 1000,
+                                          .offer = slice_of("m")}});
     for (uint32_t v = 0; v < VERIFIERS; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
                                     .verifier = {.id = v,

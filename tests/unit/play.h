@@ -173,8 +173,24 @@ static inline void put_prompts(struct play *play, uint32_t len, uint32_t groups)
     }
 }
 
+/* As play_hello, of a worker whose servers offer these. */
+static inline void play_hello_offering(struct play *play, uint64_t id, const char *kind, const char *devices,
+                                       const struct server_offer *offers, size_t len)
+{
+    int bit = core_kind(play->core, false, slice_of(kind));
+    play_event(play, (struct event){.type = EVENT_HELLO,
+                                    .agent = id,
+                                    .hello = {.name = slice_of("w"),
+                                              .kinds = 1ull << bit,
+                                              .credits = 4,
+                                              .next_ms = 1000,
+                                              .devices = slice_of(devices),
+                                              .offers = offers,
+                                              .offers_len = len}});
+}
+
 /* Model "m" on backend "sim", verifiers 0 "truth" and 1 "judge" of kind "check", and their pool. */
-static inline void put_model(struct play *play, const char *model)
+static inline void put_model_offered(struct play *play, const char *model, const char *offer)
 {
     struct buf *to = &play->definitions;
     fact_put(to, &(struct fact){.type = FACT_model,
@@ -183,7 +199,8 @@ static inline void put_model(struct play *play, const char *model)
                                           .backend = slice_of("sim"),
                                           .max_tokens = 100,
                                           .template_tokens = 2,
-                                          .timeout_ms = 1000}});
+                                          .timeout_ms = 1000,
+                                          .offer = slice_of(offer)}});
     for (uint32_t v = 0; v < 2; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
                                     .verifier = {.id = v,
@@ -192,6 +209,11 @@ static inline void put_model(struct play *play, const char *model)
                                                  .kind = slice_of("check"),
                                                  .timeout_ms = 500}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = 5}});
+}
+
+static inline void put_model(struct play *play, const char *model)
+{
+    put_model_offered(play, model, "");
 }
 
 static inline void put_sweep(struct play *play, const char *name, uint32_t truth, uint64_t rollouts)

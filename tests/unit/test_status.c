@@ -184,6 +184,124 @@ static void json_counts(void **state)
     play_clear(&play);
 }
 
+#define LP (1u << FEATURE_LP_MEAN)
+
+/* Submits an arm that votes and one that needs log-probabilities, of a model that servers must offer as "big"; what the
+ * broker says when it refuses. */
+static int submit_offered(struct play *play, const char *offer, bool logprobs)
+{
+    put_prompts(play, 3, 0);
+    put_model_offered(play, "m", offer);
+    put_sweep(play, "s", NO_ID, 0);
+    put_arm(play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
+    if (logprobs)
+        put_arm(play, 1, (struct arm_text){"likely", "sample", "uniform", "none", "best-logprob", 2, NO_ID, NULL, 0});
+    play_submit(play);
+    return play->update.code;
+}
+
+static struct server_offer offer_of(const char *model, uint32_t context, uint32_t features)
+{
+    return (struct server_offer){slice_of(model), slice_of("vllm at http://gpu1"), context, features};
+}
+
+static void waits_for_an_offer(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    play.answer = answer;
+    assert_int_equal(submit_offered(&play, "big", true), 0); /* nobody is there yet who could say no */
+    struct server_offer small[] = {offer_of("small", 4096, LP), offer_of("tiny\n", 0, 0)};
+    play_hello_offering(&play, 1, "sim", "", small, 2);
+    assert_false(play_tasks(&play));
+    expect_waits(play.core, "no connected worker offers model 'big'; they offer small, tiny");
+    struct server_offer brief = offer_of("big", 100, LP);
+    play_hello_offering(&play, 2, "sim", "", &brief, 1);
+    assert_false(play_tasks(&play));
+    expect_waits(play.core, "need a context of 101 tokens at the least, and the longest that a connected worker "
+                            "offers for model 'big' has 100 (vllm at http://gpu1)");
+    struct server_offer mute = offer_of("big", 0, 0);
+    play_hello_offering(&play, 3, "sim", "", &mute, 1);
+    assert_false(play_tasks(&play));
+    expect_waits(play.core,
+                 "arm 'likely': lp_mean is needed, which no connected worker gives for model 'big' (vllm at");
+    struct server_offer good = offer_of("big", 101, LP | 1u << FEATURE_LP_MIN);
+    play_hello_offering(&play, 4, "sim", "2 x H200", &good, 1);
+    play_tasks(&play);
+    assert_int_equal(core_sweep(play.core, 0).state, SWEEP_DONE);
+    struct agent_info info;
+    assert_true(core_agent(play.core, 4, &info));
+    assert_int_equal(info.done, 12); /* all of it */
+    play_clear(&play);
+}
+
+/* A worker that asks no server, or that a model's own url sends elsewhere, has no offers that count. */
+static void offers_count_where_they_are_asked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *offer;
+        size_t offers;
+        bool done;
+    } rows[] = {{"", 1, true}, {"*", 1, true}, {"big", 1, false}, {"big", 0, true}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct play play = play_new(NULL);
+        struct server_offer other = offer_of("other", 0, LP);
+        play.answer = answer;
+        play_hello_offering(&play, 1, "sim", "", &other, rows[i].offers);
+        assert_int_equal(submit_offered(&play, rows[i].offer, true), 0);
+        play_tasks(&play);
+        assert_int_equal(core_sweep(play.core, 0).state == SWEEP_DONE, rows[i].done);
+        play_clear(&play);
+    }
+}
+
+static void submit_refuses_what_nobody_gives(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct server_offer offers[] = {offer_of("big", 4096, 0), offer_of("brief", 64, LP)};
+    play.answer = answer;
+    play_hello_offering(&play, 1, "sim", "", offers, 2);
+    assert_int_equal(submit_offered(&play, "big", true), ERR_REFUSED);
+    assert_string_equal(play.update.error.text, "arm 'likely': lp_mean is needed, which no connected worker gives for "
+                                                "model 'big' (vllm at http://gpu1)");
+    assert_int_equal(core_sweeps(play.core), 0);
+    update_reset(&play.update);
+    assert_int_equal(submit_offered(&play, "brief", false), ERR_REFUSED);
+    assert_non_null(strstr(play.update.error.text,
+                           "arm 'vote': prompt and max_tokens need a context of 101 tokens at "
+                           "the least, and the longest that a connected worker offers for model "
+                           "'brief' has 64"));
+    update_reset(&play.update);
+    assert_int_equal(submit_offered(&play, "big", false), 0);
+    play_tasks(&play);
+    assert_int_equal(core_sweep(play.core, 0).state, SWEEP_DONE);
+    play_clear(&play);
+}
+
+static void workers_show_what_they_offer(void **state)
+{
+    (void)state;
+    struct play play = play_sweep("s", false, 0);
+    struct server_offer offers[] = {offer_of("a/b", 4096, LP), offer_of("c\033[31m", 0, 0)};
+    struct buf text = {0};
+    play_hello_offering(&play, 1, "sim", "2 x H200", offers, 2);
+    workers_text(play.core, &text);
+    assert_non_null(strstr(text.data, "sim: a/b c?[31m  2 x H200\n"));
+    buf_reset(&text);
+    core_workers(play.core, &text);
+    assert_non_null(strstr(text.data, "\"devices\":\"2 x H200\",\"offers\":[{\"model\":\"a/b\",\"server\":\"vllm at "
+                                      "http://gpu1\",\"context\":4096,\"features\":[\"lp_mean\"]},"));
+    play_hello_offering(&play, 1, "sim", "", offers, 1); /* a HELLO replaces all of it */
+    struct agent_info info;
+    assert_true(core_agent(play.core, 1, &info));
+    assert_int_equal(info.offers_len, 1);
+    assert_string_equal(info.devices, "");
+    buf_clear(&text);
+    play_clear(&play);
+}
+
 static bool answer_cached(const struct send *task, struct event *event, struct buf *text)
 {
     answer(task, event, text);
@@ -284,6 +402,10 @@ int main(void)
         cmocka_unit_test(says_who_is_benched),
         cmocka_unit_test(budgets_and_states),
         cmocka_unit_test(json_counts),
+        cmocka_unit_test(waits_for_an_offer),
+        cmocka_unit_test(offers_count_where_they_are_asked),
+        cmocka_unit_test(submit_refuses_what_nobody_gives),
+        cmocka_unit_test(workers_show_what_they_offer),
         cmocka_unit_test(cached_tokens_are_shown),
         cmocka_unit_test(an_empty_broker_says_what_to_do),
         cmocka_unit_test(names_cannot_steer_a_terminal),
