@@ -74,6 +74,7 @@ static void pool_free(const struct core *core, struct pool *pool)
         free(pool->stocks[p].scores);
     }
     free(pool->stocks);
+    free(pool->homes);
     free(pool->arms);
     free(pool->planes);
 }

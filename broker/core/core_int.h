@@ -7,6 +7,7 @@
 
 #include "broker/core/core.h"
 #include "broker/policy/policy.h"
+#include "common/options.h"
 
 #include <uthash.h>
 #include <utlist.h>
@@ -103,6 +104,7 @@ struct pool {
     uint32_t set, model;
     uint32_t context, features;   /* derived: least context, and features, that its work needs of a server */
     struct stock *stocks;         /* one per prompt of the set */
+    uint64_t *homes;              /* volatile: of each prompt, see warm.c; NULL: none yet, or no prefix cache */
     uint32_t *arms, arms_len;     /* arms that draw from it */
     uint32_t *planes, planes_len; /* verifiers whose verdicts its rows keep */
 };
@@ -163,6 +165,7 @@ struct arm {
     uint32_t decided;         /* cells */
     struct task *generate, *verify, *truth; /* derived: waiting tasks that this arm pays for */
     uint32_t verify_len;                    /* derived: length of verify */
+    uint32_t passed;                        /* volatile: how often its oldest ready prompt was left to its home */
     uint64_t seed;                          /* of its trees */
 };
 
@@ -227,6 +230,12 @@ struct refusal {
     uint32_t spec;
 };
 
+enum { RECENT = 32 };
+
+struct recent {
+    uint32_t pool, prompt;
+};
+
 /* volatile */
 struct agent {
     uint64_t id;
@@ -244,7 +253,9 @@ struct agent {
     char *devices;      /* owned, as the offers' texts */
     struct server_offer *offers;
     uint32_t offers_len;
-    uint64_t alike; /* equal for agents that serve the same */
+    struct recent recent[RECENT]; /* prompts that it got last */
+    uint32_t recent_at;           /* so many ever */
+    uint64_t alike;               /* equal for agents that serve the same */
     struct lease *leases;
     struct agent *prev, *next; /* in order of arrival */
     UT_hash_handle hh;
@@ -272,6 +283,8 @@ struct core {
     char *kinds[2][64];   /* volatile */
     int kinds_len[2];
     bool spared;                        /* volatile: a task was left for the agent that holds its prefix */
+    bool left;                          /* volatile: so was a prompt, for its home */
+    const struct agent *reserved;       /* volatile: is being run empty for a suspect task */
     uint32_t turn;                      /* volatile: sweep that is served first next */
     int64_t now_ms, unix_s, started_ms; /* volatile: of the event at hand */
     bool orphans_done;                  /* volatile: every lease of an earlier epoch was adopted or lost */
@@ -418,6 +431,12 @@ bool offers_lack(const struct core *core, uint32_t pool, struct buf *out);
 int offers_check(const struct core *core, const struct demand *demand, struct slice arm, struct error *error);
 void offers_take(struct agent *agent, const struct event *event); /* from its HELLO */
 void offers_clear(struct agent *agent);
+
+/* warm.c */
+struct agent *warm_home(const struct core *core, uint32_t pool, uint32_t prompt);       /* NULL: none */
+void warm_note(struct core *core, uint32_t pool, uint32_t prompt, struct agent *agent); /* it gets a rollout of it */
+/* A prompt that the agent got lately, and of which the arm has an ordinal that nobody has. */
+bool warm_next(const struct core *core, const struct arm *arm, const struct agent *agent, uint32_t *prompt);
 
 /* dispatch.c */
 void dispatch(struct core *core);

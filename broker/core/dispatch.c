@@ -9,7 +9,7 @@
 
 #include <assert.h>
 
-enum { LOOK = 16, VERIFY_BACKLOG = 4096 };
+enum { LOOK = 16, VERIFY_BACKLOG = 4096, PASS_MAX = 64 };
 
 /* Did the sweep that would pay this verdict reserve it with the generation? */
 static bool row_promised(const struct core *core, const struct key *key, uint32_t payer)
@@ -85,6 +85,11 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->finished = finished;
 }
 
+static uint32_t key_pool(const struct core *core, const struct key *key)
+{
+    return key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
+}
+
 static void grant(struct core *core, struct agent *agent, const struct key *key, uint32_t payer, bool suspect)
 {
     uint64_t id = core->next_lease;
@@ -104,6 +109,8 @@ static void grant(struct core *core, struct agent *agent, const struct key *key,
     DL_APPEND2(agent->leases, lease, agent_prev, agent_next);
     agent->leased++;
     agent->alone = suspect;
+    if (key->kind == TASK_GENERATE)
+        warm_note(core, key_pool(core, key), key->prompt, agent);
     send_task(core, agent, key, id);
 }
 
@@ -126,16 +133,26 @@ static bool generates(const struct core *core, const struct agent *agent, uint32
     return serves(core, agent, false, core->pools[pool].model) && agent_offers(core, agent, pool);
 }
 
-static uint32_t key_pool(const struct core *core, const struct key *key)
+/* Can it take work of this pool now? */
+static bool could_take(const struct core *core, const struct agent *agent, uint32_t pool)
 {
-    return key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
+    return takes(core, agent, core->reserved) && generates(core, agent, pool);
+}
+
+/* The agent that holds the task's prefix: its parent's, or the prompt's; never one on which it failed. */
+static uint64_t task_home(const struct core *core, const struct task *task)
+{
+    if (task->home != 0 || task->key.kind != TASK_GENERATE)
+        return task->home;
+    const struct agent *home = warm_home(core, key_pool(core, &task->key), task->key.prompt);
+    return home == NULL || home->id == task->failed_by ? 0 : home->id;
 }
 
 /* The agent that holds the task's prefix and could take it now: better waited for. */
-static bool better_off(const struct core *core, const struct task *task)
+static bool better_off(const struct core *core, const struct task *task, uint64_t home_id)
 {
-    const struct agent *home = task->home == 0 ? NULL : agent_find(core, task->home);
-    return home != NULL && takes(core, home, NULL) && generates(core, home, key_pool(core, &task->key));
+    const struct agent *home = home_id == 0 ? NULL : agent_find(core, home_id);
+    return home != NULL && could_take(core, home, key_pool(core, &task->key));
 }
 
 /* A task that failed on this agent goes to another of its like, if there is one: a sick machine shall not give it up. */
@@ -169,9 +186,10 @@ static struct task *suited(struct core *core, struct sweep *sweep, struct task *
             continue; /* one behind it may be paid for already */
         }
         looked++;
-        if (task->home == agent->id || suspect)
+        uint64_t home = task_home(core, task);
+        if (home == agent->id || suspect)
             return task;
-        bool waits_well = better_off(core, task);
+        bool waits_well = better_off(core, task, home);
         if (first == NULL && !waits_well)
             first = task;
         core->spared = core->spared || waits_well;
@@ -188,33 +206,92 @@ static bool grant_task(struct core *core, struct agent *agent, struct task *task
     return true;
 }
 
-/* Next ordinal that an arm opened and nobody has. Each arm issues, and its sweep pays, what it opened itself. */
-static bool next_issue(struct core *core, struct arm *arm, struct key *key)
+/* Prompts that are used up leave the front of the arm's ring; false: nothing is left. */
+static bool ready_front(const struct core *core, struct arm *arm)
 {
-    struct pool *pool = &core->pools[arm->pool];
     while (arm->ready.len > 0) {
         uint32_t prompt = arm->ready.at[arm->ready.head];
-        const struct stock *stock = &pool->stocks[prompt];
-        if (stock->issued < cell_wants(&arm->cells[prompt])) {
-            *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, stock->issued, NO_ID};
+        if (core->pools[arm->pool].stocks[prompt].issued < cell_wants(&arm->cells[prompt]))
             return true;
-        }
         arm->cells[prompt].queued = false;
+        arm->passed = 0;
         ring_pop(&arm->ready);
     }
     return false;
 }
 
-static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent)
+/* Is the prompt at home with another agent that works? */
+static bool at_home(const struct core *core, const struct arm *arm, uint32_t prompt, const struct agent *asks)
+{
+    const struct agent *home = warm_home(core, arm->pool, prompt);
+    return home != NULL && home != asks && !home->draining && !home->alone && home->benched_until_ms <= core->now_ms &&
+           generates(core, home, arm->pool);
+}
+
+/* A ready prompt that is nobody's: of the oldest few, or the newest, which may have been opened just now. */
+static bool cold_next(const struct core *core, const struct arm *arm, const struct agent *agent, uint32_t *prompt)
+{
+    const struct ring *ring = &arm->ready;
+    for (uint32_t i = 0; i < ring->len && i <= LOOK; i++) {
+        uint32_t at = i < LOOK ? i : ring->len - 1;
+        *prompt = ring->at[(ring->head + at) % ring->cap];
+        if (core->pools[arm->pool].stocks[*prompt].issued < cell_wants(&arm->cells[*prompt]) &&
+            !at_home(core, arm, *prompt, agent))
+            return true;
+    }
+    return false;
+}
+
+/* One of the arm's ready prompts, of which ready_front says that there are some: the agent's own, one that is nobody's, else
+ * the oldest. choosy: the oldest is left to its home, false. It is not passed over for ever; and under order: strict, where
+ * all waits for the oldest, never. */
+static bool ready_next(struct core *core, struct arm *arm, const struct agent *agent, bool choosy, uint32_t *prompt)
+{
+    uint32_t oldest = arm->ready.at[arm->ready.head];
+    *prompt = oldest;
+    if (arm->strict || core->pools[arm->pool].homes == NULL || arm->passed >= PASS_MAX)
+        return true;
+    if (warm_next(core, arm, agent, prompt) || cold_next(core, arm, agent, prompt)) {
+        arm->passed += *prompt != oldest;
+        return true;
+    }
+    *prompt = oldest;
+    arm->passed += choosy;
+    core->left = core->left || choosy;
+    return !choosy;
+}
+
+/* Next ordinal that an arm opened and nobody has. Each arm issues, and its sweep pays, what it opened itself. */
+static bool next_issue(struct core *core, struct arm *arm, const struct agent *agent, bool choosy, struct key *key)
+{
+    uint32_t prompt;
+    if (!ready_front(core, arm) || !ready_next(core, arm, agent, choosy, &prompt))
+        return false;
+    if (prompt == arm->ready.at[arm->ready.head])
+        arm->passed = 0;
+    *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, core->pools[arm->pool].stocks[prompt].issued, NO_ID};
+    return true;
+}
+
+/* Who gets a rollout that this agent asked for: the prompt's home, if it can take it and is no busier. */
+static struct agent *receiver(const struct core *core, const struct arm *arm, uint32_t prompt, struct agent *asks)
+{
+    struct agent *home = warm_home(core, arm->pool, prompt);
+    bool better = home != NULL && home->leased <= asks->leased && could_take(core, home, arm->pool);
+    return better ? home : asks;
+}
+
+static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent, bool choosy)
 {
     if (!generates(core, agent, arm->pool))
         return false;
     if (grant_task(core, agent, suited(core, sweep, arm->generate, agent)))
         return true;
     struct key key;
-    if (agent->runner || sweep->broke || !next_issue(core, arm, &key) || !affordable(core, sweep, &key, arm->id))
+    if (agent->runner || sweep->broke || !next_issue(core, arm, agent, choosy, &key) ||
+        !affordable(core, sweep, &key, arm->id))
         return false;
-    grant(core, agent, &key, arm->id, false);
+    grant(core, receiver(core, arm, key.prompt, agent), &key, arm->id, false);
     return true;
 }
 
@@ -224,7 +301,8 @@ static bool more_behind(const struct arm *a, const struct arm *b)
     return left != right ? left < right : a->unfolded < b->unfolded;
 }
 
-static bool open_something(struct core *core, struct sweep *sweep, const struct agent *agent)
+/* The arm that opened something, or NULL. */
+static struct arm *open_something(struct core *core, struct sweep *sweep, const struct agent *agent)
 {
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
@@ -234,7 +312,7 @@ static bool open_something(struct core *core, struct sweep *sweep, const struct 
         if (behind == NULL || more_behind(arm, behind))
             behind = arm;
     }
-    return behind != NULL && arm_open_next(core, behind);
+    return behind != NULL && arm_open_next(core, behind) ? behind : NULL;
 }
 
 /* The arm with the smallest decided share that has work which nobody runs. */
@@ -249,12 +327,12 @@ static struct arm *waiting_arm(const struct core *core, const struct sweep *swee
     return behind;
 }
 
-static bool waiting_generate(struct core *core, struct sweep *sweep, struct agent *agent)
+static bool waiting_generate(struct core *core, struct sweep *sweep, struct agent *agent, bool choosy)
 {
     bool tried[LIMIT_ARMS] = {false};
     struct arm *arm;
     while ((arm = waiting_arm(core, sweep, tried)) != NULL) {
-        if (arm_generate(core, sweep, arm, agent))
+        if (arm_generate(core, sweep, arm, agent, choosy))
             return true;
         for (uint32_t i = 0; i < sweep->arms_len; i++) /* its work does not suit this agent */
             tried[i] = tried[i] || sweep->arms[i] == arm->id;
@@ -266,11 +344,14 @@ static bool waiting_generate(struct core *core, struct sweep *sweep, struct agen
  * would end with every prompt open, since what is opened stands behind what is spared. */
 static bool sweep_generate(struct core *core, struct sweep *sweep, struct agent *agent)
 {
-    do {
-        if (waiting_generate(core, sweep, agent))
+    struct arm *arm;
+    core->left = false;
+    if (waiting_generate(core, sweep, agent, true))
+        return true;
+    while (!agent->runner && !sweep->broke && !core->spared && (arm = open_something(core, sweep, agent)) != NULL)
+        if (arm_generate(core, sweep, arm, agent, false))
             return true;
-    } while (!agent->runner && !sweep->broke && !core->spared && open_something(core, sweep, agent));
-    return false;
+    return core->left && waiting_generate(core, sweep, agent, false);
 }
 
 static bool sweep_verify(struct core *core, struct sweep *sweep, struct agent *agent)
@@ -380,6 +461,7 @@ static struct agent *suspect_runner(const struct core *core, bool verifier)
 static void serve_role(struct core *core, bool verifier)
 {
     struct agent *reserved = suspect_runner(core, verifier);
+    core->reserved = reserved;
     bool any = true;
     while (any) {
         any = false;

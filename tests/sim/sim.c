@@ -228,7 +228,7 @@ static void load(struct world *w, struct core *core, struct slice facts, const c
 static struct core *replay(struct world *w, bool keep_nodes)
 {
     struct core *core = core_new(&(struct core_options){.lease_ms = LEASE_MS, .keep_nodes = keep_nodes});
-    core_kind(core, false, slice_of("sim"));
+    core_kind(core, false, slice_of(sim_backend(w->seed)));
     core_kind(core, true, slice_of("sim"));
     load(w, core, buf_slice(&w->journal), "the journal");
     return core;
@@ -273,6 +273,43 @@ static void check_books(struct world *w)
             broke(&w->rules, "sweep '%s' read %llu cached tokens, and counts %llu", sweep.name,
                   (unsigned long long)model->cached, (unsigned long long)sweep.cached);
     }
+}
+
+/* A worker that has room, and nothing that keeps it from work. */
+static void count_free(void *arg, const struct agent_info *agent)
+{
+    uint32_t *count = arg;
+    bool fit = agent->offers_len == 0 || agent->offers[0].model.len == 1;
+    *count += !agent->verifier && fit && agent->leased < agent->credits && !agent->draining && agent->benched_ms == 0 &&
+              !agent->alone && agent->refusals == 0;
+}
+
+/* Tasks that failed or were lost may wait for another agent. What killed agents waits for one that runs empty for it, and
+ * that one gets nothing else: UINT64_MAX. */
+static uint64_t troubled(const struct rules *r)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 1; i <= r->leases_len; i++) {
+        const struct lease_model *lease = &r->leases[i];
+        if (lease->died && lease->key.kind == TASK_GENERATE)
+            return UINT64_MAX;
+        count += lease->mark != MARK_LIVE && !lease->kept && lease->key.kind == TASK_GENERATE;
+    }
+    return count;
+}
+
+/* Work is conserved: whatever is left for the agent that has read its prompt, none stands idle beside it. */
+static void check_idle(struct world *w)
+{
+    uint32_t workers = 0;
+    struct draft d = draft_sweep(w->seed, 0);
+    if (w->faults || w->sweeps > 1 || w->rules.sweeps[0].state != SWEEP_RUNNING ||
+        d.rollouts + d.tokens + d.cost + d.slot_ms + d.deadline_s > 0)
+        return;
+    core_agents(w->core, count_free, &workers);
+    uint64_t waiting = core_waiting(w->core, 0).generate;
+    if (workers > 0 && waiting > troubled(&w->rules))
+        broke(&w->rules, "%llu rollouts wait, and %u workers have room", (unsigned long long)waiting, workers);
 }
 
 static void commit_and_send(struct world *w)
@@ -320,6 +357,7 @@ static void dispatch_and_commit(struct world *w)
         crash(w);
     } else {
         commit_and_send(w);
+        check_idle(w);
     }
 }
 

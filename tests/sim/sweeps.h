@@ -99,6 +99,12 @@ static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
                                         .options = {(const char *)options, sizeof options}}});
 }
 
+/* Half of all histories are of a backend with a prefix cache. */
+static const char *sim_backend(uint64_t seed)
+{
+    return rng_u64(seed, RNG_TEST, 11, 0) % 2 ? "openai" : "sim";
+}
+
 static void put_world(struct buf *to, uint64_t seed)
 {
     fact_put(to, &(struct fact){.type = FACT_set, .set = {.digest = 7, .len = PROMPTS}});
@@ -109,7 +115,7 @@ static void put_world(struct buf *to, uint64_t seed)
     fact_put(to, &(struct fact){.type = FACT_model,
                                 .model = {.fingerprint = 11,
                                           .name = slice_of("m"),
-                                          .backend = slice_of("sim"),
+                                          .backend = slice_of(sim_backend(seed)),
                                           .max_tokens = MAX_TOKENS,
                                           .template_tokens = TEMPLATE_TOKENS,
                                           .timeout_ms = 1000,

@@ -190,13 +190,13 @@ static inline void play_hello_offering(struct play *play, uint64_t id, const cha
 }
 
 /* Model "m" on backend "sim", verifiers 0 "truth" and 1 "judge" of kind "check", and their pool. */
-static inline void put_model_offered(struct play *play, const char *model, const char *offer)
+static inline void put_model_on(struct play *play, const char *model, const char *backend, const char *offer)
 {
     struct buf *to = &play->definitions;
     fact_put(to, &(struct fact){.type = FACT_model,
                                 .model = {.fingerprint = 11,
                                           .name = slice_of(model),
-                                          .backend = slice_of("sim"),
+                                          .backend = slice_of(backend),
                                           .max_tokens = 100,
                                           .template_tokens = 2,
                                           .timeout_ms = 1000,
@@ -211,9 +211,14 @@ static inline void put_model_offered(struct play *play, const char *model, const
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = 5}});
 }
 
+static inline void put_model_offered(struct play *play, const char *model, const char *offer)
+{
+    put_model_on(play, model, "sim", offer);
+}
+
 static inline void put_model(struct play *play, const char *model)
 {
-    put_model_offered(play, model, "");
+    put_model_on(play, model, "sim", "");
 }
 
 static inline void put_sweep(struct play *play, const char *name, uint32_t truth, uint64_t rollouts)

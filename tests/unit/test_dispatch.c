@@ -1,4 +1,5 @@
 /* test_dispatch.c - which work goes out first, and what is not opened yet. */
+#include "common/rng.h"
 #include "tests/unit/play.h"
 
 #include <setjmp.h>
@@ -72,10 +73,147 @@ static void opens_no_more_than_agents_take(void **state)
     play_clear(&play);
 }
 
+/* -- prefix caches ------------------------------------------------------------------------------------------------- */
+
+enum { SLOTS = 8, CACHED = 4, OUT_MAX = WORKERS * SLOTS, N = 16 };
+
+/* A fleet whose workers keep the prompts that they read last, and answer in any order. */
+struct fleet {
+    struct play play;
+    struct send out[OUT_MAX];
+    size_t out_len;
+    uint32_t recent[WORKERS][CACHED]; /* prompt + 1, the latest first */
+    uint32_t running[WORKERS];
+    uint32_t grants, first_grants; /* of all prompts, of prompt 0 */
+    uint64_t draws;
+};
+
+static struct fleet fleet_new(const char *backend, uint32_t prompts, uint32_t n)
+{
+    struct fleet fleet = {.play = play_new(NULL)};
+    struct play *play = &fleet.play;
+    put_prompts(play, prompts, 0);
+    put_model_on(play, "m", backend, "");
+    put_sweep(play, "s", NO_ID, 0);
+    put_arm(play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", n, NO_ID, NULL, 0});
+    play_submit(play);
+    for (uint64_t i = 0; i < WORKERS; i++)
+        play_hello(play, i + 1, "w", false, backend, SLOTS);
+    return fleet;
+}
+
+/* Does the worker have this prompt in its cache? From now on it does. */
+static bool reads_warm(uint32_t *recent, uint32_t prompt)
+{
+    uint32_t at = 0;
+    while (at < CACHED - 1 && recent[at] != prompt + 1)
+        at++;
+    bool warm = recent[at] == prompt + 1;
+    memmove(recent + 1, recent, at * sizeof *recent);
+    recent[0] = prompt + 1;
+    return warm;
+}
+
+static void fleet_dispatch(struct fleet *fleet)
+{
+    struct play *play = &fleet->play;
+    update_reset(&play->update);
+    play_event(play, (struct event){.type = EVENT_DISPATCH});
+    for (size_t i = 0; i < play->update.sends_len; i++) {
+        const struct send *send = &play->update.sends[i];
+        if (send->type != SEND_TASK)
+            continue;
+        assert_true(fleet->out_len < OUT_MAX);
+        fleet->out[fleet->out_len++] = *send;
+        fleet->running[send->agent - 1]++;
+        fleet->grants++;
+        fleet->first_grants += send->key.prompt == 0;
+    }
+    play_commit(play);
+}
+
+/* One task that runs, drawn, ends; never one of a worker that hangs. */
+static void fleet_answer(struct fleet *fleet, uint64_t hangs)
+{
+    size_t i;
+    do
+        i = rng_u64(4, RNG_TEST, 0, fleet->draws++) % fleet->out_len;
+    while (fleet->out[i].agent == hangs);
+    struct send task = fleet->out[i];
+    fleet->out[i] = fleet->out[--fleet->out_len];
+    fleet->running[task.agent - 1]--;
+    bool warm = reads_warm(fleet->recent[task.agent - 1], task.key.prompt);
+    play_event(
+        &fleet->play,
+        (struct event){
+            .type = EVENT_RESULT,
+            .agent = task.agent,
+            .lease = task.lease,
+            .result = {.class = 1,
+                       .result = {.tokens_in = 10, .tokens_out = 5, .tokens_cached = warm ? 10 : 0, .latency_ms = 5}}});
+    play_commit(&fleet->play);
+}
+
+/* Share of prompt tokens that were read from a cache, when all is done. */
+static double cached_share(const char *backend)
+{
+    struct fleet fleet = fleet_new(backend, PROMPTS, N);
+    for (fleet_dispatch(&fleet); fleet.out_len > 0; fleet_dispatch(&fleet)) {
+        for (int w = 0; w < WORKERS && fleet.grants < PROMPTS * N; w++)
+            assert_int_equal(fleet.running[w], SLOTS); /* none stands idle while there is work */
+        fleet_answer(&fleet, 0);
+    }
+    struct sweep_info info = core_sweep(fleet.play.core, 0);
+    assert_int_equal(info.state, SWEEP_DONE);
+    assert_int_equal(info.accepted.rollouts, PROMPTS * N);
+    play_clear(&fleet.play);
+    return (double)info.cached / (double)info.read;
+}
+
+/* A prompt's rollouts go where it was read: once for 16 rollouts, not once for each of 4 workers. */
+static void prompts_are_read_where_they_are_warm(void **state)
+{
+    (void)state;
+    double with = cached_share("openai"), without = cached_share("sim");
+    printf("cached share of 200 prompts x 16 rollouts on 4 workers: %.3f with affinity, %.3f without\n", with, without);
+    assert_true(with > 0.92); /* 15 of 16 is all there is */
+    assert_true(without < 0.65);
+}
+
+/* A worker that hangs is not waited for: the rollouts of its prompt go to others, long before all else is done. */
+static void a_home_that_hangs_starves_no_prompt(void **state)
+{
+    (void)state;
+    enum { MANY = 64 };
+    struct fleet fleet = fleet_new("openai", 8 * PROMPTS, MANY);
+    fleet_dispatch(&fleet);
+    assert_int_equal(fleet.first_grants, SLOTS); /* prompt 0 is at home with worker 1 */
+    while (fleet.first_grants < MANY) {
+        fleet_answer(&fleet, 1);
+        fleet_dispatch(&fleet);
+        assert_true(fleet.grants < 66 * MANY);
+    }
+    play_clear(&fleet.play);
+}
+
+/* The few prompts that are left at the end are read again by whoever is idle. */
+static void the_last_prompt_is_shared(void **state)
+{
+    (void)state;
+    struct fleet fleet = fleet_new("openai", 1, WORKERS * SLOTS);
+    fleet_dispatch(&fleet);
+    for (int w = 0; w < WORKERS; w++)
+        assert_int_equal(fleet.running[w], SLOTS);
+    play_clear(&fleet.play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opens_no_more_than_agents_take),
+        cmocka_unit_test(prompts_are_read_where_they_are_warm),
+        cmocka_unit_test(a_home_that_hangs_starves_no_prompt),
+        cmocka_unit_test(the_last_prompt_is_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
