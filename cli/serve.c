@@ -6,6 +6,7 @@
 #include "common/io/log.h"
 #include "common/io/slice.h"
 #include "common/limits.h"
+#include "verifier/check.h"
 #include "verifier/verifier.h"
 #include "worker/batch.h"
 #include "worker/launcher.h"
@@ -456,7 +457,7 @@ static size_t wait_servers(struct offer *offers, size_t max)
     return servers_offers(offers, max);
 }
 
-static uint32_t thread_credits; /* of this worker, as long as its threads do the work */
+static uint32_t thread_credits; /* of this agent, for what its threads do themselves */
 
 /* A little more than its servers take, so that there is always a next one; the rest stays where others can have it. */
 static uint32_t worker_room(void)
@@ -560,6 +561,12 @@ int cmd_import_batch(int argc, char **argv)
 
 /* -- verifier ------------------------------------------------------------------------------------------------------- */
 
+/* Verifiers that ask servers hold as many tasks as they keep in flight, beside what the threads do themselves. */
+static uint32_t verifier_room(void)
+{
+    return thread_credits + check_room();
+}
+
 int cmd_verifier(int argc, char **argv)
 {
     struct argp argp = agent_argp;
@@ -571,5 +578,10 @@ int cmd_verifier(int argc, char **argv)
     verifier_options(&options);
     parse_args("verifier", &argp, argc, argv, &args);
     log_level(args.verbose);
+    if (args.credits == 0) {
+        thread_credits = credits_of(&args);
+        options.credits = LIMIT_CREDITS;
+        options.room = verifier_room;
+    }
     return run_agent("verifier", &args, &options);
 }

@@ -53,6 +53,13 @@ extern const struct engine engine_check;
 /* Asks reward models over HTTP. */
 extern const struct engine engine_scorer;
 
+/* The same two for checks that stand alone: each opened one makes room for the tasks that it can keep in flight. */
+extern const struct engine engine_scorer_wide, engine_judge_wide;
+
+/* Tasks that the opened engines of this process can hold beside what its threads work on; add changes it. */
+uint32_t check_room(void);
+void check_room_add(int64_t tasks);
+
 /* Asks models that judge over HTTP; see judge.h for groups. */
 extern const struct engine engine_judge;
 

@@ -6,6 +6,7 @@
 #include "verifier/doc.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,19 @@ const struct check *const checks[] = {
     &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      &check_reward,
     &check_prm,         &check_judge,   NULL,
 };
+
+static atomic_int_fast64_t room; /* of engines on all threads */
+
+uint32_t check_room(void)
+{
+    int64_t tasks = atomic_load(&room);
+    return tasks < 0 ? 0 : tasks > LIMIT_CREDITS ? LIMIT_CREDITS : (uint32_t)tasks;
+}
+
+void check_room_add(int64_t tasks)
+{
+    atomic_fetch_add(&room, tasks);
+}
 
 static const struct check *check_find(struct slice kind)
 {

@@ -716,6 +716,38 @@ const struct engine engine_judge = {
     .close = judge_close,
 };
 
+static int64_t judge_room(const struct judge *judge)
+{
+    int64_t tasks = remote_width(judge->remote) / judge->k;
+    return tasks < 1 ? 1 : tasks < HELD ? tasks : HELD;
+}
+
+static int judge_open_wide(struct slice spec, void **state, struct error *error)
+{
+    int code = judge_open(spec, state, error);
+    if (code == 0)
+        check_room_add(judge_room(*state));
+    return code;
+}
+
+static void judge_close_wide(void **state)
+{
+    if (*state != NULL)
+        check_room_add(-judge_room(*state));
+    judge_close(state);
+}
+
+const struct engine engine_judge_wide = {
+    .name = "judge",
+    .help = "asks models to judge over HTTP",
+    .batch = HELD,
+    .open = judge_open_wide,
+    .advance = judge_advance,
+    .cancel = judge_cancel,
+    .fd = judge_fd,
+    .close = judge_close_wide,
+};
+
 static int open_alone(struct slice spec, void **state, struct error *error)
 {
     return alone_open(&engine_judge, spec, state, error);
@@ -727,7 +759,7 @@ const struct check check_judge = {
     .open = open_alone,
     .run = alone_run,
     .close = alone_close,
-    .engine = &engine_judge,
+    .engine = &engine_judge_wide,
 };
 
 /* -- groups ----------------------------------------------------------------------------------------------------------- */

@@ -411,5 +411,5 @@ const struct check check_prm = {
     .open = open_alone,
     .run = alone_run,
     .close = alone_close,
-    .engine = &engine_scorer,
+    .engine = &engine_scorer_wide,
 };

@@ -479,6 +479,11 @@ size_t remote_room(const struct remote *remote)
     return remote->len < remote->concurrency ? remote->concurrency - remote->len : 0;
 }
 
+uint32_t remote_width(const struct remote *remote)
+{
+    return remote->concurrency;
+}
+
 size_t remote_len(const struct remote *remote)
 {
     return remote->len;

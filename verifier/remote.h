@@ -46,8 +46,9 @@ void remote_drop(struct remote *remote, struct call **call);
 /* Moves everything without waiting; returns in how many ms it wants to be called again at the latest. */
 int64_t remote_turn(struct remote *remote);
 
-int remote_fd(const struct remote *remote);      /* readable when remote_turn has something to do */
-size_t remote_room(const struct remote *remote); /* how many more requests would start at once */
-size_t remote_len(const struct remote *remote);  /* asked, and not answered yet */
+int remote_fd(const struct remote *remote);         /* readable when remote_turn has something to do */
+size_t remote_room(const struct remote *remote);    /* how many more requests would start at once */
+uint32_t remote_width(const struct remote *remote); /* `concurrency` */
+size_t remote_len(const struct remote *remote);     /* asked, and not answered yet */
 
 #endif

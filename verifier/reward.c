@@ -309,5 +309,5 @@ const struct check check_reward = {
     .open = open_alone,
     .run = alone_run,
     .close = alone_close,
-    .engine = &engine_scorer,
+    .engine = &engine_scorer_wide,
 };

@@ -444,3 +444,35 @@ const struct engine engine_scorer = {
     .fd = scorer_fd,
     .close = scorer_close,
 };
+
+static int64_t scorer_room(const struct scorer *scorer)
+{
+    int64_t tasks = (int64_t)remote_width(scorer->remote) * (scorer->one_by_one ? 1 : scorer->batch);
+    return tasks < 1 ? 1 : tasks < HELD ? tasks : HELD;
+}
+
+static int scorer_open_wide(struct slice spec, void **state, struct error *error)
+{
+    int code = scorer_open(spec, state, error);
+    if (code == 0)
+        check_room_add(scorer_room(*state));
+    return code;
+}
+
+static void scorer_close_wide(void **state)
+{
+    if (*state != NULL)
+        check_room_add(-scorer_room(*state));
+    scorer_close(state);
+}
+
+const struct engine engine_scorer_wide = {
+    .name = "scorer",
+    .help = "asks reward models over HTTP, many texts at a time",
+    .batch = HELD,
+    .open = scorer_open_wide,
+    .advance = scorer_advance,
+    .cancel = scorer_cancel,
+    .fd = scorer_fd,
+    .close = scorer_close_wide,
+};
