@@ -110,10 +110,9 @@ static const struct option_row switch_options[] = {
     {                                                                                                               \
         "ca_file", OPTION_TEXT, 0, 4096, 0, "", "certificates to trust instead of the system's"                     \
     }
-#define THRESHOLD_OPTION                                                  \
-    {                                                                     \
-        "threshold", OPTION_REAL, -1e300, 1e300, NAN, NULL,               \
-            "pass above it, else fail; without it the verdict is a score" \
+#define THRESHOLD_OPTION                                                                                              \
+    {                                                                                                                 \
+        "threshold", OPTION_REAL, -1e9, 1e9, NAN, NULL, "pass above it, else fail; without it the verdict is a score" \
     }
 #define TEMPLATE_HELP "with {prompt} and {text} in it, or a file that holds one, as the verifier finds it"
 

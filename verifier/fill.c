@@ -3,7 +3,6 @@
 #include "common/limits.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,12 +44,12 @@ void fill_put(struct slice template, const struct fill *fill, struct buf *out)
     buf_put(out, template.data + from, template.len - from);
 }
 
-int fill_has(struct slice template, enum fill_name name)
+bool fill_has(struct slice template, enum fill_name name)
 {
     for (size_t at = 0; at < template.len; at++)
         if (template.data[at] == '{' && name_at(template, at) == name)
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
 static int read_file(const char *path, struct buf *out, struct error *error)

@@ -8,6 +8,8 @@
 #include "common/buf.h"
 #include "common/err.h"
 
+#include <stdbool.h>
+
 #define FILL_TABLE(X)                \
     X(FILL_PROMPT, "prompt")         \
     X(FILL_TEXT, "text")             \
@@ -34,7 +36,7 @@ struct fill {
 void fill_put(struct slice template, const struct fill *fill, struct buf *out);
 
 /* Whether a template says where this goes. */
-int fill_has(struct slice template, enum fill_name name);
+bool fill_has(struct slice template, enum fill_name name);
 
 /* A template option: a text that holds {text} or {candidates} is the template itself, anything else names a file as the
  * verifier finds it. ERR_NOT_FOUND, ERR_LIMIT, ERR_SYNTAX (it does not say where `must` goes). */

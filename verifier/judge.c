@@ -320,7 +320,7 @@ static void trial_rule(struct trial *trial)
 {
     const struct judge *judge = trial->judge;
     double score = trial->scores[0], threshold = judge->threshold;
-    if (isnan(threshold) && judge->mode->needs == TEMPLATE_TEXT && judge->mode != &judge_modes[2])
+    if (isnan(threshold) && judge->mode->decides)
         threshold = 0.5;
     if (isnan(score))
         trial->verdict = (struct verdict){.outcome = OUTCOME_UNKNOWN};
@@ -659,8 +659,8 @@ static int64_t expire(struct judge *judge, int64_t now)
             continue;
         }
         struct error error;
-        error_set(&error, ERR_TIMEOUT, "the judge did not answer in time: %zu of %zu judgements are missing",
-                  trial->left, trial->asks_len);
+        error_set(&error, ERR_TIMEOUT, "the judge did not answer in time: %zu of %zu judgements are missing; %.200s",
+                  trial->left, trial->asks_len, remote_trouble(judge->remote));
         trial_fail(trial, &error);
     }
     return first;

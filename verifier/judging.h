@@ -78,6 +78,7 @@ struct mode {
     const char *name, *template;
     enum { TEMPLATE_TEXT, TEMPLATE_OTHER, TEMPLATE_CANDIDATES } needs;
     bool one_token, groups;
+    bool decides; /* above one half is a pass, unless told otherwise */
     /* Makes the asks: their number and what each is about. */
     void (*plan)(struct trial *trial);
     /* Reads the last turn, or the answer itself; sets valid and the value. */

@@ -58,6 +58,7 @@ struct remote {
     uint64_t draws, seed;
     struct call *queued, *current; /* lists */
     size_t len;
+    struct error trouble; /* of the last attempt that failed */
 };
 
 /* -- opening ---------------------------------------------------------------------------------------------------------- */
@@ -347,6 +348,7 @@ static void on_done(void *user, const struct http_reply *http)
     }
     if (!whole)
         tell_trouble(call, http);
+    remote->trouble = call->trouble;
     if (whole || http->retry == HTTP_NEVER) {
         struct remote_reply reply = {
             .status = http->status, .refused = http->rc == 0 && refused_for_good(http->status), .error = call->trouble};
@@ -477,6 +479,11 @@ int remote_fd(const struct remote *remote)
 size_t remote_room(const struct remote *remote)
 {
     return remote->len < remote->concurrency ? remote->concurrency - remote->len : 0;
+}
+
+const char *remote_trouble(const struct remote *remote)
+{
+    return remote->trouble.text[0] != '\0' ? remote->trouble.text : "nothing else went wrong";
 }
 
 uint32_t remote_width(const struct remote *remote)

@@ -46,8 +46,11 @@ void remote_drop(struct remote *remote, struct call **call);
 /* Moves everything without waiting; returns in how many ms it wants to be called again at the latest. */
 int64_t remote_turn(struct remote *remote);
 
-int remote_fd(const struct remote *remote);         /* readable when remote_turn has something to do */
-size_t remote_room(const struct remote *remote);    /* how many more requests would start at once */
+int remote_fd(const struct remote *remote);      /* readable when remote_turn has something to do */
+size_t remote_room(const struct remote *remote); /* how many more requests would start at once */
+/* The last thing that went wrong, as a sentence; "nothing else went wrong" before that. */
+const char *remote_trouble(const struct remote *remote);
+
 uint32_t remote_width(const struct remote *remote); /* `concurrency` */
 size_t remote_len(const struct remote *remote);     /* asked, and not answered yet */
 

@@ -391,8 +391,8 @@ static int64_t expire(struct scorer *scorer, int64_t now)
             continue;
         }
         struct error error;
-        error_set(&error, ERR_TIMEOUT, "the reward model did not answer within %u ms%s%s", item->job->timeout_ms,
-                  scorer->trouble.text[0] != '\0' ? ": " : "", scorer->trouble.text);
+        error_set(&error, ERR_TIMEOUT, "the reward model did not answer within %u ms; %.200s", item->job->timeout_ms,
+                  scorer->trouble.text[0] != '\0' ? scorer->trouble.text : remote_trouble(scorer->remote));
         item_fail(item, &error);
     }
     return first;
