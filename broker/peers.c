@@ -298,6 +298,7 @@ static void on_trouble(struct server *server, struct event *event, const struct 
     event->fail.tokens_in = used->tokens_in;
     event->fail.tokens_out = used->tokens_out;
     event->fail.latency_ms = used->latency_ms;
+    event->fail.final = used->final != 0;
     event->fail.reason = (struct slice){used->reason.data, used->reason.len < 400 ? used->reason.len : 400};
     if (used->reason.len > 0)
         log_line(1, "agent %016llx, lease %llu: %.*s", (unsigned long long)event->agent,

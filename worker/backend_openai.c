@@ -34,14 +34,15 @@ enum {
     ATTEMPTS_MAX = 8, /* failures that are not overload */
     OVER_MAX = 8,     /* tokens beyond the cap before a stream is cut: chunks are not exact */
     ABORT_MS = 10000,
+    COUNT_MS = 60000,
 };
 
 struct state {
     struct openai_spec spec;
     struct http *http;
-    struct work *waiting, *flying;
-    size_t works;
-    uint64_t rng; /* of back-offs and request ids: they decide nothing that is recorded */
+    struct work *waiting, *flying, *refused;
+    size_t works, good; /* good: answers so far */
+    uint64_t rng;       /* of back-offs and request ids: they decide nothing that is recorded */
     int64_t sweep_ms;
 };
 
@@ -49,6 +50,7 @@ struct state {
 struct work {
     struct state *state;
     struct job *job;
+    struct work **list; /* that it is on; NULL: none */
     struct buf prompt;
     uint64_t affinity;
     int64_t came_ms, first_ms; /* the first request went out; 0: none yet */
@@ -63,7 +65,8 @@ struct work {
     struct http_transfer *transfer;
     struct completion completion;
     struct sse sse;
-    struct error broken; /* the stream made no sense */
+    struct server_outcome outcome; /* while the prompt is counted */
+    struct error broken;           /* the stream made no sense */
     int broken_rc;
     size_t searched;                        /* of the text, for a step that we cut ourselves */
     bool stream, own_step, stepped, closed; /* closed: [DONE] came */
@@ -74,6 +77,15 @@ static uint64_t draw(struct state *state)
 {
     state->rng = rng_mix(state->rng + 0x9E3779B97F4A7C15u);
     return state->rng;
+}
+
+static void move(struct work *work, struct work **to)
+{
+    if (work->list != NULL)
+        DL_DELETE(*work->list, work);
+    work->list = to;
+    if (to != NULL)
+        DL_APPEND(*to, work);
 }
 
 /* -- ending a job ----------------------------------------------------------------------------------------------------- */
@@ -89,9 +101,9 @@ static void attempt_clear(struct work *work)
     work->stepped = work->closed = false;
 }
 
-/* The job is on neither list. */
 static void work_free(struct work *work)
 {
+    move(work, NULL);
     attempt_clear(work);
     buf_clear(&work->prompt);
     work->job->engine_data = NULL;
@@ -114,7 +126,26 @@ static void finish_job(struct work *work, enum finish finish)
     openai_take(&work->completion, work->lane.dialect, finish, job);
     job->result.latency_ms = (uint32_t)(clock_ms() - work->first_ms);
     job->state = JOB_DONE;
+    work->state->good++;
     work_free(work);
+}
+
+/* The servers refuse this one. Whether it is to blame, or what all have in common (a wrong option, another model), is known
+ * once another gets an answer. */
+static void refuse(struct work *work)
+{
+    move(work, &work->state->refused);
+}
+
+static void settle_refused(struct state *state)
+{
+    struct work *work, *next;
+    if (state->good == 0 && (state->waiting != NULL || state->flying != NULL))
+        return;
+    DL_FOREACH_SAFE (state->refused, work, next) {
+        work->job->final = state->good > 0;
+        fail_job(work, ERR_REFUSED, work->trouble.text);
+    }
 }
 
 static int64_t timeout_of(const struct work *work)
@@ -141,6 +172,7 @@ static void try_again(struct work *work, bool overload, int64_t wait_ms)
     uint32_t tries = overload ? ++work->overloads : ++work->attempts;
     work->next_ms = now + (wait_ms >= 0 ? wait_ms : backoff(state, tries));
     work->avoid = work->lane.server;
+    move(work, NULL);
     attempt_clear(work);
     if (work->attempts >= ATTEMPTS_MAX || work->next_ms - work->first_ms >= timeout_of(work)) {
         char why[480];
@@ -148,7 +180,7 @@ static void try_again(struct work *work, bool overload, int64_t wait_ms)
         fail_job(work, ERR_CLOSED, why);
         return;
     }
-    DL_APPEND(state->waiting, work);
+    move(work, &state->waiting);
 }
 
 /* -- reading answers -------------------------------------------------------------------------------------------------- */
@@ -209,7 +241,8 @@ static bool on_data(void *user, struct slice bytes)
 struct ended {
     struct server_outcome outcome;
     enum http_retry retry;
-    int rc; /* 0: there is an answer to read */
+    int rc;      /* 0: there is an answer to read */
+    bool common; /* HTTP_NEVER: the server would say it to everybody */
 };
 
 static enum http_retry retry_of_code(double code)
@@ -221,14 +254,15 @@ static enum http_retry retry_of_code(double code)
 static struct ended judge_status(struct work *work, const struct http_reply *reply)
 {
     struct ended ended = {.retry = reply->retry, .rc = ERR_REFUSED};
+    ended.common = reply->status == 401 || reply->status == 403 || reply->status == 404;
     ended.outcome.overload = reply->status == 429 || reply->status == 503;
     ended.outcome.transport = reply->retry == HTTP_LATER && !ended.outcome.overload && reply->status >= 500;
     if (completion_read(&work->completion, reply->body, NULL) != 0 || !work->completion.complained)
         snprintf(work->completion.complaint, sizeof work->completion.complaint, "%.*s",
                  (int)(reply->body.len < 300 ? reply->body.len : 300),
                  reply->body.data != NULL ? reply->body.data : "");
-    error_set(&work->trouble, ERR_REFUSED, "%s: HTTP %u: %.300s", work->lane.url, reply->status,
-              work->completion.complaint);
+    error_set(&work->trouble, ERR_REFUSED, "%.300s (HTTP %u from %s)", work->completion.complaint, reply->status,
+              work->lane.url);
     return ended;
 }
 
@@ -241,12 +275,13 @@ static struct ended judge_answer(struct work *work, const struct http_reply *rep
     if (work->completion.complained) {
         ended.retry = retry_of_code(work->completion.complaint_code);
         ended.outcome.overload = work->completion.complaint_code == 429 || work->completion.complaint_code == 503;
-        ended.rc = error_set(&work->trouble, ERR_REFUSED, "%s: %.300s", work->lane.url, work->completion.complaint);
+        ended.rc =
+            error_set(&work->trouble, ERR_REFUSED, "%.300s (from %s)", work->completion.complaint, work->lane.url);
     } else if (work->broken_rc != 0) {
         ended.retry = work->broken_rc == ERR_SYNTAX ? HTTP_LATER : HTTP_NEVER;
         ended.outcome.transport = ended.retry == HTTP_LATER;
-        ended.rc =
-            error_set(&work->trouble, work->broken_rc, "%s: its answer: %.300s", work->lane.url, work->broken.text);
+        ended.rc = error_set(&work->trouble, work->broken_rc, "its answer: %.300s (from %s)", work->broken.text,
+                             work->lane.url);
     }
     return ended;
 }
@@ -260,6 +295,7 @@ static struct ended judge(struct work *work, const struct http_reply *reply)
         ended = judge_answer(work, reply);
     } else {
         ended.outcome.transport = reply->retry != HTTP_NEVER;
+        ended.common = reply->rc != ERR_LIMIT;
         error_set(&work->trouble, reply->rc, "%.400s", reply->error.text);
     }
     ended.outcome.retry_after_ms = reply->retry_after_ms;
@@ -280,24 +316,100 @@ static void take_answer(struct work *work, struct ended *ended)
         try_again(work, false, -1);
     } else {
         char why[480];
-        snprintf(why, sizeof why, "%.200s: %.270s", work->lane.url, work->trouble.text);
-        fail_job(work, ended->rc, why);
+        snprintf(why, sizeof why, "%.270s (%.200s)", work->trouble.text, work->lane.url);
+        error_set(&work->trouble, ended->rc, "%s", why);
+        refuse(work);
     }
 }
+
+/* -- counting a prompt ------------------------------------------------------------------------------------------------ */
+
+/* A stream that was cut behind its step has told no usage. Its tokens were counted as they came; those of the prompt are
+ * asked for with one more token. */
+static void on_counted(void *user, const struct http_reply *reply)
+{
+    struct work *work = user;
+    struct completion counted, *completion = &work->completion;
+    uint32_t most = openai_tokens_max(&work->state->spec, work->job);
+    struct ended ended = {.rc = 0};
+    work->transfer = NULL;
+    move(work, NULL);
+    server_done(work->lane.server, &work->outcome, clock_ms());
+    completion_init(&counted, 1, 0);
+    if (reply->rc == 0 && reply->status == 200 && completion_read(&counted, reply->body, NULL) == 0 && counted.has_in) {
+        openai_count(completion);
+        completion->has_in = true;
+        completion->tokens_in = counted.tokens_in;
+        completion->tokens_cached = counted.tokens_cached;
+        completion->tokens_out += completion->tokens_out < most ? counted.tokens_out : 0;
+        take_answer(work, &ended);
+    } else {
+        error_set(&work->trouble, ERR_CLOSED, "%s: the prompt's tokens could not be counted (HTTP %u)", work->lane.url,
+                  reply->status);
+        try_again(work, false, -1);
+    }
+    completion_clear(&counted);
+}
+
+static struct http_transfer *post(struct work *work, const char *route, const struct buf *body,
+                                  struct http_request request)
+{
+    char url[600], header[REQUEST_ID + 20];
+    const char *const headers[] = {header, NULL};
+    snprintf(header, sizeof header, "X-Request-Id: %s", work->id);
+    snprintf(url, sizeof url, "%.500s%s", work->lane.url, route);
+    request.url = url;
+    request.body = buf_slice(body);
+    request.bearer = work->lane.key;
+    request.headers = headers;
+    request.ca_file = work->lane.ca_file;
+    return http_start(work->state->http, &request);
+}
+
+static const char *route_of(const struct work *work)
+{
+    return work->state->spec.chat ? work->lane.dialect->chat_route : work->lane.dialect->route;
+}
+
+static void count_prompt(struct work *work)
+{
+    struct slice stops[STOPS_MAX];
+    struct ask ask;
+    struct buf body = {0};
+    openai_ask(&work->state->spec, work->job, buf_slice(&work->prompt), false, stops, &ask);
+    ask.stops_len = 0;
+    ask.tokens_max = 1;
+    ask.logprobs = -1;
+    ask.model = slice_of(work->lane.model);
+    ask.id = work->id;
+    work->lane.dialect->write(&ask, &body);
+    work->transfer = post(work, route_of(work), &body,
+                          (struct http_request){.total_ms = COUNT_MS, .done = on_counted, .user = work});
+    move(work, &work->state->flying);
+    buf_clear(&body);
+}
+
+/* -- one attempt's end, as it comes ----------------------------------------------------------------------------------- */
 
 static void on_done(void *user, const struct http_reply *reply)
 {
     struct work *work = user;
-    struct state *state = work->state;
     struct ended ended = judge(work, reply);
     work->transfer = NULL;
-    DL_DELETE(state->flying, work);
+    move(work, NULL);
+    if (ended.rc == 0 && work->stepped && !work->completion.has_in) {
+        work->outcome = ended.outcome;
+        count_prompt(work);
+        return;
+    }
     server_hide_key(work->lane.server, work->trouble.text);
     server_done(work->lane.server, &ended.outcome, clock_ms());
     if (ended.rc == 0)
         take_answer(work, &ended);
-    else if (ended.retry == HTTP_NEVER)
+    else if (ended.retry == HTTP_NEVER && ended.common)
         fail_job(work, ended.rc, work->trouble.text);
+    else if (ended.retry == HTTP_NEVER)
+        refuse(work);
     else
         try_again(work, ended.outcome.overload, ended.retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
 }
@@ -309,10 +421,8 @@ static void write_body(struct work *work, struct buf *body)
     struct slice stops[STOPS_MAX];
     struct ask ask;
     openai_ask(&work->state->spec, work->job, buf_slice(&work->prompt), work->stream, stops, &ask);
-    if (work->own_step) { /* the server would cut it off and not say so */
-        ask.stops_len--;
-        ask.count_chunks = true;
-    }
+    if (work->own_step)
+        ask.stops_len--; /* the server would cut it off and not say so */
     if (!work->lane.logprobs)
         ask.logprobs = -1;
     ask.model = slice_of(work->lane.model);
@@ -327,28 +437,19 @@ static void start(struct work *work, int64_t now_ms)
     struct state *state = work->state;
     const struct dialect *dialect = work->lane.dialect;
     struct buf body = {0};
-    char url[600], header[REQUEST_ID + 20];
-    const char *const headers[] = {header, NULL};
-    work->own_step = work->job->step && !dialect->says_stop;
+    work->own_step = work->job->step && !(state->spec.chat ? dialect->chat_says_stop : dialect->says_stop);
     work->stream = state->spec.stream == 1 || (state->spec.stream == 0 && work->own_step);
     work->own_step = work->own_step && work->stream;
     snprintf(work->id, sizeof work->id, "%016llx%016llx", (unsigned long long)work->job->lease,
              (unsigned long long)draw(state));
-    snprintf(header, sizeof header, "X-Request-Id: %s", work->id);
-    snprintf(url, sizeof url, "%.500s%s", work->lane.url, state->spec.chat ? dialect->chat_route : dialect->route);
     write_body(work, &body);
     if (work->first_ms == 0)
         work->first_ms = now_ms;
-    work->transfer = http_start(state->http, &(struct http_request){.url = url,
-                                                                    .body = buf_slice(&body),
-                                                                    .bearer = work->lane.key,
-                                                                    .headers = headers,
-                                                                    .ca_file = work->lane.ca_file,
-                                                                    .first_ms = timeout_of(work),
-                                                                    .data = work->stream ? on_data : NULL,
-                                                                    .done = on_done,
-                                                                    .user = work});
-    DL_APPEND(state->flying, work);
+    work->transfer =
+        post(work, route_of(work), &body,
+             (struct http_request){
+                 .first_ms = timeout_of(work), .data = work->stream ? on_data : NULL, .done = on_done, .user = work});
+    move(work, &state->flying);
     buf_clear(&body);
 }
 
@@ -374,7 +475,7 @@ static int64_t start_waiting(struct state *state, int64_t now_ms)
         bool late = now_ms - (work->first_ms != 0 ? work->first_ms : work->came_ms) >= timeout_of(work);
         if (pick == PICK_DOWN && !late)
             return DOWN_MS < wait_ms ? DOWN_MS : wait_ms;
-        DL_DELETE(state->waiting, work);
+        move(work, NULL);
         int rc = pick == PICK_TAKEN ? openai_possible(&state->spec, work->job, work->lane.dialect, &error) : ERR_CLOSED;
         if (rc == 0) {
             start(work, now_ms);
@@ -401,23 +502,16 @@ static void abort_flight(struct work *work)
     struct state *state = work->state;
     const struct dialect *dialect = work->lane.dialect;
     http_cancel(state->http, &work->transfer);
-    DL_DELETE(state->flying, work);
+    move(work, NULL);
     server_done(work->lane.server, &(struct server_outcome){.cancelled = true, .retry_after_ms = -1}, clock_ms());
     if (dialect->abort_route == NULL)
         return;
     struct buf body = {0};
-    char url[600];
     json_begin(&body, '{');
     json_key(&body, "rid");
     json_str(&body, work->id);
     json_end(&body, '}');
-    snprintf(url, sizeof url, "%.500s%s", work->lane.url, dialect->abort_route);
-    http_start(state->http, &(struct http_request){.url = url,
-                                                   .body = buf_slice(&body),
-                                                   .bearer = work->lane.key,
-                                                   .ca_file = work->lane.ca_file,
-                                                   .total_ms = ABORT_MS,
-                                                   .done = ignore_done});
+    post(work, dialect->abort_route, &body, (struct http_request){.total_ms = ABORT_MS, .done = ignore_done});
     buf_clear(&body);
 }
 
@@ -449,14 +543,12 @@ static void sweep_late(struct state *state, int64_t now_ms)
 
 static void openai_cancel(void *opaque, struct job *job)
 {
-    struct state *state = opaque;
     struct work *work = job->engine_data;
+    (void)opaque;
     if (work == NULL)
         return;
     if (work->transfer != NULL)
         abort_flight(work);
-    else
-        DL_DELETE(state->waiting, work);
     work_free(work);
 }
 
@@ -476,7 +568,7 @@ static void work_new(struct state *state, struct job *job, int64_t now_ms)
     if (rc != 0)
         fail_job(work, rc, work->trouble.text);
     else
-        DL_APPEND(state->waiting, work);
+        move(work, &state->waiting);
 }
 
 static int64_t openai_advance(void *opaque, struct job **jobs, size_t len, int64_t now_ms)
@@ -489,6 +581,7 @@ static int64_t openai_advance(void *opaque, struct job **jobs, size_t len, int64
                 work_new(state, jobs[i], now_ms);
     int64_t wait_ms = start_waiting(state, now_ms);
     sweep_late(state, now_ms);
+    settle_refused(state);
     return wait_ms < SWEEP_MS ? wait_ms : SWEEP_MS;
 }
 

@@ -170,6 +170,7 @@ static void serve(const struct state *state, struct job *job)
         buf_reset(&job->out);
         error_set(&job->error, rc, "batch: %.480s", why.text);
     }
+    job->final = entry != NULL && entry->failed;
     job->state = rc == 0 ? JOB_DONE : JOB_FAILED;
     buf_clear(&key);
 }

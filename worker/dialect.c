@@ -58,8 +58,7 @@ void ask_common(const struct ask *ask, struct buf *body)
     json_bool(body, ask->stream);
     if (ask->stream) {
         json_key(body, "stream_options");
-        json_raw(body, slice_of(ask->count_chunks ? "{\"include_usage\":true,\"continuous_usage_stats\":true}"
-                                                  : "{\"include_usage\":true}"));
+        json_raw(body, slice_of("{\"include_usage\":true}"));
     }
 }
 

@@ -17,7 +17,6 @@ enum { STOPS_MAX = 17, GAUGE_NAMES = 3, REQUEST_ID = 32 };
 struct ask {
     bool chat;             /* messages; else a text */
     bool stream;           /* answer in events */
-    bool count_chunks;     /* with the usage so far in each, so that it may be cut off and still be charged */
     struct slice model;    /* the server's name for it */
     struct slice text;     /* !chat: prompt and path */
     struct slice messages; /* chat: a JSON list */

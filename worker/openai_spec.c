@@ -260,10 +260,6 @@ int openai_possible(const struct openai_spec *spec, const struct job *job, const
                          "the dialect %s has no min_p, top_k or repetition_penalty: leave them out, or name another "
                          "dialect",
                          dialect->name);
-    if (spec->chat && job->step && dialect->says_stop && !dialect->chat_says_stop)
-        return error_set(error, ERR_REFUSED,
-                         "the dialect %s does not tell steps from ends in chat: use option `api: completions`",
-                         dialect->name);
     if (spec->chat && job->text.len > 0 && !dialect->partial_turn)
         return error_set(error, ERR_REFUSED,
                          "the dialect %s cannot continue an answer in chat: use option `api: completions`",

@@ -156,7 +156,8 @@ struct event {
         struct {
             uint32_t tokens_in, tokens_out, latency_ms; /* used so far */
             struct slice reason;
-        } fail; /* FAIL, RETURN, REFUSE */
+            bool final; /* FAIL: no other attempt can succeed */
+        } fail;         /* FAIL, RETURN, REFUSE */
     };
 };
 

@@ -482,7 +482,7 @@ int fail_apply(struct core *core, const struct fact_fail *f)
     else
         settle_again(core, lease, &spent, failed);
     lease_drop(core, lease);
-    task->failures++;
+    task->failures += f->final != 0 ? LIMIT_ATTEMPTS : 1;
     if (!has_live(task) && task->state == TASK_LEASED)
         task_wait(core, task);
     return 0;
@@ -849,7 +849,8 @@ void event_fail(struct core *core, const struct event *event)
         return;
     }
     struct agent *agent = agent_find(core, event->agent);
-    if (agent != NULL && ++agent->failures >= 5) { /* five in a row: it is the agent, not the tasks */
+    if (agent != NULL && !event->fail.final &&
+        ++agent->failures >= 5) { /* five in a row: it is the agent, not the tasks */
         agent->benched_until_ms = core->now_ms + 30000;
         agent->failures = 4;
     }
@@ -866,7 +867,8 @@ void event_fail(struct core *core, const struct event *event)
                               .fail = {.lease = event->lease,
                                        .tokens = used < UINT32_MAX ? (uint32_t)used : UINT32_MAX,
                                        .reason = event->fail.reason,
-                                       .latency_ms = event->fail.latency_ms}});
+                                       .latency_ms = event->fail.latency_ms,
+                                       .final = event->fail.final}});
 }
 
 void event_return(struct core *core, const struct event *event)

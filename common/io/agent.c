@@ -130,8 +130,8 @@ static void put_error(struct held *held, enum msg_type type, const char *reason)
     if (type == MSG_refused)
         msg.refused = (struct msg_refused){held->job.lease, slice_of(reason)};
     else if (type == MSG_failed)
-        msg.failed =
-            (struct msg_failed){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms, slice_of(reason)};
+        msg.failed = (struct msg_failed){held->job.lease,  used->tokens_in,  used->tokens_out,
+                                         used->latency_ms, slice_of(reason), held->job.final};
     else
         msg.returned = (struct msg_returned){held->job.lease, used->tokens_in, used->tokens_out, used->latency_ms};
     held->returned = type == MSG_returned;

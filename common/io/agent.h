@@ -40,6 +40,7 @@ struct job {
     struct verdict verdict; /* verify                                                                    */
     struct buf detail;      /* verify: what to keep beside the verdict, a JSON object; empty: nothing    */
     struct error error;     /* JOB_FAILED: why, in one sentence                                          */
+    bool final;             /* JOB_FAILED: no other attempt can succeed                                  */
     void *engine_data;      /* the engine's, freed by it before it sets DONE or FAILED, or in cancel     */
 };
 

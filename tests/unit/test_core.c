@@ -255,6 +255,25 @@ static void bench(void **state)
     stage_clear(&s);
 }
 
+/* What can never succeed is given up at once, and is no reason to bench the agent. */
+static void final_failure(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {VOTE("vote", 8)}});
+    struct agent_info info;
+    joins(&s, WORKER, 8);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    for (uint64_t lease = 1; lease <= 6; lease++) {
+        struct event fails = {FAILS(WORKER, lease)};
+        fails.fail.final = true;
+        stage_step(&s, fails);
+        assert_non_null(strstr(s.said.data, "give up"));
+    }
+    assert_true(core_agent(s.core, WORKER, &info));
+    assert_int_equal(info.failures, 0);
+    stage_clear(&s);
+}
+
 /* Credits follow what an agent has room for; fewer than it holds take nothing away. */
 static void heartbeat_changes_credits(void **state)
 {
@@ -614,6 +633,7 @@ int main(void)
         cmocka_unit_test(refusal),
         cmocka_unit_test(suspect_and_quarantine),
         cmocka_unit_test(bench),
+        cmocka_unit_test(final_failure),
         cmocka_unit_test(heartbeat_changes_credits),
         cmocka_unit_test(void_and_redraw),
         cmocka_unit_test(kept_by_the_other_arm),
