@@ -174,7 +174,7 @@ int cmd_broker(int argc, char **argv)
 enum {
     CREDITS = 32,         /* tasks held per compute thread */
     SERVER_CREDITS = 512, /* at most, by a worker whose servers do the work */
-    SERVERS_WAIT_MS = 10000,
+    SERVERS_WAIT_MS = 2000,
 };
 
 struct agent_args {
@@ -452,8 +452,9 @@ static int start_engines(struct worker_args *args, struct gpu_plan *plan, struct
  * some seconds more. */
 static size_t wait_servers(struct offer *offers, size_t max)
 {
-    while (servers_wait(SERVERS_WAIT_MS) == 0)
+    while (servers_wait(1000) == 0)
         continue;
+    servers_wait(SERVERS_WAIT_MS);
     return servers_offers(offers, max);
 }
 

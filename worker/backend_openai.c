@@ -6,6 +6,7 @@
  * too. */
 #include "common/io/clock.h"
 #include "common/io/http.h"
+#include "common/io/secret.h"
 #include "common/hash.h"
 #include "common/json.h"
 #include "common/limits.h"
@@ -116,6 +117,7 @@ static void fail_job(struct work *work, int rc, const char *why)
     struct job *job = work->job;
     buf_reset(&job->out);
     error_set(&job->error, rc, "openai: %.480s", why);
+    secret_hide(job->error.text, work->lane.key);
     job->state = JOB_FAILED;
     work_free(work);
 }
@@ -261,6 +263,7 @@ static struct ended judge_status(struct work *work, const struct http_reply *rep
         snprintf(work->completion.complaint, sizeof work->completion.complaint, "%.*s",
                  (int)(reply->body.len < 300 ? reply->body.len : 300),
                  reply->body.data != NULL ? reply->body.data : "");
+    secret_hide(work->completion.complaint, work->lane.key);
     error_set(&work->trouble, ERR_REFUSED, "%.300s (HTTP %u from %s)", work->completion.complaint, reply->status,
               work->lane.url);
     return ended;
@@ -272,6 +275,7 @@ static struct ended judge_answer(struct work *work, const struct http_reply *rep
     struct ended ended = {.retry = HTTP_LATER};
     if (!work->stream)
         work->broken_rc = completion_read(&work->completion, reply->body, &work->broken);
+    secret_hide(work->completion.complaint, work->lane.key);
     if (work->completion.complained) {
         ended.retry = retry_of_code(work->completion.complaint_code);
         ended.outcome.overload = work->completion.complaint_code == 429 || work->completion.complaint_code == 503;
@@ -402,7 +406,6 @@ static void on_done(void *user, const struct http_reply *reply)
         count_prompt(work);
         return;
     }
-    server_hide_key(work->lane.server, work->trouble.text);
     server_done(work->lane.server, &ended.outcome, clock_ms());
     if (ended.rc == 0)
         take_answer(work, &ended);

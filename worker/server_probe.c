@@ -4,6 +4,7 @@
  * every tokenizer can read and no model continues in one way only. */
 #include "worker/server_probe.h"
 #include "common/io/clock.h"
+#include "common/io/secret.h"
 #include "worker/completion.h"
 #include "worker/fields.h"
 #include "worker/metrics.h"
@@ -16,7 +17,7 @@
 enum {
     HEALTH_MS = 5000,
     ANSWER_MS = 120000, /* a server that compiles its kernels first */
-    PROBE_TOKENS = 12,
+    PROBE_TOKENS = 8,
     LONG_TOKENS = 256,
     CANCEL_MS = 3000,
     BODY_MAX = 4 << 20,
@@ -75,7 +76,7 @@ uint32_t server_fetch(const struct server_access *access, const char *route, str
 }
 
 /* The server's own words for a status that is not 200. */
-static int complain(uint32_t status, struct slice body, struct error *error)
+static int complain(const struct server_access *access, uint32_t status, struct slice body, struct error *error)
 {
     struct completion completion;
     if (status == 0)
@@ -83,6 +84,7 @@ static int complain(uint32_t status, struct slice body, struct error *error)
     completion_init(&completion, 1, 0);
     if (completion_read(&completion, body, NULL) != 0 || !completion.complained)
         completion.complaint[0] = '\0';
+    secret_hide(completion.complaint, access->key);
     int rc = error_set(error, ERR_REFUSED, "HTTP %u%s%.300s", status, completion.complaint[0] != '\0' ? ": " : "",
                        completion.complaint);
     completion_clear(&completion);
@@ -101,7 +103,7 @@ bool server_healthy(const struct server_access *access, struct error *error)
     }
     bool healthy = status / 100 == 2;
     if (!healthy)
-        complain(status, buf_slice(&body), error);
+        complain(access, status, buf_slice(&body), error);
     buf_clear(&body);
     return healthy;
 }
@@ -143,7 +145,8 @@ static int probe_models(const struct server_access *access, struct server_facts 
     struct fields *fields = NULL;
     struct error why = {""};
     uint32_t status = server_fetch(access, "/v1/models", (struct slice){0}, HEALTH_MS, &body, &why);
-    int rc = status == 200 ? fields_parse(buf_slice(&body), &fields, &why) : complain(status, buf_slice(&body), &why);
+    int rc = status == 200 ? fields_parse(buf_slice(&body), &fields, &why)
+                           : complain(access, status, buf_slice(&body), &why);
     if (rc == 0) {
         for (size_t i = 0; i < fields_len(fields, "data"); i++)
             take_model(fields_item(fields, "data", i), facts);
@@ -189,69 +192,83 @@ static const char *route_of(const struct server_facts *facts, bool chat)
     return chat ? facts->dialect->chat_route : facts->dialect->route;
 }
 
-/* One answer; completion is to be cleared whatever comes back. */
-static int probe_once(const struct server_access *access, const struct server_facts *facts, struct ask ask,
-                      struct completion *completion, struct error *error)
+/* Three answers at a time: two of one seed, the third of another. The completions are to be cleared whatever comes back. */
+static int probe_three(const struct server_access *access, const struct server_facts *facts, struct ask ask,
+                       struct completion completions[3], struct error *error)
 {
-    struct buf body = {0}, reply = {0};
-    completion_init(completion, 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
-    write_ask(facts, &ask, &body);
-    uint32_t status = server_fetch(access, route_of(facts, ask.chat), buf_slice(&body), ANSWER_MS, &reply, error);
-    int rc = status == 200 ? completion_read(completion, buf_slice(&reply), error)
-                           : complain(status, buf_slice(&reply), error);
-    if (rc == 0 && completion->complained)
-        rc = error_set(error, ERR_REFUSED, "%s", completion->complaint);
-    buf_clear(&body);
-    buf_clear(&reply);
+    struct fetch fetches[3] = {{0}};
+    struct http_transfer *transfers[3];
+    struct buf replies[3] = {{0}};
+    int rc = 0;
+    for (size_t i = 0; i < 3; i++) {
+        struct buf body = {0};
+        ask.seed = i < 2 ? 11 : 12;
+        completion_init(&completions[i], 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
+        write_ask(facts, &ask, &body);
+        fetches[i] = (struct fetch){.body = &replies[i], .error = error};
+        transfers[i] = start(access, route_of(facts, ask.chat), buf_slice(&body), ANSWER_MS,
+                             (struct http_request){.done = on_done, .user = &fetches[i]});
+        buf_clear(&body);
+    }
+    while (!(fetches[0].done && fetches[1].done && fetches[2].done) && !atomic_load(access->stop))
+        http_wait(access->http, 100);
+    for (size_t i = 0; i < 3; i++) {
+        if (!fetches[i].done) {
+            http_cancel(access->http, &transfers[i]);
+            error_set(error, ERR_CLOSED, "told to stop");
+        }
+        if (rc == 0)
+            rc = fetches[i].status == 200 ? completion_read(&completions[i], buf_slice(&replies[i]), error)
+                                          : complain(access, fetches[i].status, buf_slice(&replies[i]), error);
+        if (rc == 0 && completions[i].complained)
+            rc = error_set(error, ERR_REFUSED, "it complains under HTTP 200");
+        buf_clear(&replies[i]);
+    }
     return rc;
 }
 
-/* What a completion shows: with log-probabilities if it can, as a text if it can. */
+static void completions_clear(struct completion completions[3])
+{
+    for (size_t i = 0; i < 3; i++)
+        completion_clear(&completions[i]);
+}
+
+static const char *text_of(const struct completion *completion)
+{
+    const struct buf *text = &completion->choices[0].text;
+    return text->data != NULL ? text->data : "";
+}
+
+/* What completions show: with log-probabilities if it can, as a text if it can. */
 static int probe_answers(const struct server_access *access, struct server_facts *facts, struct error *error)
 {
     static const struct ask tries[] = {
-        {.chat = false, .logprobs = 2, .tokens_max = PROBE_TOKENS, .seed = 11},
-        {.chat = false, .logprobs = -1, .tokens_max = PROBE_TOKENS, .seed = 11},
-        {.chat = true, .logprobs = 2, .tokens_max = PROBE_TOKENS, .seed = 11},
-        {.chat = true, .logprobs = -1, .tokens_max = PROBE_TOKENS, .seed = 11},
+        {.chat = false, .logprobs = 2, .tokens_max = PROBE_TOKENS},
+        {.chat = false, .logprobs = -1, .tokens_max = PROBE_TOKENS},
+        {.chat = true, .logprobs = 2, .tokens_max = PROBE_TOKENS},
+        {.chat = true, .logprobs = -1, .tokens_max = PROBE_TOKENS},
     };
-    struct completion first = {0}, again = {0}, other = {0};
-    struct ask ask = {0};
+    struct completion c[3] = {{0}};
     int rc = ERR_REFUSED;
     for (size_t i = 0; i < 4 && rc != 0; i++) {
-        completion_clear(&first);
-        ask = tries[i];
-        rc = probe_once(access, facts, ask, &first, error);
+        completions_clear(c);
+        rc = probe_three(access, facts, tries[i], c, error);
+        facts->chat_only = tries[i].chat;
         if (rc == ERR_CLOSED)
             break;
     }
-    if (rc != 0)
-        goto out;
-    if (!first.has_in || !first.has_out) {
+    if (rc == 0 && (!c[0].has_in || !c[0].has_out))
         rc = error_set(error, ERR_PROTOCOL, "it does not tell how many tokens it used, so nothing could be charged");
-        goto out;
+    if (rc == 0) {
+        facts->logprobs = c[0].choices[0].logprobs.len > 0;
+        facts->alternatives = c[0].choices[0].logprobs.positions > 0;
+        facts->ids = c[0].has_ids;
+        facts->cached = c[0].has_cached || c[1].has_cached ? KNOWN_YES : KNOWN_NO;
+        bool repeats = strcmp(text_of(&c[0]), text_of(&c[1])) == 0,
+             differs = strcmp(text_of(&c[0]), text_of(&c[2])) != 0;
+        facts->seed = !repeats ? KNOWN_NO : differs ? KNOWN_YES : KNOWN_NOT;
     }
-    facts->chat_only = ask.chat;
-    facts->logprobs = first.choices[0].logprobs.len > 0;
-    facts->alternatives = first.choices[0].logprobs.positions > 0;
-    facts->ids = first.has_ids;
-    rc = probe_once(access, facts, ask, &again, error);
-    ask.seed = 12;
-    if (rc == 0)
-        rc = probe_once(access, facts, ask, &other, error);
-    if (rc != 0)
-        goto out;
-    facts->cached = again.has_cached ? KNOWN_YES : KNOWN_NO;
-    const char *texts[3];
-    const struct completion *all[] = {&first, &again, &other};
-    for (size_t i = 0; i < 3; i++)
-        texts[i] = all[i]->choices[0].text.data != NULL ? all[i]->choices[0].text.data : "";
-    bool repeats = strcmp(texts[0], texts[1]) == 0, differs = strcmp(texts[0], texts[2]) != 0;
-    facts->seed = !repeats ? KNOWN_NO : differs ? KNOWN_YES : KNOWN_NOT;
-out:
-    completion_clear(&first);
-    completion_clear(&again);
-    completion_clear(&other);
+    completions_clear(c);
     return rc;
 }
 

@@ -180,7 +180,7 @@ static bool try_up(struct upstream *server, const struct server_access *access)
         return true;
     }
     free(facts);
-    secret_hide(error.text, &server->key);
+    secret_hide(error.text, access->key);
     pthread_mutex_lock(&registry.lock);
     bool tell = !server->told && !atomic_load(&registry.stop);
     server->told = true;
@@ -589,9 +589,4 @@ void server_done(struct upstream *server, const struct server_outcome *outcome, 
     if (opened)
         log_line(0, "server url=%s failed %d times in a row: no requests until it is healthy", server->url,
                  FAILURES_MAX);
-}
-
-void server_hide_key(const struct upstream *server, char *text)
-{
-    secret_hide(text, &server->key);
 }

@@ -86,7 +86,4 @@ struct server_outcome {
 
 void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms);
 
-/* Hides the server's key in a text of its. */
-void server_hide_key(const struct upstream *server, char *text);
-
 #endif

@@ -6,9 +6,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
-enum { SECRET_MAX = 8192 };
+enum { SECRET_MAX = 8192, PART_MIN = 4 };
 
 static int read_file(const char *path, struct buf *out, struct error *error)
 {
@@ -52,19 +53,27 @@ int secret_read(const char *file, const char *variable, struct buf *key, struct 
         return error_set(error, ERR_SYNTAX, "%.200s does not hold a key: one line of printable characters, no spaces",
                          name);
     *buf_grow(key, 1) = '\0';
+    prctl(PR_SET_DUMPABLE, 0); /* what is left of a crash would hold it */
     return 0;
 }
 
-void secret_hide(char *text, const struct buf *key)
+void secret_hide(char *text, const char *key)
 {
-    if (key->len == 0)
+    size_t len = key == NULL ? 0 : strlen(key);
+    if (len == 0)
         return;
-    for (char *at = text; (at = strstr(at, key->data)) != NULL;) {
-        size_t rest = strlen(at + key->len);
-        size_t mark = key->len < 3 ? key->len : 3; /* never longer than what it replaces */
+    for (char *at = text; (at = strstr(at, key)) != NULL;) {
+        size_t mark = len < 3 ? len : 3; /* never longer than what it replaces */
         memcpy(at, "***", mark);
-        memmove(at + mark, at + key->len, rest + 1);
+        memmove(at + mark, at + len, strlen(at + len) + 1);
         at += mark;
+    }
+    size_t end = strlen(text);
+    for (size_t part = len - 1 < end ? len - 1 : end; part >= PART_MIN; part--) {
+        if (memcmp(text + end - part, key, part) != 0)
+            continue;
+        strcpy(text + end - part, "***");
+        return;
     }
 }
 

@@ -8,13 +8,16 @@
 #include "common/buf.h"
 #include "common/err.h"
 
-/* Sets key to the one line of a file, or to an environment variable; empty when both names are NULL or "". The file
+/* A process that holds a key leaves no core and cannot be read by others of its user.
+ *
+ * Sets key to the one line of a file, or to an environment variable; empty when both names are NULL or "". The file
  * wins. ERR_NOT_FOUND, ERR_SYNTAX (not one line of printable characters without spaces), ERR_LIMIT: the error names the
  * file or variable and never what is in it. */
 int secret_read(const char *file, const char *variable, struct buf *key, struct error *error);
 
-/* Replaces every occurrence of key in text; servers like to repeat it in their complaints. */
-void secret_hide(char *text, const struct buf *key);
+/* Replaces every occurrence of key (NULL: none) in text, and a part of it that a cut has left at the end: servers like to
+ * repeat it in their complaints. So hide first what may have been cut, then cut again. */
+void secret_hide(char *text, const char *key);
 
 /* Overwrites and frees. */
 void secret_clear(struct buf *key);

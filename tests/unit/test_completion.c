@@ -274,8 +274,14 @@ static void test_secrets(void **state)
     assert_int_equal(write(fd, "sk-12345\n", 9), 9);
     assert_int_equal(secret_read(path, "DROVER_TEST_KEY", &key, &error), 0);
     assert_string_equal(key.data, "sk-12345");
-    secret_hide(text, &key);
+    secret_hide(text, key.data);
     assert_string_equal(text, "key *** and ***!");
+    strcpy(text, "cut sk-1234");
+    secret_hide(text, key.data);
+    assert_string_equal(text, "cut ***");
+    strcpy(text, "sk-"); /* too little to be told from other words */
+    secret_hide(text, key.data);
+    assert_string_equal(text, "sk-");
     assert_int_equal(write(fd, "second\n", 7), 7);
     assert_int_equal(secret_read(path, NULL, &key, &error), ERR_SYNTAX);
     assert_null(strstr(error.text, "sk-12345"));
@@ -291,7 +297,7 @@ static void test_secrets(void **state)
     assert_int_equal(secret_read("", "DROVER_TEST_KEY", &key, &error), ERR_SYNTAX);
     assert_int_equal(secret_read("", "", &key, &error), 0);
     assert_int_equal(key.len, 0);
-    secret_hide(text, &key);
+    secret_hide(text, NULL);
     secret_clear(&key);
 }
 
