@@ -17,7 +17,7 @@
 enum {
     HEALTH_MS = 5000,
     ANSWER_MS = 120000, /* a server that compiles its kernels first */
-    PROBE_TOKENS = 8,
+    PROBE_TOKENS = 12,
     LONG_TOKENS = 256,
     CANCEL_MS = 3000,
     BODY_MAX = 4 << 20,
