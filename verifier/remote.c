@@ -173,10 +173,12 @@ void remote_free(struct remote **remote_ptr)
         return;
     struct call *call, *next;
     http_free(&remote->http);
-    DL_FOREACH_SAFE (remote->queued, call, next)
+    DL_FOREACH_SAFE (remote->queued, call, next) {
         call_free(call);
-    DL_FOREACH_SAFE (remote->current, call, next)
+    }
+    DL_FOREACH_SAFE (remote->current, call, next) {
         call_free(call);
+    }
     for (size_t i = 0; i < remote->places_len; i++)
         free(remote->places[i].url);
     if (remote->key != NULL)

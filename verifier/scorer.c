@@ -253,22 +253,25 @@ static void batch_send(struct scorer *scorer, struct item *const *items, size_t 
             .route = scorer->route, .body = &body, .deadline_ms = deadline, .done = on_batch, .user = batch});
 }
 
+static struct item *first_waiting(const struct scorer *scorer)
+{
+    for (struct item *item = scorer->items; item != NULL; item = item->next)
+        if (item->state == ITEM_WAITING)
+            return item;
+    return NULL;
+}
+
 /* Sends the next request if it is time; *due: when it will be. */
 static bool send_next(struct scorer *scorer, int64_t now, int64_t *due)
 {
-    struct item *head, *item, *items[SCORER_BATCH];
+    struct item *items[SCORER_BATCH], *head = first_waiting(scorer);
     size_t len = 0, most = scorer->one_by_one ? 1 : scorer->batch;
     *due = INT64_MAX;
-    if (!scorer->ready || remote_room(scorer->remote) == 0)
-        return false;
-    DL_FOREACH (scorer->items, head)
-        if (head->state == ITEM_WAITING)
-            break;
-    if (head == NULL)
+    if (head == NULL || !scorer->ready || remote_room(scorer->remote) == 0)
         return false;
     if (head->alone)
         most = 1;
-    for (item = head; item != NULL && len < most; item = item->next)
+    for (struct item *item = head; item != NULL && len < most; item = item->next)
         if (fits(scorer, head, item))
             items[len++] = item;
     *due = head->since_ms + LINGER_MS;
