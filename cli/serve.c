@@ -7,6 +7,7 @@
 #include "common/io/slice.h"
 #include "common/limits.h"
 #include "verifier/check.h"
+#include "verifier/sandbox.h"
 #include "verifier/verifier.h"
 #include "worker/batch.h"
 #include "worker/launcher.h"
@@ -568,21 +569,67 @@ static uint32_t verifier_room(void)
     return thread_credits + check_room();
 }
 
+enum { OPTION_PROBE = 2000 };
+
+struct verifier_args {
+    struct agent_args agent;
+    bool probe;
+};
+
+static const struct argp_option verifier_opts[] = {
+    {"probe", OPTION_PROBE, NULL, 0, "print what this node can do to run untrusted programs, and leave", 1},
+    {0},
+};
+
+static error_t verifier_parse(int key, char *arg, struct argp_state *state)
+{
+    struct verifier_args *args = state->input;
+    (void)arg;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->agent;
+        return 0;
+    case OPTION_PROBE:
+        args->probe = true;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static int print_probe(void)
+{
+    struct buf out = {0};
+    sandbox_probe(&out);
+    fputs(out.data, stdout);
+    buf_clear(&out);
+    return EXIT_OK;
+}
+
 int cmd_verifier(int argc, char **argv)
 {
-    struct argp argp = agent_argp;
-    struct agent_args args = {.threads = 1};
+    static const struct argp_child children[] = {{&agent_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {verifier_opts,
+                                     verifier_parse,
+                                     "",
+                                     "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a "
+                                     "broker's `drain`. It waits for a broker that is not there.",
+                                     children,
+                                     0,
+                                     0};
+    struct verifier_args args = {.agent.threads = 1};
     struct agent_options options = {0};
-    argp.doc =
-        "Verify for a broker. SIGTERM gives the tasks back and leaves; so does a broker's `drain`. It waits for a "
-        "broker that is not there.";
+    struct error error;
+    if (sandbox_launcher_start(&error) != 0) /* before anything has threads or sockets */
+        return complain("verifier", ERR_SYSTEM, &error);
     verifier_options(&options);
     parse_args("verifier", &argp, argc, argv, &args);
-    log_level(args.verbose);
-    if (args.credits == 0) {
-        thread_credits = credits_of(&args);
+    log_level(args.agent.verbose);
+    if (args.probe)
+        return print_probe();
+    if (args.agent.credits == 0) {
+        thread_credits = credits_of(&args.agent);
         options.credits = LIMIT_CREDITS;
         options.room = verifier_room;
     }
-    return run_agent("verifier", &args, &options);
+    return run_agent("verifier", &args.agent, &options);
 }
