@@ -26,6 +26,9 @@ FLAGS_asan    := -fsanitize=address,undefined -fno-sanitize-recover=undefined -f
 FLAGS_fuzz    := -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -O1
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) $(CFLAGS) -ffp-contract=off $(FLAGS_$(VARIANT)) $(PKG_CF) -MMD -MP
 
+# The Python ends of check_code are part of the program.
+$(BUILD)/obj/verifier/code_calls.o: $(wildcard verifier/*.py)
+
 # The embedded model's kernels need AVX2 and explicit FMA; nothing else does.
 $(BUILD)/obj/worker/tinylm.o: ALL_CFLAGS += -O3 -mavx2 -mfma
 

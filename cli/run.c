@@ -95,7 +95,7 @@ struct run {
     struct server *server;
     struct child_process children[CHILDREN_MAX];
     size_t children_len;
-    uint32_t threads; /* of a worker */
+    uint32_t threads, verifier_threads; /* of a worker; of the verifier */
     uint32_t sweep;
     int signals;
     bool interrupted, stop_now;
@@ -117,7 +117,7 @@ static int spawn(struct run *run, struct child_process *child)
     snprintf(parent, sizeof parent, "%d", (int)getpid());
     snprintf(id, sizeof id, "%llu", (unsigned long long)child->agent);
     snprintf(name, sizeof name, "%s-%u", child->verifier ? "verifier" : "worker", child->number);
-    snprintf(threads, sizeof threads, "%u", child->verifier ? 1 : run->threads);
+    snprintf(threads, sizeof threads, "%u", child->verifier ? run->verifier_threads : run->threads);
     char *argv[] = {"drover",    child->verifier ? "verifier" : "worker",
                     "--connect", run->conf.listen,
                     "--parent",  parent,
@@ -460,10 +460,13 @@ static void plan_children(struct run *run, const struct sweep_input *input)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t workers = run->args.workers != 0 ? run->args.workers : cores < 1 ? 1 : (uint32_t)cores;
-    run->threads = 1;
+    run->threads = run->verifier_threads = 1;
     for (uint32_t i = 0; i < input->spec.models_len; i++)
         if (input->spec.models[i].slots > run->threads && strcmp(input->spec.models[i].backend, "exec") == 0)
             run->threads = input->spec.models[i].slots;
+    for (uint32_t i = 0; i < input->spec.verifiers_len; i++)
+        if (strcmp(input->spec.verifiers[i].kind, "code") == 0) /* programs keep a core busy each */
+            run->verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1;
     add_children(run, false, workers < CHILDREN_MAX - 1 ? workers : CHILDREN_MAX - 1);
     if (input->spec.verifiers_len > 0)
         add_children(run, true, 1);

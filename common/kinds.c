@@ -172,6 +172,19 @@ static const struct option_row judge_options[] = {
     {0},
 };
 
+static const struct option_row code_options[] = {
+    {"style", OPTION_CHOICE, 0, 0, 0, "humaneval|mbpp|stdio|functional", "what the tests of a prompt look like"},
+    {"tier", OPTION_CHOICE, 0, 0, 0, "native|bwrap|gvisor", "weakest sandbox that will do; a node without it refuses"},
+    {"cpu", OPTION_INT, 1, 86400, 10, NULL, "seconds of CPU that a program may use"},
+    {"memory", OPTION_INT, 16, 1048576, 512, NULL, "MiB of memory that a program may use"},
+    {"command", OPTION_LIST, 0, 0, 0, "", "what runs a program (default python3 -I -S); stdio appends the file's name"},
+    {"tests", OPTION_TEXT, 0, 64, 0, "",
+     "key of the prompt's record that holds the tests (default: as the style has it)"},
+    {"setup", OPTION_TEXT, 0, 64, 0, "", "key that holds what runs before the tests (default: as the style has it)"},
+    {"entry_point", OPTION_TEXT, 0, 64, 0, "", "key that holds the function's name (default: entry_point)"},
+    {0},
+};
+
 const struct kind backend_kinds[] = {
     {"tinylm", "the embedded tiny language model", NULL},
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
@@ -190,6 +203,7 @@ const struct kind verifier_kinds[] = {
     {"oracle-step", "scores a prefix by whether it can still succeed", oracle_step_options},
     {"noisy", "another verifier with known error rates", noisy_options},
     {"switch", "one of several verifiers, chosen by a key of the prompt's meta", switch_options},
+    {"code", "a program passes its unit tests, run in a sandbox", code_options},
     {"exec", "any program that speaks JSON lines", exec_options},
     {"reward", "a number from a reward model or cross-encoder over HTTP", reward_options},
     {"prm", "a score per step from a process reward model over HTTP", prm_options},

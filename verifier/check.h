@@ -34,7 +34,7 @@ struct check {
 };
 
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
-    check_noisy, check_switch, check_exec;
+    check_noisy, check_switch, check_exec, check_code;
 extern const struct check check_reward, check_prm, check_judge;
 
 /* All checks, NULL at the end. */
@@ -49,6 +49,10 @@ const struct check *check_of(struct slice spec);
 
 /* Runs any check, many specs at once. */
 extern const struct engine engine_check;
+
+/* The same for checks that take long: a compute thread takes one job at a time, so that no thread holds what another
+ * could run. */
+extern const struct engine engine_check_slow;
 
 /* Asks reward models over HTTP. */
 extern const struct engine engine_scorer;

@@ -14,9 +14,8 @@
 #define NESTING_MAX 4
 
 const struct check *const checks[] = {
-    &check_exact,       &check_numeric, &check_math,   &check_countdown, &check_chain,
-    &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      &check_reward,
-    &check_prm,         &check_judge,   NULL,
+    &check_exact,  &check_numeric, &check_math,   &check_countdown, &check_chain, &check_oracle_step, &check_noisy,
+    &check_switch, &check_exec,    &check_reward, &check_prm,       &check_judge, &check_code,        NULL,
 };
 
 static atomic_int_fast64_t room; /* of engines on all threads */
@@ -219,6 +218,15 @@ const struct engine engine_check = {
     .name = "check",
     .help = "runs the checks of the table, any spec",
     .batch = 32,
+    .open = engine_open,
+    .advance = engine_advance,
+    .close = engine_close,
+};
+
+const struct engine engine_check_slow = {
+    .name = "check-slow",
+    .help = "the same, one at a time: what takes seconds is not kept waiting behind another on the same thread",
+    .batch = 1,
     .open = engine_open,
     .advance = engine_advance,
     .close = engine_close,

@@ -227,6 +227,15 @@ void doc_write(const struct json_t *doc, struct buf *out)
         abort();
 }
 
+void doc_value(const struct json_t *doc, const char *key, struct buf *out)
+{
+    const json_t *value = json_object_get(doc, key);
+    if (value == NULL)
+        buf_puts(out, "null");
+    else if (json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) != 0)
+        abort();
+}
+
 int doc_spec_depth(const struct json_t *doc, int max)
 {
     int deepest = 0;

@@ -63,6 +63,9 @@ size_t doc_size(const struct json_t *doc);
 /* The only key of an object, and what is below it; false for any other number of keys. */
 bool doc_single(const struct json_t *doc, const char **key, const struct json_t **value);
 
+/* Appends the JSON of what stands below key, of any type, on one line; null when absent. */
+void doc_value(const struct json_t *doc, const char *key, struct buf *out);
+
 /* Appends the JSON of doc on one line. */
 void doc_write(const struct json_t *doc, struct buf *out);
 
