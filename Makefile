@@ -42,7 +42,7 @@ FUZZERS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/fuz
 REPLAYS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo check check-asan check-llamacpp check-slurm tests-built sanitized fuzzers lint fmt bench fuzz soak install bundle clean help
+.PHONY: all deps demo check check-asan check-llamacpp check-slurm check-humaneval tests-built sanitized fuzzers lint fmt bench fuzz soak install bundle clean help
 
 all: $(BUILD)/drover                           ## build build/drover
 
@@ -106,6 +106,9 @@ check-asan:                                    ## unit tests, simulation and fuz
 
 check-llamacpp: all                            ## tests against a real llama.cpp (npm), beside `make check`
 	@scripts/check-llamacpp
+
+check-humaneval: all                           ## 16,400 recorded programs in the sandbox, and how fast, beside `make check`
+	@scripts/check-humaneval
 
 check-slurm: all                               ## tests on a real Slurm of three nodes, beside `make check`
 	@scripts/check-slurm
