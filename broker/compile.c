@@ -83,20 +83,17 @@ static void put_models(const struct sweep_spec *spec, struct buf *to)
     }
 }
 
-static void put_verifiers(const struct sweep_spec *spec, struct buf *to)
+void compile_verifier(const struct sweep_verifier *v, uint32_t id, struct buf *to)
 {
-    for (uint32_t i = 0; i < spec->verifiers_len; i++) {
-        const struct sweep_verifier *v = &spec->verifiers[i];
-        uint64_t print = word(hash_bytes(v->spec, strlen(v->spec)), v->timeout_ms);
-        fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = i,
-                                                 .fingerprint = word(print, v->price_micro),
-                                                 .name = slice_of(v->name),
-                                                 .kind = slice_of(v->kind),
-                                                 .spec = slice_of(v->spec),
-                                                 .timeout_ms = v->timeout_ms,
-                                                 .price = v->price_micro}});
-    }
+    uint64_t print = word(hash_bytes(v->spec, strlen(v->spec)), v->timeout_ms);
+    fact_put(to, &(struct fact){.type = FACT_verifier,
+                                .verifier = {.id = id,
+                                             .fingerprint = word(print, v->price_micro),
+                                             .name = slice_of(v->name),
+                                             .kind = slice_of(v->kind),
+                                             .spec = slice_of(v->spec),
+                                             .timeout_ms = v->timeout_ms,
+                                             .price = v->price_micro}});
 }
 
 uint64_t compile_pool_seed(const struct sweep_spec *spec)
@@ -130,7 +127,7 @@ static void put_sweep(const struct sweep_spec *spec, struct slice source, struct
                                           .source = source}});
 }
 
-static void put_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
+void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
 {
     double options[4][POLICY_OPTIONS_MAX];
     memcpy(options[0], a->strategy.options, sizeof options[0]);
@@ -168,11 +165,12 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct 
     if (rc != 0)
         return rc;
     put_models(spec, to);
-    put_verifiers(spec, to);
+    for (uint32_t i = 0; i < spec->verifiers_len; i++)
+        compile_verifier(&spec->verifiers[i], i, to);
     put_pools(spec, set, to);
     put_sweep(spec, source, to);
     for (uint32_t i = 0; i < spec->arms_len; i++)
-        put_arm(&spec->arms[i], i, to);
+        compile_arm(&spec->arms[i], i, to);
     return 0;
 }
 

@@ -13,6 +13,10 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct 
 /* Seed of the pools that a sweep samples from. */
 uint64_t compile_pool_seed(const struct sweep_spec *spec);
 
+/* One definition, its references being ids of the submission. */
+void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, struct buf *definitions);
+void compile_arm(const struct sweep_arm *arm, uint32_t id, struct buf *definitions);
+
 /* Appends the prompt records, in the order that compile assumes. */
 void compile_texts(const struct prompt_set *set, struct buf *texts);
 

@@ -1,5 +1,6 @@
 /* requests.c - the clients of a broker: submit, status, control, fetch; see server_int.h. */
 #include "broker/compile.h"
+#include "broker/reverify.h"
 #include "broker/server_int.h"
 #include "common/hash.h"
 #include "common/json.h"
@@ -20,6 +21,18 @@ void reply(struct server *server, struct slice route, int64_t code, struct slice
     msg_put(&reply->frame, &(struct msg){.type = MSG_reply, .reply = {code, text}});
 }
 
+/* Hands the definitions to the core. */
+static int step_submit(struct server *server, uint32_t *sweep, struct error *error)
+{
+    struct event event = event_of(EVENT_SUBMIT, 0, 0);
+    event.submit.definitions = buf_slice(&server->definitions);
+    server->update.used = false;
+    server_step(server, &event);
+    *error = server->update.error;
+    *sweep = server->update.sweep;
+    return server->update.code;
+}
+
 int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error)
 {
     struct sweep_spec spec;
@@ -37,20 +50,37 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
         struct buf *definitions = &server->definitions;
         buf_reset(definitions);
         rc = compile(&spec, &set, submission->yaml, journal_next(server->journal), before, definitions, error);
-        if (rc == 0) {
-            struct event event = event_of(EVENT_SUBMIT, 0, 0);
-            event.submit.definitions = buf_slice(definitions);
-            server->update.used = false;
-            server_step(server, &event);
-            rc = server->update.code;
-            *error = server->update.error;
-            *sweep = server->update.sweep;
-            if (server->update.used)
-                compile_texts(&set, &server->texts);
-        }
+        if (rc == 0)
+            rc = step_submit(server, sweep, error);
+        if (rc == 0 && server->update.used)
+            compile_texts(&set, &server->texts);
         prompt_set_clear(&set);
     }
     sweep_spec_clear(&spec);
+    return rc;
+}
+
+int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct error *error)
+{
+    struct sweep_spec spec;
+    bool filed = what->yaml.len > 0;
+    int rc = filed ? sweep_spec_parse(what->yaml, what->file, NULL, 0, &spec, error) : 0;
+    if (rc != 0)
+        return rc;
+    struct reverify_request request = {.sweep = core_sweep_find(server->core, slice_of(what->sweep)),
+                                       .verifier = what->verifier,
+                                       .truth = what->truth,
+                                       .name = what->name,
+                                       .file = filed ? &spec : NULL};
+    buf_reset(&server->definitions);
+    if (request.sweep == NO_ID)
+        rc = error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'", what->sweep);
+    if (rc == 0)
+        rc = reverify_definitions(server->core, &request, &server->definitions, error);
+    if (rc == 0)
+        rc = step_submit(server, sweep, error);
+    if (filed)
+        sweep_spec_clear(&spec);
     return rc;
 }
 
@@ -160,6 +190,31 @@ static void on_submit(struct server *server, struct slice route, const struct ms
     buf_clear(&file);
     buf_clear(&prompts_file);
     buf_clear(&overrides);
+}
+
+/* Text of a message, terminated; NULL when it is empty. */
+static const char *given(struct slice text, struct buf *copy)
+{
+    buf_put(copy, text.data, text.len);
+    return text.len > 0 ? copy->data : NULL;
+}
+
+static void on_reverify(struct server *server, struct slice route, const struct msg_reverify *msg)
+{
+    struct buf texts[5] = {{0}};
+    struct error error = {""};
+    uint32_t sweep;
+    const char *verifier = given(msg->verifier, &texts[0]), *name = given(msg->sweep, &texts[1]);
+    struct reverification what = {.sweep = name != NULL ? name : "",
+                                  .verifier = verifier != NULL ? verifier : "",
+                                  .truth = given(msg->truth, &texts[2]),
+                                  .name = given(msg->name, &texts[3]),
+                                  .file = given(msg->file, &texts[4]),
+                                  .yaml = msg->yaml};
+    int rc = server_reverify(server, &what, &sweep, &error);
+    reply(server, route, rc, slice_of(rc == 0 ? core_sweep(server->core, sweep).name : error.text));
+    for (size_t i = 0; i < 5; i++)
+        buf_clear(&texts[i]);
 }
 
 static void reply_error(struct server *server, struct slice route, int code, const char *what, struct slice name)
@@ -349,6 +404,9 @@ void on_client_frame(struct server *server, struct slice route, struct slice fra
         return;
     case MSG_fetch:
         on_fetch(server, route, &msg.fetch);
+        return;
+    case MSG_reverify:
+        on_reverify(server, route, &msg.reverify);
         return;
     }
     reply(server, route, ERR_PROTOCOL, slice_of("the broker does not know this request: use the same drover version"));

@@ -36,6 +36,14 @@ struct submission {
 };
 int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error);
 
+/* A sweep that judges the rollouts of another one again; see reverify.h. Texts may be NULL where that says so. */
+struct reverification {
+    const char *sweep, *verifier, *truth, *name;
+    struct slice yaml; /* a sweep file with the verifiers; empty: those that the journal knows */
+    const char *file;  /* its name, for messages */
+};
+int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct error *error);
+
 /* Waits at most wait_ms for messages or for one of fds, then does one turn. A negative return is fatal: the process must
  * end (and a restart replays). */
 int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t wait_ms, struct error *error);

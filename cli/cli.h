@@ -28,6 +28,7 @@ int cmd_verifier(int argc, char **argv);
 int cmd_submit(int argc, char **argv);
 int cmd_export_batch(int argc, char **argv);
 int cmd_import_batch(int argc, char **argv);
+int cmd_reverify(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_workers(int argc, char **argv);
 int cmd_pause(int argc, char **argv);

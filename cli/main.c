@@ -13,6 +13,8 @@ const struct command commands[] = {
     {"submit", "SWEEP.yaml [key=value ...]", "hand a sweep to a broker", cmd_submit},
     {"export-batch", "SWEEP.yaml [key=value ...]", "the requests of a sweep as OpenAI batch files", cmd_export_batch},
     {"import-batch", "FILE ...", "be a worker that answers from OpenAI batch files", cmd_import_batch},
+    {"reverify", "SWEEP --verifier NAME", "new verdicts over the rollouts of a sweep; nothing is generated",
+     cmd_reverify},
     {"status", "[SWEEP]", "what sweeps have done and what they wait for", cmd_status},
     {"workers", "", "workers and verifiers of a broker", cmd_workers},
     {"pause", "SWEEP", "grant no more tasks of a sweep", cmd_pause},

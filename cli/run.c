@@ -4,6 +4,7 @@
  * (PR_SET_PDEATHSIG and a check of the parent's pid), so after kill -9 of everything nobody holds a lease. */
 #include "broker/server.h"
 #include "cli/cli.h"
+#include "cli/run.h"
 #include "common/io/clock.h"
 #include "common/io/log.h"
 #include "common/io/program.h"
@@ -27,11 +28,11 @@ extern char **environ;
 enum { CHILDREN_MAX = 256, DRAIN_MS = 2000, STALL_MS = 3000, OPTION_DRY_RUN = 1000, OPTION_JSON, OPTION_QUIET };
 
 struct run_args {
-    const char *file, *state;
-    uint32_t workers;
+    const char *file;
+    struct local_run local;
     const char *overrides[256];
     size_t overrides_len;
-    bool dry_run, json, quiet;
+    bool dry_run;
 };
 
 static const struct argp_option options[] = {
@@ -49,21 +50,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     char *end;
     switch (key) {
     case 's':
-        args->state = arg;
+        args->local.state = arg;
         return 0;
     case 'w':
-        args->workers = (uint32_t)strtoul(arg, &end, 10);
-        if (*arg < '0' || *arg > '9' || *end != '\0' || args->workers == 0 || args->workers > CHILDREN_MAX / 2)
+        args->local.workers = (uint32_t)strtoul(arg, &end, 10);
+        if (*arg < '0' || *arg > '9' || *end != '\0' || args->local.workers == 0 ||
+            args->local.workers > CHILDREN_MAX / 2)
             argp_error(state, "--workers takes a whole number from 1 to %d, not '%s'", CHILDREN_MAX / 2, arg);
         return 0;
     case OPTION_DRY_RUN:
         args->dry_run = true;
         return 0;
     case OPTION_JSON:
-        args->json = true;
+        args->local.json = true;
         return 0;
     case OPTION_QUIET:
-        args->quiet = true;
+        args->local.quiet = true;
         return 0;
     case ARGP_KEY_ARG:
         if (args->file == NULL)
@@ -90,12 +92,11 @@ struct child_process {
 };
 
 struct run {
-    struct run_args args;
+    struct local_run args;
     struct cluster_conf conf;
     struct server *server;
     struct child_process children[CHILDREN_MAX];
     size_t children_len;
-    uint32_t threads, verifier_threads; /* of a worker; of the verifier */
     uint32_t sweep;
     int signals;
     bool interrupted, stop_now;
@@ -117,7 +118,7 @@ static int spawn(struct run *run, struct child_process *child)
     snprintf(parent, sizeof parent, "%d", (int)getpid());
     snprintf(id, sizeof id, "%llu", (unsigned long long)child->agent);
     snprintf(name, sizeof name, "%s-%u", child->verifier ? "verifier" : "worker", child->number);
-    snprintf(threads, sizeof threads, "%u", child->verifier ? run->verifier_threads : run->threads);
+    snprintf(threads, sizeof threads, "%u", child->verifier ? run->args.verifier_threads : run->args.threads);
     char *argv[] = {"drover",    child->verifier ? "verifier" : "worker",
                     "--connect", run->conf.listen,
                     "--parent",  parent,
@@ -428,7 +429,7 @@ static int choose_socket(struct run *run, struct error *error)
     return 0;
 }
 
-static int open_run(struct run *run, struct sweep_input *input, struct error *error)
+static int open_run(struct run *run, struct error *error)
 {
     int rc = cluster_conf_parse((struct slice){"", 0}, "defaults", &run->conf, error);
     if (rc != 0)
@@ -441,35 +442,7 @@ static int open_run(struct run *run, struct sweep_input *input, struct error *er
         short_slice(); /* the workers beside it are busy on every core */
     if (rc == 0)
         rc = server_new(&(struct server_options){.conf = &run->conf, .own_fleet = true}, &run->server, error);
-    if (rc != 0)
-        return rc;
-    struct submission submission = {
-        .yaml = {input->yaml, input->yaml_len},
-        .file = run->args.file,
-        .overrides = run->args.overrides,
-        .overrides_len = run->args.overrides_len,
-        .prompts = input->prompts,
-        .prompts_len = input->prompts_len,
-        .prompts_file = input->prompts_path,
-    };
-    input->prompts = NULL; /* taken */
-    return server_submit(run->server, &submission, &run->sweep, error);
-}
-
-static void plan_children(struct run *run, const struct sweep_input *input)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t workers = run->args.workers != 0 ? run->args.workers : cores < 1 ? 1 : (uint32_t)cores;
-    run->threads = run->verifier_threads = 1;
-    for (uint32_t i = 0; i < input->spec.models_len; i++)
-        if (input->spec.models[i].slots > run->threads && strcmp(input->spec.models[i].backend, "exec") == 0)
-            run->threads = input->spec.models[i].slots;
-    for (uint32_t i = 0; i < input->spec.verifiers_len; i++)
-        if (strcmp(input->spec.verifiers[i].kind, "code") == 0) /* programs keep a core busy each */
-            run->verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1;
-    add_children(run, false, workers < CHILDREN_MAX - 1 ? workers : CHILDREN_MAX - 1);
-    if (input->spec.verifiers_len > 0)
-        add_children(run, true, 1);
+    return rc == 0 ? run->args.begin(run->server, run->args.arg, &run->sweep, error) : rc;
 }
 
 static void close_run(struct run *run)
@@ -503,7 +476,7 @@ static int print_end(struct run *run, const char *name, double wall_s)
         journal_close(&journal);
     }
     if (rc != 0)
-        return complain("run", rc, &error);
+        return complain(run->args.command, rc, &error);
     if (!run->args.quiet)
         fprintf(stderr, "state folder %s: drover results %s --state %s prints every rollout\n", run->conf.state, name,
                 run->conf.state);
@@ -524,17 +497,81 @@ static int finish_run(struct run *run, int rc, struct error *error)
     close_line(run);
     close_run(run);
     if (rc != 0)
-        return complain("run", rc, error);
+        return complain(run->args.command, rc, error);
     if (interrupted) {
-        fprintf(stderr, "drover run: interrupted; nothing is lost, the same command goes on where it was\n");
+        fprintf(stderr, "drover %s: interrupted; nothing is lost, the same command goes on where it was\n",
+                run->args.command);
         return EXIT_INTERRUPTED;
     }
     if (state == SWEEP_FAULT || state == SWEEP_PAUSED || state == SWEEP_CANCELLED) {
-        fprintf(stderr, "drover run: sweep '%s' is %s%s%s\n", name, sweep_state_text(state),
+        fprintf(stderr, "drover %s: sweep '%s' is %s%s%s\n", run->args.command, name, sweep_state_text(state),
                 reason[0] != '\0' ? ": " : "", reason);
         return EXIT_FAULT;
     }
     return print_end(run, name, wall_s);
+}
+
+int run_local(const struct local_run *what)
+{
+    struct run *run = xalloc(sizeof *run);
+    struct error error = {""};
+    int code;
+    run->args = *what;
+    run->signals = block_signals();
+    int rc = open_run(run, &error);
+    if (rc != 0) {
+        close_run(run);
+        code = complain(what->command, rc, &error);
+    } else {
+        if (!what->quiet)
+            fprintf(stderr, "state folder %s\n", run->conf.state);
+        add_children(run, false, what->workers);
+        add_children(run, true, what->verifiers);
+        run->started_ms = run->moved_ms = clock_ms();
+        run->decided_at_start = core_sweep(server_core(run->server), run->sweep).decided;
+        rc = run_loop(run, &error);
+        code = finish_run(run, rc, &error);
+    }
+    free(run);
+    return code;
+}
+
+/* -- the command ---------------------------------------------------------------------------------------------------- */
+
+struct submit_input {
+    const struct run_args *args;
+    struct sweep_input *input;
+};
+
+static int submit_file(struct server *server, void *arg, uint32_t *sweep, struct error *error)
+{
+    const struct submit_input *from = arg;
+    struct submission submission = {
+        .yaml = {from->input->yaml, from->input->yaml_len},
+        .file = from->args->file,
+        .overrides = from->args->overrides,
+        .overrides_len = from->args->overrides_len,
+        .prompts = from->input->prompts,
+        .prompts_len = from->input->prompts_len,
+        .prompts_file = from->input->prompts_path,
+    };
+    from->input->prompts = NULL; /* taken */
+    return server_submit(server, &submission, sweep, error);
+}
+
+static void plan_children(struct local_run *local, const struct sweep_spec *spec)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (local->workers == 0)
+        local->workers = cores < 1 ? 1 : cores < CHILDREN_MAX / 2 ? (uint32_t)cores : CHILDREN_MAX / 2;
+    local->threads = local->verifier_threads = 1;
+    for (uint32_t i = 0; i < spec->models_len; i++)
+        if (spec->models[i].slots > local->threads && strcmp(spec->models[i].backend, "exec") == 0)
+            local->threads = spec->models[i].slots;
+    for (uint32_t i = 0; i < spec->verifiers_len; i++)
+        if (strcmp(spec->verifiers[i].kind, "code") == 0) /* programs keep a core busy each */
+            local->verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1;
+    local->verifiers = spec->verifiers_len > 0;
 }
 
 int cmd_run(int argc, char **argv)
@@ -549,38 +586,25 @@ int cmd_run(int argc, char **argv)
         0,
         0,
         0};
-    struct run *run = xalloc(sizeof *run);
+    struct run_args args = {.local = {.command = "run", .state = "drover-state", .begin = submit_file}};
     struct sweep_input input;
+    struct submit_input from = {&args, &input};
     struct error error = {""};
-    run->args.state = "drover-state";
-    parse_args("run", &argp, argc, argv, &run->args);
-    int rc = sweep_input_read(run->args.file, run->args.overrides, run->args.overrides_len, &input, &error);
+    parse_args("run", &argp, argc, argv, &args);
+    int rc = sweep_input_read(args.file, args.overrides, args.overrides_len, &input, &error);
     if (rc != 0) {
-        free(run);
         complain("run", rc, &error);
         return EXIT_INPUT;
     }
     int code;
-    if (run->args.dry_run) {
-        rc = print_dry_run(&input, run->args.state, run->args.json, &error);
+    if (args.dry_run) {
+        rc = print_dry_run(&input, args.local.state, args.local.json, &error);
         code = rc == 0 ? EXIT_OK : complain("run", rc, &error);
     } else {
-        run->signals = block_signals();
-        rc = open_run(run, &input, &error);
-        if (rc != 0) {
-            close_run(run);
-            code = complain("run", rc, &error);
-        } else {
-            if (!run->args.quiet)
-                fprintf(stderr, "state folder %s\n", run->conf.state);
-            plan_children(run, &input);
-            run->started_ms = run->moved_ms = clock_ms();
-            run->decided_at_start = core_sweep(server_core(run->server), run->sweep).decided;
-            rc = run_loop(run, &error);
-            code = finish_run(run, rc, &error);
-        }
+        args.local.arg = &from;
+        plan_children(&args.local, &input.spec);
+        code = run_local(&args.local);
     }
     sweep_input_clear(&input);
-    free(run);
     return code;
 }

@@ -66,6 +66,16 @@ static struct stats *cell_stats(const struct core *core, const struct arm *arm, 
     return cell->stats;
 }
 
+/* Rollouts of the pool that are finished, from ordinal 0 without a gap: those beyond what this arm has opened count. */
+static uint32_t existing_of(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct stock *stock = stock_of(core, arm, prompt);
+    uint32_t k = arm->cells[prompt].opened;
+    while (k < stock->issued && k < arm->n && (stock->rows[k].state == ROW_DONE || stock->rows[k].state == ROW_FAILED))
+        k++;
+    return k;
+}
+
 static struct prompt_view view_of(const struct core *core, const struct arm *arm, uint32_t prompt, int policy)
 {
     static const struct stats empty = {.top = NO_ORDINAL,
@@ -83,6 +93,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .prompt = prompt,
         .cap = arm->n,
         .opened = cell->opened,
+        .existing = arm->allocator->existing ? existing_of(core, arm, prompt) : 0,
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
         .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
         .options = arm->options[policy],
@@ -472,16 +483,18 @@ static bool open_top(struct core *core, struct arm *arm)
     return true;
 }
 
-/* Nothing of the arm is in flight and its own budget affords nothing more: every prompt is decided with what it has. */
+/* Nothing of the arm is in flight, and its own budget affords nothing more or all that exists is used: every prompt is
+ * decided with what it has. */
 static void arm_end(struct core *core, struct arm *arm)
 {
     if (arm->unfolded > 0 || arm->decided == arm->prompts)
         return;
     if (arm->heap_len > 0 && affords_top(core, arm))
         return;
+    enum decided why = arm->allocator->existing && arm->heap_len == 0 ? DECIDED_EXHAUSTED : DECIDED_BUDGET;
     for (uint32_t p = 0; p < arm->prompts; p++)
         if (arm->cells[p].decided == DECIDED_NOT)
-            cell_decide(core, arm, p, DECIDED_BUDGET);
+            cell_decide(core, arm, p, why);
 }
 
 /* One step of the window: true when something moved. */

@@ -278,7 +278,8 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     return 0;
 }
 
-/* A larger n or budget: prompts that were decided only because the old one ended are open again. */
+/* A larger n or budget, or more rollouts that exist: prompts that were decided only because the old ones ended are open
+ * again. */
 static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
 {
     for (uint32_t i = arm->fifo.len; i > 0; i--) { /* entries of decided prompts would come to life */
@@ -288,7 +289,9 @@ static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
     }
     for (uint32_t p = 0; p < arm->prompts; p++) {
         struct cell *cell = &arm->cells[p];
-        bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old);
+        bool more = arm->allocator->existing && core->pools[arm->pool].stocks[p].issued > cell->stop;
+        bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old) ||
+                     (cell->decided == DECIDED_EXHAUSTED && more);
         if (!ended)
             continue;
         cell->decided = DECIDED_NOT;
@@ -723,7 +726,11 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
         fact->arm.tokens = at_least(fact->arm.tokens, used.tokens);
         fact->arm.slot_ms = at_least(fact->arm.slot_ms, used.slot_ms);
         fact->arm.cost = at_least(fact->arm.cost, used.cost);
-        return emit_changed(core, fact, &old);
+        if (!arm->allocator->existing)
+            return emit_changed(core, fact, &old);
+        uint32_t decided = arm->decided; /* what exists may be more than when it was submitted last */
+        emit(core, fact);
+        return core->arms[id].decided != decided;
     }
     emit(core, fact);
     return true;

@@ -633,10 +633,12 @@ void react_generated(struct core *core, const struct key *key)
     const struct pool *pool = &core->pools[key->owner];
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         struct arm *arm = &core->arms[pool->arms[i]];
-        if (arm->trees > 0 || arm->cells[key->prompt].decided != DECIDED_NOT ||
-            arm->cells[key->prompt].opened <= key->item)
+        if (arm->trees > 0 || arm->cells[key->prompt].decided != DECIDED_NOT)
             continue;
-        stock_verify(core, arm, key->prompt, key->item, key->item + 1);
+        if (arm->allocator->existing)
+            cell_touch(core, arm, key->prompt); /* there is one more */
+        if (arm->cells[key->prompt].opened > key->item)
+            stock_verify(core, arm, key->prompt, key->item, key->item + 1);
     }
     advance_pool_arms(core, key);
 }

@@ -70,8 +70,9 @@ void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cle
 /* What an allocator, stopper or selector sees of one (arm, prompt). */
 struct prompt_view {
     uint32_t prompt;
-    uint32_t cap;    /* most rollouts the arm may use here: its n */
-    uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
+    uint32_t cap;      /* most rollouts the arm may use here: its n */
+    uint32_t opened;   /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
+    uint32_t existing; /* only for allocators that say so: rollouts that the pool holds, finished, without a gap */
     const struct stats *stats;
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
@@ -81,6 +82,7 @@ struct allocator {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
+    bool existing; /* never asks for a rollout that is not there: a prompt without more of them is decided */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
@@ -147,7 +149,7 @@ struct strategy {
 };
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
-extern const struct allocator allocate_uniform, allocate_elimination;
+extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing;
 extern const struct stopper stop_none, stop_beta;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
 

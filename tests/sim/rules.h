@@ -28,7 +28,7 @@ struct lease_model {
 
 struct arm_model {
     uint32_t sweep, n;
-    bool trees;
+    bool trees, existing; /* existing: may ask for nothing that is not there */
     struct {
         uint8_t decided;
         uint32_t stop;
@@ -131,6 +131,8 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
                   : tree    ? MAX_TOKENS
                             : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + MAX_TOKENS,
     };
+    if (generate && r->arms[f->payer].existing)
+        broke(r, "arm %u only judges what exists, and has rollout %u generated", f->payer, f->item);
     use(r, lease, 1);
     uint32_t deaths = 0;
     for (uint64_t i = 1; i < f->lease; i++) {
@@ -236,9 +238,11 @@ static void rule_arm(struct rules *r, const struct fact_arm *f)
         r->arms_len++;
     for (uint32_t p = 0; p < PROMPTS; p++) {
         uint8_t *why = &arm->cells[p].decided;
-        if (*why == DECIDED_BUDGET || (*why == DECIDED_CAP && f->n > arm->n))
+        if (*why == DECIDED_BUDGET || (*why == DECIDED_CAP && f->n > arm->n) ||
+            (*why == DECIDED_EXHAUSTED && arm->existing)) /* more may exist: what it holds is not followed here */
             *why = DECIDED_NOT;
     }
+    arm->existing = f->allocator.len == strlen("existing");
     arm->sweep = f->sweep;
     arm->n = f->n;
     arm->trees = f->strategy.len != strlen("sample");

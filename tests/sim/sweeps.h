@@ -18,6 +18,7 @@ struct draft {
     uint64_t own, own_search;                             /* rollouts that the middle arm, the search arm may charge */
     bool grows, late_arm;
     uint32_t n_more;
+    bool again; /* an arm that only judges what exists */
 };
 
 static uint64_t draft_bits(uint64_t seed, uint32_t sweep, uint64_t what)
@@ -51,6 +52,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.grows = DRAW(3) == 0;
     d.late_arm = DRAW(2);
     d.n_more = 1 + DRAW(4);
+    d.again = DRAW(3) == 0;
 #undef DRAW
     return d;
 }
@@ -58,7 +60,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
 /* Are its decisions the same on any fleet, whatever happens? (DESIGN 5.4) */
 static inline bool draft_promises(const struct draft *d)
 {
-    if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0)
+    if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again)
         return false;
     bool shared = d->own > 0 || d->elimination; /* prompts compete: their order matters */
     return !shared || (d->strict && !d->grows);
@@ -166,6 +168,8 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
         put_arm(to, arms++,
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
                                     d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
+    if (d.again)
+        put_arm(to, arms++, &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0});
     if (d.late_arm && more > 0)
         put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0});
 }

@@ -1,0 +1,203 @@
+/* reverify.c - see reverify.h.
+ *
+ * Everything that stands already is found by its fingerprint when the definitions are submitted, so only the verifiers and
+ * the arms are new. A sweep of its own keeps budgets, state and report of the old one as they are. */
+#include "broker/reverify.h"
+#include "broker/compile.h"
+#include "broker/core/fact.h"
+#include "common/limits.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OURS = 0, TRUTH = 1 }; /* ids of the verifiers in the submission */
+
+static void put_set(const struct core *core, uint32_t set, struct buf *to)
+{
+    uint32_t len = core_set_prompts(core, set);
+    fact_put(to, &(struct fact){.type = FACT_set,
+                                .set = {.digest = core_set_digest(core, set),
+                                        .len = len,
+                                        .group_by = slice_of(core_group_by(core, set))}});
+    for (uint32_t p = 0; p < len; p++) {
+        struct prompt_info prompt = core_prompt(core, set, p);
+        fact_put(to, &(struct fact){.type = FACT_prompt,
+                                    .prompt = {.ref_commit = prompt.ref.commit,
+                                               .ref_offset = prompt.ref.offset,
+                                               .ref_len = prompt.ref.len,
+                                               .bytes = prompt.bytes,
+                                               .group = slice_of(core_group(core, set, prompt.group))}});
+    }
+}
+
+/* The one in the file, else the one of that name that the journal learned last. */
+static int put_verifier(const struct core *core, const struct sweep_spec *file, const char *name, uint32_t id,
+                        struct buf *to, struct error *error)
+{
+    for (uint32_t i = 0; file != NULL && i < file->verifiers_len; i++)
+        if (strcmp(file->verifiers[i].name, name) == 0) {
+            compile_verifier(&file->verifiers[i], id, to);
+            return 0;
+        }
+    for (uint32_t i = core_verifiers(core); i-- > 0;) {
+        struct verifier_info known = core_verifier(core, i);
+        if (strcmp(known.name, name) != 0)
+            continue;
+        fact_put(to, &(struct fact){.type = FACT_verifier,
+                                    .verifier = {.id = id,
+                                                 .fingerprint = known.fingerprint,
+                                                 .name = slice_of(known.name),
+                                                 .kind = slice_of(known.kind),
+                                                 .spec = known.spec,
+                                                 .timeout_ms = known.timeout_ms,
+                                                 .price = known.price}});
+        return 0;
+    }
+    return error_set(
+        error, ERR_NOT_FOUND,
+        "there is no verifier '%.64s': name one of the sweep's, or give a sweep file whose verifiers section "
+        "has it (--file)",
+        name);
+}
+
+/* A pool of the sweep, and the most rollouts that one of its prompts has. */
+struct source {
+    uint32_t pool, n;
+};
+
+static uint32_t longest(const struct core *core, uint32_t pool)
+{
+    uint32_t n = 0, prompts = core_pool(core, pool).prompts;
+    for (uint32_t p = 0; p < prompts; p++) {
+        uint32_t issued = core_issued(core, pool, p);
+        n = issued > n ? issued : n;
+    }
+    return n < LIMIT_N ? n : LIMIT_N;
+}
+
+static bool known(const struct source *sources, uint32_t len, uint32_t pool)
+{
+    for (uint32_t i = 0; i < len; i++)
+        if (sources[i].pool == pool)
+            return true;
+    return false;
+}
+
+/* Nodes of trees keep only the verdicts that they were grown with: arms that grow trees are left out. */
+static int find_sources(const struct core *core, const struct sweep_info *sweep, struct source *sources, uint32_t *len,
+                        struct error *error)
+{
+    bool trees = false;
+    *len = 0;
+    for (uint32_t i = 0; i < sweep->arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
+        trees = trees || arm.trees > 0;
+        if (arm.trees > 0 || known(sources, *len, arm.pool) || *len == LIMIT_MODELS)
+            continue;
+        struct source source = {arm.pool, longest(core, arm.pool)};
+        if (source.n > 0)
+            sources[(*len)++] = source;
+    }
+    if (*len > 0)
+        return 0;
+    return error_set(
+        error, ERR_CONFLICT, "sweep '%s' has no %srollouts to judge%s", sweep->name, trees ? "sampled " : "",
+        trees ? ": nodes of trees keep the verdicts that they were grown with; `drover results` prints their "
+                "texts, which the backend `candidates` can bring in again"
+              : " yet");
+}
+
+static void put_model(const struct core *core, uint32_t pool, uint32_t id, struct buf *to)
+{
+    struct model_info model = core_model(core, core_pool(core, pool).model);
+    fact_put(to, &(struct fact){.type = FACT_model,
+                                .model = {.id = id,
+                                          .fingerprint = model.fingerprint,
+                                          .name = slice_of(model.name),
+                                          .backend = slice_of(model.backend),
+                                          .spec = model.spec}});
+}
+
+static void put_pool(const struct core *core, uint32_t id, uint32_t local, struct buf *to)
+{
+    struct pool_info pool = core_pool(core, id);
+    fact_put(to,
+             &(struct fact){.type = FACT_pool,
+                            .pool = {.id = local, .fingerprint = pool.fingerprint, .model = local, .seed = pool.seed}});
+}
+
+/* report_at of the new arm: powers of two, and n. */
+static uint32_t report_points(uint32_t n, uint32_t points[33])
+{
+    uint32_t len = 0;
+    for (uint64_t at = 1; at < n; at *= 2)
+        points[len++] = (uint32_t)at;
+    points[len++] = n;
+    return len;
+}
+
+static void put_arm(const struct core *core, const struct source *source, uint32_t id, struct buf *to)
+{
+    uint32_t points[33];
+    struct sweep_arm arm = {
+        .model = id,
+        .verifier = OURS,
+        .n = source->n,
+        .strategy = {&strategy_sample, {0}},
+        .allocate = {&allocate_existing, {0}},
+        .stop = {&stop_none, {0}},
+        .select = {&select_best, {0}},
+        .report_at = points,
+        .report_at_len = report_points(source->n, points),
+    };
+    /* One arm per model: its name tells them apart. */
+    snprintf(arm.name, sizeof arm.name, "%s", core_model(core, core_pool(core, source->pool).model).name);
+    compile_arm(&arm, id, to);
+}
+
+static int put_sweep(const struct sweep_info *sweep, const struct reverify_request *request, bool truth, struct buf *to,
+                     struct error *error)
+{
+    char name[2 * LIMIT_NAME + 2];
+    if (request->name != NULL)
+        snprintf(name, sizeof name, "%s", request->name);
+    else
+        snprintf(name, sizeof name, "%s@%s", sweep->name, request->verifier);
+    if (strlen(name) > LIMIT_NAME)
+        return error_set(error, ERR_LIMIT, "the name '%s' is longer than %d bytes: give a shorter one (--name)", name,
+                         LIMIT_NAME);
+    fact_put(to, &(struct fact){.type = FACT_sweep,
+                                .sweep = {.name = slice_of(name),
+                                          .seed = sweep->seed,
+                                          .truth = truth ? TRUTH : NO_ID,
+                                          .source = sweep->source}});
+    return 0;
+}
+
+int reverify_definitions(const struct core *core, const struct reverify_request *request, struct buf *to,
+                         struct error *error)
+{
+    struct sweep_info sweep = core_sweep(core, request->sweep);
+    struct source sources[LIMIT_MODELS];
+    uint32_t len;
+    const char *truth = request->truth != NULL ? request->truth
+                        : sweep.truth != NO_ID ? core_verifier(core, sweep.truth).name
+                                               : NULL;
+    int rc = find_sources(core, &sweep, sources, &len, error);
+    if (rc != 0)
+        return rc;
+    put_set(core, sweep.set, to);
+    for (uint32_t i = 0; i < len; i++)
+        put_model(core, sources[i].pool, i, to);
+    rc = put_verifier(core, request->file, request->verifier, OURS, to, error);
+    if (rc == 0 && truth != NULL)
+        rc = put_verifier(core, request->truth != NULL ? request->file : NULL, truth, TRUTH, to, error);
+    for (uint32_t i = 0; i < len && rc == 0; i++)
+        put_pool(core, sources[i].pool, i, to);
+    if (rc == 0)
+        rc = put_sweep(&sweep, request, truth != NULL, to, error);
+    for (uint32_t i = 0; i < len && rc == 0; i++)
+        put_arm(core, &sources[i], i, to);
+    return rc;
+}

@@ -1,0 +1,20 @@
+/* run.h - a sweep served by this process to children of its own: what `drover run` and `drover reverify` do. */
+#ifndef DROVER_RUN_H
+#define DROVER_RUN_H
+
+#include "broker/server.h"
+
+struct local_run {
+    const char *command;                /* for messages */
+    const char *state;                  /* folder */
+    uint32_t workers, verifiers;        /* processes */
+    uint32_t threads, verifier_threads; /* of each worker, of each verifier */
+    bool json, quiet;
+    int (*begin)(struct server *server, void *arg, uint32_t *sweep, struct error *error); /* submits the sweep */
+    void *arg;
+};
+
+/* Serves it to its end or until it is interrupted, then prints its report. Returns the exit code. */
+int run_local(const struct local_run *what);
+
+#endif
