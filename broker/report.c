@@ -1,6 +1,7 @@
 /* report.c - the curves of every group; report_curve.c computes what one prompt gives at one N. */
 #include "broker/report.h"
 
+#include "broker/calibration.h"
 #include "broker/report_curve.h"
 
 #include <math.h>
@@ -248,6 +249,27 @@ static void verdicts_add(const struct core *core, struct report *report)
     }
 }
 
+static bool calibrated(const struct report *report, const char *verifier)
+{
+    for (uint32_t i = 0; i < report->verifiers_len; i++)
+        if (strcmp(report->verifiers[i]->verifier, verifier) == 0)
+            return true;
+    return false;
+}
+
+/* How far the verifier of this arm agrees with the truth, unless it is the truth or was looked at before. */
+static void verifier_add(const struct core *core, struct report *report, const struct arm_info *arm)
+{
+    if (arm->verifier == NO_ID || report->sweep.truth == NO_ID || arm->verifier == report->sweep.truth ||
+        calibrated(report, core_verifier(core, arm->verifier).name))
+        return;
+    struct calibration *found = calibration_new(core, arm->sweep, arm->verifier, report->sweep.truth, NAN);
+    if (found == NULL)
+        return;
+    report->verifiers = xrealloc(report->verifiers, (report->verifiers_len + 1) * sizeof(struct calibration *));
+    report->verifiers[report->verifiers_len++] = found;
+}
+
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s)
 {
     struct report *report = xalloc(sizeof *report);
@@ -266,7 +288,9 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
     groups_new(&work, report->sweep.set);
     verdicts_add(core, report);
     for (uint32_t i = 0; i < report->sweep.arms; i++) {
-        report->charged += core_arm(core, core_sweep_arm(core, sweep, i)).charged.rollouts;
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
+        report->charged += arm.charged.rollouts;
+        verifier_add(core, report, &arm);
         struct spots spots = spots_of(core, sweep, i);
         if (spots.len > 0)
             curve_add(&work, &spots);
@@ -290,6 +314,9 @@ void report_free(struct report **report_ptr)
     }
     free(report->groups);
     free(report->verdicts);
+    for (uint32_t i = 0; i < report->verifiers_len; i++)
+        calibration_free(&report->verifiers[i]);
+    free(report->verifiers);
     free(report);
     *report_ptr = NULL;
 }

@@ -13,6 +13,8 @@
 
 #include "broker/core/read.h"
 
+struct calibration;
+
 struct report_point {
     uint32_t n;
     uint32_t prompts; /* decided */
@@ -56,6 +58,8 @@ struct report {
     uint32_t verdicts_len;
     struct report_group *groups;
     uint32_t groups_len, curves_len;
+    struct calibration **verifiers; /* of the arms, against the truth; see calibration.h */
+    uint32_t verifiers_len;
 };
 
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);

@@ -1,4 +1,5 @@
 /* report_print.c - a report as text, JSON and CSV. */
+#include "broker/calibration.h"
 #include "broker/core/text_table.h"
 #include "broker/report.h"
 #include "common/json.h"
@@ -247,6 +248,8 @@ void report_text(const struct report *report, bool utf8, struct buf *out)
     }
     for (uint32_t g = 0; g < report->groups_len; g++)
         print_group(report, &report->groups[g], utf8, out);
+    for (uint32_t i = 0; i < report->verifiers_len; i++)
+        calibration_line(report->verifiers[i], out);
     buf_puts(out, "\nright: share of prompts; used: rollouts per prompt; cut: ended by the token cap;\n"
                   "tokens and slot seconds: as if the arm ran alone\n");
 }
@@ -384,6 +387,11 @@ void report_json(const struct report *report, struct buf *json)
     json_begin(json, '[');
     for (uint32_t g = 0; g < report->groups_len; g++)
         put_group(json, report, &report->groups[g]);
+    json_end(json, ']');
+    json_key(json, "verifiers");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < report->verifiers_len; i++)
+        calibration_json(report->verifiers[i], json);
     json_end(json, ']');
     json_end(json, '}');
 }

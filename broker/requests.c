@@ -79,6 +79,12 @@ int server_reverify(struct server *server, const struct reverification *what, ui
         rc = reverify_definitions(server->core, &request, &server->definitions, error);
     if (rc == 0)
         rc = step_submit(server, sweep, error);
+    if (rc == ERR_CONFLICT && server->update.code == rc)
+        error_set(
+            error, rc,
+            "there is a sweep of that name with verdicts of another verifier '%.64s', or with other prompts: give "
+            "the new one a name of its own (--name)",
+            what->verifier);
     if (filed)
         sweep_spec_clear(&spec);
     return rc;

@@ -24,6 +24,8 @@ const struct command commands[] = {
     {"results", "[SWEEP]", "every delivered rollout as JSONL", cmd_results},
     {"events", "[SWEEP]", "what is committed, as JSONL, from any place and while it happens", cmd_events},
     {"report", "[SWEEP]", "accuracy against compute, with intervals", cmd_report},
+    {"calibrate", "[SWEEP] --verifier NAME", "a verifier against the truth: true and false passes, ranking",
+     cmd_calibrate},
     {"journal", "", "the facts of a journal as text", cmd_journal},
     {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},
     {"help", "[TOPIC]", "this list; topics: limits, exit-codes, policies, backends, verifiers, sweep, cluster.conf",

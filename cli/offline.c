@@ -2,6 +2,7 @@
  *
  * With --state the folder is read where it is. Without, the broker's commits are fetched into a temporary folder, so the
  * same code reads a journal on another machine. */
+#include "broker/calibration.h"
 #include "broker/report.h"
 #include "broker/results.h"
 #include "broker/server.h"
@@ -10,18 +11,21 @@
 #include "common/json.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 struct read_args {
-    const char *command, *sweep, *state;
+    const char *command, *sweep, *state, *verifier, *truth;
+    double threshold; /* of calibrate; NaN: none given */
     struct broker_choice choice;
     bool takes_sweep, json, csv, digest;
 };
 
-enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, FOLLOW_MS = 1000 };
+enum { FOLLOW_MS = 1000 };
+enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, OPTION_VERIFIER, OPTION_TRUTH, OPTION_THRESHOLD };
 
 #define SOURCE_OPTIONS                                                                                    \
     {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
@@ -45,6 +49,15 @@ static const struct argp_option results_options[] = {
     {0},
 };
 
+static const struct argp_option calibrate_options[] = {
+    SOURCE_OPTIONS,
+    {"verifier", OPTION_VERIFIER, "NAME", 0, "who is measured", 0},
+    {"truth", OPTION_TRUTH, "NAME", 0, "against whom (default: the sweep's truth)", 0},
+    {"threshold", OPTION_THRESHOLD, "SCORE", 0, "accept scores from here on (default: its own pass and fail)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {0},
+};
+
 static const struct argp_option plain_options[] = {
     SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
@@ -54,6 +67,7 @@ static const struct argp_option plain_options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct read_args *args = state->input;
+    char *end;
     switch (key) {
     case 's':
         args->state = arg;
@@ -75,6 +89,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_DIGEST:
         args->digest = true;
+        return 0;
+    case OPTION_VERIFIER:
+        args->verifier = arg;
+        return 0;
+    case OPTION_TRUTH:
+        args->truth = arg;
+        return 0;
+    case OPTION_THRESHOLD:
+        args->threshold = strtod(arg, &end);
+        if (end == arg || *end != '\0' || !isfinite(args->threshold))
+            argp_error(state, "--threshold takes a number, not '%s'", arg);
         return 0;
     case ARGP_KEY_ARG:
         if (!args->takes_sweep || args->sweep != NULL)
@@ -270,6 +295,57 @@ static int do_results(const struct read_args *args, struct journal *journal, str
     return rc;
 }
 
+/* The verifier of this name: of several, the one that the journal learned last. */
+static int find_verifier(const struct core *core, const char *name, uint32_t *verifier, struct error *error)
+{
+    for (uint32_t v = core_verifiers(core); v-- > 0;)
+        if (strcmp(core_verifier(core, v).name, name) == 0) {
+            *verifier = v;
+            return 0;
+        }
+    return error_set(error, ERR_NOT_FOUND, "the journal knows no verifier '%.64s'", name);
+}
+
+static int calibrate(const struct read_args *args, const struct core *core, uint32_t sweep, struct error *error)
+{
+    uint32_t verifier = NO_ID, truth = core_sweep(core, sweep).truth;
+    if (args->verifier == NULL || (args->truth == NULL && truth == NO_ID))
+        return error_set(error, ERR_SYNTAX, "%s",
+                         args->verifier == NULL ? "which verifier? --verifier NAME"
+                                                : "the sweep has no truth: name one, --truth NAME");
+    int rc = find_verifier(core, args->verifier, &verifier, error);
+    if (rc == 0 && args->truth != NULL)
+        rc = find_verifier(core, args->truth, &truth, error);
+    if (rc != 0)
+        return rc;
+    struct calibration *calibration = calibration_new(core, sweep, verifier, truth, args->threshold);
+    if (calibration == NULL)
+        return error_set(error, ERR_NOT_FOUND,
+                         "no rollout of sweep '%s' has a verdict of both '%s' and '%s': have it judged first "
+                         "(`drover reverify`)",
+                         core_sweep(core, sweep).name, args->verifier, core_verifier(core, truth).name);
+    struct buf out = {0};
+    (args->json ? calibration_json : calibration_text)(calibration, &out);
+    rc = put_stdout(error, buf_slice(&out));
+    buf_clear(&out);
+    calibration_free(&calibration);
+    return rc;
+}
+
+static int do_calibrate(const struct read_args *args, struct journal *journal, struct error *error)
+{
+    struct core *core;
+    uint32_t sweep;
+    int rc = journal_core(journal, &core, error);
+    if (rc != 0)
+        return rc;
+    rc = find_sweep(core, args->sweep, &sweep, error);
+    if (rc == 0)
+        rc = calibrate(args, core, sweep, error);
+    core_free(&core);
+    return rc;
+}
+
 /* -- journal, audit ------------------------------------------------------------------------------------------------- */
 
 struct printer {
@@ -430,7 +506,7 @@ static int read_command(const char *name, const struct argp_option *options, con
                         int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
     const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
-    struct read_args args = {.command = name, .takes_sweep = takes_sweep};
+    struct read_args args = {.command = name, .takes_sweep = takes_sweep, .threshold = NAN};
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);
@@ -456,6 +532,15 @@ int cmd_report(int argc, char **argv)
 {
     return read_command("report", report_options, "Print accuracy against compute of every arm.", true, argc, argv,
                         do_report);
+}
+
+int cmd_calibrate(int argc, char **argv)
+{
+    return read_command(
+        "calibrate", calibrate_options,
+        "Measure a verifier against the truth, on the rollouts of a sweep that both have judged: true and "
+        "false passes by group of prompts, and how its scores rank.",
+        true, argc, argv, do_calibrate);
 }
 
 int cmd_journal(int argc, char **argv)

@@ -191,6 +191,7 @@ const struct kind backend_kinds[] = {
     {"synthetic", "rollouts drawn from known laws, for tests, planning and load", synthetic_options},
     {"exec", "any program that speaks JSON lines", exec_options},
     {"openai", "inference servers: vLLM, SGLang, llama.cpp, anything with OpenAI's routes", openai_options},
+    {"candidates", "fixed candidates that came with the prompts, only to be judged", NULL},
     {0},
 };
 
@@ -202,6 +203,7 @@ const struct kind verifier_kinds[] = {
     {"chain", "the steps of an arithmetic chain are right", NULL},
     {"oracle-step", "scores a prefix by whether it can still succeed", oracle_step_options},
     {"noisy", "another verifier with known error rates", noisy_options},
+    {"label", "the label that came with a candidate (backend candidates)", NULL},
     {"switch", "one of several verifiers, chosen by a key of the prompt's meta", switch_options},
     {"code", "a program passes its unit tests, run in a sandbox", code_options},
     {"exec", "any program that speaks JSON lines", exec_options},

@@ -18,6 +18,7 @@ struct check_input {
     struct slice text;   /* what was generated, from the root */
     struct slice answer; /* extracted answer; empty when there is none */
     bool finished;       /* a whole rollout; false: a prefix of steps */
+    uint32_t ordinal;    /* of the rollout in its pool, or node in its tree */
     uint64_t seed;       /* depends on (verifier seed, key) only */
     uint32_t timeout_ms;
     struct buf *detail; /* what to keep beside the verdict: a JSON object may be written here; never NULL */
@@ -34,7 +35,7 @@ struct check {
 };
 
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
-    check_noisy, check_switch, check_exec, check_code;
+    check_noisy, check_switch, check_exec, check_code, check_label;
 extern const struct check check_reward, check_prm, check_judge;
 
 /* All checks, NULL at the end. */

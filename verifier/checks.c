@@ -14,8 +14,9 @@
 #define NESTING_MAX 4
 
 const struct check *const checks[] = {
-    &check_exact,  &check_numeric, &check_math,   &check_countdown, &check_chain, &check_oracle_step, &check_noisy,
-    &check_switch, &check_exec,    &check_reward, &check_prm,       &check_judge, &check_code,        NULL,
+    &check_exact,       &check_numeric, &check_math,   &check_countdown, &check_chain,
+    &check_oracle_step, &check_noisy,   &check_switch, &check_exec,      &check_reward,
+    &check_prm,         &check_judge,   &check_code,   &check_label,     NULL,
 };
 
 static atomic_int_fast64_t room; /* of engines on all threads */
@@ -178,6 +179,7 @@ static void job_run(struct check_engine *engine, struct job *job)
         .text = job->text,
         .answer = job->answer,
         .finished = job->finished,
+        .ordinal = job->ordinal,
         .seed = job->seed,
         .timeout_ms = job->timeout_ms,
         .detail = &job->detail,

@@ -213,6 +213,24 @@ int doc_path_check(const char *path, struct error *error)
     return 0;
 }
 
+size_t doc_items(const struct json_t *doc, const char *key)
+{
+    const json_t *value = json_object_get(doc, key);
+    return json_is_string(value) ? 1 : json_array_size(value);
+}
+
+bool doc_item_bool(const struct json_t *doc, const char *key, size_t i, const char *name, bool *value)
+{
+    const json_t *given = json_object_get(json_array_get(json_object_get(doc, key), i), name);
+    if (json_is_number(given)) {
+        double number = json_number_value(given);
+        *value = number == 1;
+        return number == 0 || number == 1;
+    }
+    *value = json_is_true(given);
+    return json_is_boolean(given);
+}
+
 static int append(const char *data, size_t len, void *out)
 {
     buf_put(out, data, len);

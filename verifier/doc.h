@@ -66,6 +66,12 @@ bool doc_single(const struct json_t *doc, const char **key, const struct json_t 
 /* Appends the JSON of what stands below key, of any type, on one line; null when absent. */
 void doc_value(const struct json_t *doc, const char *key, struct buf *out);
 
+/* Length of the list below key; a text there counts as a list of it; 0 for anything else. */
+size_t doc_items(const struct json_t *doc, const char *key);
+
+/* The truth value `name` (true, false, 1, 0) of the object that is element i of the list below key. */
+bool doc_item_bool(const struct json_t *doc, const char *key, size_t i, const char *name, bool *value);
+
 /* Appends the JSON of doc on one line. */
 void doc_write(const struct json_t *doc, struct buf *out);
 

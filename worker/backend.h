@@ -10,6 +10,7 @@ extern const struct engine engine_replay;
 extern const struct engine engine_synthetic;
 extern const struct engine engine_exec;
 extern const struct engine engine_openai;
+extern const struct engine engine_candidates;
 
 extern const struct engine *const backends[]; /* ends with NULL */
 

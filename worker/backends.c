@@ -4,5 +4,5 @@
 #include <stddef.h>
 
 const struct engine *const backends[] = {
-    &engine_tinylm, &engine_replay, &engine_synthetic, &engine_exec, &engine_openai, NULL,
+    &engine_tinylm, &engine_replay, &engine_synthetic, &engine_exec, &engine_openai, &engine_candidates, NULL,
 };

@@ -174,6 +174,25 @@ bool fields_json(const struct fields *fields, const char *key, struct buf *out)
     return value != NULL && json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY) == 0;
 }
 
+size_t fields_texts(const struct fields *fields, const char *key)
+{
+    const json_t *value = value_at(fields, key);
+    return json_is_string(value) ? 1 : json_array_size(value);
+}
+
+bool fields_text_at(const struct fields *fields, const char *key, size_t i, struct buf *out,
+                    const struct fields **object)
+{
+    const json_t *value = value_at(fields, key);
+    const json_t *item = json_is_string(value) ? value : json_array_get(value, i);
+    *object = json_is_object(item) ? (const struct fields *)(const void *)item : NULL;
+    const json_t *text = *object != NULL ? json_object_get(item, "text") : item;
+    if (!json_is_string(text))
+        return false;
+    buf_put(out, json_string_value(text), json_string_length(text));
+    return true;
+}
+
 void fields_write(const struct fields *fields, struct buf *out)
 {
     json_dump_callback(json_of(fields), append, out, JSON_COMPACT);

@@ -49,6 +49,13 @@ const struct fields *fields_item(const struct fields *fields, const char *key, s
 
 /* Appends the value under key, of any type, as JSON on one line. False when absent or null. */
 bool fields_json(const struct fields *fields, const char *key, struct buf *out);
+/* Length of the list under key; a text there counts as a list of it; 0 when absent or anything else. */
+size_t fields_texts(const struct fields *fields, const char *key);
+
+/* Element i of that list: a text is appended to out, of an object its text `text`; *object is the object, borrowed, or
+ * NULL. False for anything else. */
+bool fields_text_at(const struct fields *fields, const char *key, size_t i, struct buf *out,
+                    const struct fields **object);
 
 /* Appends the object as JSON on one line. */
 void fields_write(const struct fields *fields, struct buf *out);

@@ -230,3 +230,58 @@ size_t resample_pick(const double *cumulated, size_t n, double u)
     }
     return low;
 }
+
+/* Continued fraction of the incomplete beta function, by Lentz's method (Numerical Recipes 6.4); converges fast for
+ * x < (a + 1) / (a + b + 2). */
+static double beta_fraction(double a, double b, double x)
+{
+    const double tiny = 1e-300;
+    double c = 1, d = 1 - (a + b) * x / (a + 1), h;
+    d = 1 / (fabs(d) < tiny ? tiny : d);
+    h = d;
+    for (int m = 1; m < 10000; m++) {
+        double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+        double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+        double was = h;
+        for (int half = 0; half < 2; half++) {
+            double term = half == 0 ? even : odd;
+            d = 1 + term * d;
+            c = 1 + term / c;
+            d = 1 / (fabs(d) < tiny ? tiny : d);
+            c = fabs(c) < tiny ? tiny : c;
+            h *= d * c;
+        }
+        if (fabs(h - was) <= 1e-15 * fabs(h))
+            break;
+    }
+    return h;
+}
+
+double beta_cdf(double a, double b, double x)
+{
+    if (x <= 0 || x >= 1)
+        return x <= 0 ? 0 : 1;
+    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x));
+    return x < (a + 1) / (a + b + 2) ? front * beta_fraction(a, b, x) / a : 1 - front * beta_fraction(b, a, 1 - x) / b;
+}
+
+/* Smallest x whose beta_cdf reaches p. */
+static double beta_quantile(double a, double b, double p)
+{
+    double low = 0, high = 1;
+    for (int i = 0; i < 60; i++) {
+        double middle = (low + high) / 2;
+        if (beta_cdf(a, b, middle) < p)
+            low = middle;
+        else
+            high = middle;
+    }
+    return high;
+}
+
+void binomial_interval(uint64_t hits, uint64_t n, double level, double *low, double *high)
+{
+    double k = (double)hits, all = (double)n, tail = (1 - level) / 2;
+    *low = hits == 0 ? 0 : beta_quantile(k, all - k + 1, tail);
+    *high = hits == n ? 1 : beta_quantile(k + 1, all - k, 1 - tail);
+}

@@ -25,6 +25,12 @@ double half_density(uint32_t a, uint32_t b);
  * O(n). */
 double beta_survival(double a, double b, uint32_t n);
 
+/* Distribution function of Beta(a, b), the regularised incomplete beta function; a, b > 0. */
+double beta_cdf(double a, double b, double x);
+
+/* Interval of a rate of which hits of n were seen, of at least this level (Clopper and Pearson 1934). n > 0. */
+void binomial_interval(uint64_t hits, uint64_t n, double level, double *low, double *high);
+
 /* Chance that one of k rollouts, drawn from n of which `right` are right, is right: Chen et al.
  * 2021, section 2.1. k = 1..n. */
 double pass_at_k(uint32_t n, uint32_t right, uint32_t k);

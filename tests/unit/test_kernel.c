@@ -196,6 +196,40 @@ static void multinomial_pick(void **state)
     assert_memory_equal(hits, expected, sizeof(hits));
 }
 
+/* Golden values are sums of binomial terms: P(Beta(a, b) <= x) = P(Bin(a + b - 1, x) >= a) for whole a and b. */
+static void beta_golden(void **state)
+{
+    (void)state;
+    assert_near(beta_cdf(1, 1, 0.3), 0.3, 1e-14);
+    assert_near(beta_cdf(2, 3, 0.4), 0.5248, 1e-14);
+    assert_near(beta_cdf(0.5, 0.5, 0.25), 1.0 / 3, 1e-13);
+    assert_near(beta_cdf(2000, 3000, 0.4), 0.500767788, 1e-8);
+    assert_near(beta_cdf(4, 7, 0), 0, 0);
+    assert_near(beta_cdf(4, 7, 1), 1, 0);
+    for (uint32_t a = 0; a < 12; a++)
+        for (uint32_t b = 0; b < 12; b++)
+            assert_near(1 - beta_cdf(a + 1, b + 1, 0.5), half_tail(a, b), 1e-12);
+}
+
+static void interval_golden(void **state)
+{
+    static const struct {
+        uint64_t hits, n;
+        double low, high;
+    } rows[] = {{5, 10, 0.1870860, 0.8129140},
+                {0, 10, 0, 0.3084971},
+                {10, 10, 0.6915029, 1},
+                {1, 1, 0.025, 1},
+                {300, 1000, 0.2717211, 0.3294617}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        double low, high;
+        binomial_interval(rows[i].hits, rows[i].n, 0.95, &low, &high);
+        assert_near(low, rows[i].low, 2e-6);
+        assert_near(high, rows[i].high, 2e-6);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +245,8 @@ int main(void)
         cmocka_unit_test(systematic_counts),
         cmocka_unit_test(systematic_edges),
         cmocka_unit_test(multinomial_pick),
+        cmocka_unit_test(beta_golden),
+        cmocka_unit_test(interval_golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
