@@ -198,7 +198,7 @@ async function completions(response, ask) {
 }
 
 const metrics = () => Object.entries({num_requests_running: counts.running, num_requests_waiting: waiters.length,
-    kv_cache_usage_perc: counts.running / +slots, prompt_tokens_total: counts.prompt,
+    prompt_tokens_total: counts.prompt,
     generation_tokens_total: counts.generated}).map(([k, v]) => `vllm:${k}{model_name="${NAME}"} ${v}\n`).join("");
 
 const GET = {
