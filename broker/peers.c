@@ -128,7 +128,39 @@ void peer_free(struct server *server, struct peer *peer)
     buf_clear(&peer->out);
     buf_clear(&peer->specs[0]);
     buf_clear(&peer->specs[1]);
+    free(peer->joined);
     free(peer);
+}
+
+/* People who watch a broker's log want to see its fleet come and go. The children of `drover run` are no news. */
+static void tell_joined(const struct server *server, struct peer *peer)
+{
+    struct agent_info info;
+    struct buf name = {0};
+    if (server->own_fleet || !core_agent(server->core, peer->agent, &info))
+        return;
+    buf_printf(&name, "%s '%s'", info.verifier ? "verifier" : "worker", info.name);
+    peer->joined = name.data;
+    log_line(0, "%s joined: up to %u tasks%s%s", peer->joined, info.credits, info.devices[0] == '\0' ? "" : ", on ",
+             info.devices);
+}
+
+static void tell_left(struct peer *peer, const char *how)
+{
+    if (peer->joined == NULL)
+        return;
+    log_line(0, "%s %s", peer->joined, how);
+    free(peer->joined);
+    peer->joined = NULL;
+}
+
+void peers_watch(struct server *server)
+{
+    struct agent_info info;
+    struct peer *peer, *next;
+    HASH_ITER (hh, server->peers, peer, next)
+        if (peer->joined != NULL && !core_agent(server->core, peer->agent, &info))
+            tell_left(peer, "fell silent: its tasks go to others");
 }
 
 /* The agent is behind this route now; what it was told on another connection it may not have got. */
@@ -213,7 +245,12 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     if (hello->agent == 0 || hello->credits == 0 || hello->credits > LIMIT_CREDITS || hello->name.len > LIMIT_NAME)
         return ERR_PROTOCOL;
     struct behind behind = read_behind(frame, offset);
+    struct peer *old = peer_of(server, hello->agent);
+    char *joined = old == NULL ? NULL : old->joined;
+    if (old != NULL)
+        old->joined = NULL; /* it only reconnects */
     struct peer *peer = peer_connect(server, route, hello->agent);
+    peer->joined = joined;
     peer_put(
         server, peer,
         &(struct msg){.type = MSG_welcome,
@@ -231,6 +268,8 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
     event.hello.offers = behind.offers;
     event.hello.offers_len = behind.offers_len;
     server_step(server, &event);
+    if (peer->joined == NULL)
+        tell_joined(server, peer);
     free(behind.running);
     free(behind.offers);
     return 0;
@@ -318,6 +357,7 @@ static void on_bye(struct server *server, struct peer *peer)
     }
     event = event_of(EVENT_GONE, peer->agent, 0);
     server_step(server, &event);
+    tell_left(peer, "left");
     peer_free(server, peer);
 }
 

@@ -137,6 +137,8 @@ int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t w
         drain_port(server, server->clients, 64, on_client_frame);
     struct event event = event_of(EVENT_DISPATCH, 0, 0);
     server_step(server, &event);
+    if (server->update.lost)
+        peers_watch(server);
     return commit_and_send(server, error);
 }
 

@@ -22,6 +22,7 @@ struct peer {
     size_t route_len;
     struct buf out;      /* frame being put together in this turn */
     struct buf specs[2]; /* byte per model / verifier id: sent already */
+    char *joined;        /* as people were told that it is here: "worker 'NAME'"; NULL: they were not */
     UT_hash_handle hh, hh_route;
 };
 
@@ -75,6 +76,7 @@ struct peer *peer_of(const struct server *server, uint64_t agent); /* NULL: not 
 void peer_put(struct server *server, struct peer *peer, const struct msg *msg);
 void peer_flush(struct server *server, struct peer *peer);
 void peer_free(struct server *server, struct peer *peer);
+void peers_watch(struct server *server);                      /* tells of agents that the core gave up */
 int put_send(struct server *server, const struct send *send); /* a send of the core, into its agent's frame */
 void on_agent_frame(struct server *server, struct slice route, struct slice frame);
 

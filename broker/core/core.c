@@ -22,7 +22,7 @@ void update_reset(struct update *update)
     update->wake_ms = INT64_MAX;
     update->code = 0;
     update->error.text[0] = '\0';
-    update->used = false;
+    update->used = update->lost = false;
 }
 
 void update_clear(struct update *update)

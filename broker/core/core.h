@@ -191,6 +191,7 @@ struct update {
     int code;           /* SUBMIT, CONTROL: 0 or an error code ... */
     struct error error; /* ... and its sentence */
     uint32_t sweep;     /* SUBMIT: its id */
+    bool lost;          /* an agent is no longer known */
     bool used;          /* RESULT, VERDICT, SUBMIT: a fact refers to the texts that came with it */
 };
 

@@ -129,6 +129,7 @@ static void agent_lose(struct core *core, struct agent *agent, enum lost why)
             emit(core, &(struct fact){.type = FACT_forget, .forget = {.lease = lease->id}});
     }
     agent_free(core, agent);
+    core->update->lost = true;
 }
 
 void event_gone(struct core *core, const struct event *event)

@@ -28,7 +28,15 @@
 #include <uthash.h>
 #include <utlist.h>
 
-enum { RESEND_MS = 10000, DRAIN_MS = 1500, LOOK_MS = 1000, ROOM_MS = 250, SPECS_MAX = 512, FRAME_BYTES = 1 << 20 };
+enum {
+    RESEND_MS = 10000,
+    DRAIN_MS = 1500,
+    LOOK_MS = 1000,
+    ROOM_MS = 250,
+    PATIENCE_MS = 3000,
+    SPECS_MAX = 512,
+    FRAME_BYTES = 1 << 20
+};
 
 struct spec {
     bool verify;
@@ -62,6 +70,8 @@ struct agent {
     int64_t look_ms;  /* when the join file is read next */
     int64_t room_ms;  /* when the room is looked at next */
     uint32_t credits; /* as told last */
+    bool welcomed;    /* by any broker; or it was said that there is none */
+    int64_t start_ms;
     char endpoint[256];
     bool fenced;       /* has told that it ignores a broker of a lower epoch */
     struct held *held; /* by lease; socket thread only */
@@ -593,6 +603,7 @@ static void begin_drain(struct agent *agent)
 
 static void on_welcome(struct agent *agent, const struct msg_welcome *welcome)
 {
+    agent->welcomed = true;
     agent->busy_ms = welcome->busy_ms < 20 ? 20 : welcome->busy_ms;
     agent->idle_ms = welcome->idle_ms < 20 ? 20 : welcome->idle_ms;
     send_heartbeat(agent);
@@ -753,6 +764,25 @@ static int64_t next_due(const struct agent *agent, int64_t now)
     return agent->options.join != NULL && !port_reached(agent->port) && agent->look_ms < due ? agent->look_ms : due;
 }
 
+/* Said once: whoever started it would wait for work that never comes. */
+static void say_missing(struct agent *agent, int64_t now)
+{
+    if (agent->welcomed || agent->options.parent != 0 || now < agent->start_ms + PATIENCE_MS)
+        return;
+    agent->welcomed = true;
+    if (port_reached(agent->port))
+        log_line(0,
+                 "what answers at %s welcomes no agents: this must be `listen` of the broker's cluster.conf, not "
+                 "`clients`; trying on",
+                 agent->endpoint);
+    else
+        log_line(
+            0,
+            "no broker answers at %s: start `drover broker` there, or name its address with --connect or `listen` of "
+            "cluster.conf; trying on",
+            agent->endpoint);
+}
+
 static int agent_loop(struct agent *agent, int signals)
 {
     struct error error;
@@ -779,6 +809,7 @@ static int agent_loop(struct agent *agent, int signals)
             return 2;
         }
         follow_room(agent, now);
+        say_missing(agent, now);
         if (now >= agent->beat_ms) {
             resend_old(agent, now);
             send_heartbeat(agent);
@@ -865,7 +896,8 @@ int agent_run(const struct agent_options *options)
     }
     pthread_mutex_init(&agent.lock, NULL);
     pthread_t *threads = threads_start(&agent);
-    agent.beat_ms = clock_ms() + agent.busy_ms;
+    agent.start_ms = clock_ms();
+    agent.beat_ms = agent.start_ms + agent.busy_ms;
     int rc = agent_loop(&agent, signal_fd);
     send_msg(&agent, &(struct msg){.type = MSG_bye});
     port_close(&agent.port, 200);
