@@ -49,7 +49,7 @@ all: $(BUILD)/drover                           ## build build/drover
 deps:                                          ## install what the build needs (Debian packages)
 	@scripts/deps
 
-PKGS := libzmq lmdb yaml-0.1 jansson libxxhash libzstd libcurl yajl hiredis libseccomp
+PKGS := libzmq lmdb yaml-0.1 jansson libxxhash libzstd libcurl yajl hiredis libseccomp libsodium
 build/packages.mk: scripts/deps
 	@scripts/deps
 	@mkdir -p build

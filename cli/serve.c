@@ -290,6 +290,8 @@ static int run_agent(const char *command, const struct agent_args *given, struct
         options->credits = credits_of(&args);
     options->id = args.id;
     options->parent = args.parent;
+    if (options->verifier && conf.redis_verdicts && conf.redis[0] != '\0')
+        verifier_share(conf.redis, conf.redis_prefix);
     if (args.parent == 0)
         log_line(0, "%s name=%s broker=%s threads=%u credits=%u", command, options->name, options->endpoint,
                  options->threads, credits_of(&args));
@@ -631,5 +633,7 @@ int cmd_verifier(int argc, char **argv)
         options.credits = LIMIT_CREDITS;
         options.room = verifier_room;
     }
-    return run_agent("verifier", &args.agent, &options);
+    int code = run_agent("verifier", &args.agent, &options);
+    verifier_say();
+    return code;
 }

@@ -23,6 +23,7 @@ enum {
     KEY_REDIS_PREFIX,
     KEY_REDIS_STREAM_MAX,
     KEY_REDIS_TEXTS,
+    KEY_REDIS_VERDICTS,
     KEYS
 };
 
@@ -106,6 +107,10 @@ static const struct conf_key keys[] = {
      .type = CONF_BOOL,
      .fallback = "false",
      .help = "Rollouts come with their text in the stream."},
+    {.name = "redis_verdicts",
+     .type = CONF_BOOL,
+     .fallback = "false",
+     .help = "Verifiers share verdicts through Redis: trust whoever can write there, they could forge them."},
     {0},
 };
 
@@ -184,6 +189,7 @@ static void fill(const struct conf_value v[KEYS], struct cluster_conf *conf)
         .short_slice = v[KEY_SHORT_SLICE].whole != 0,
         .redis_stream_max = v[KEY_REDIS_STREAM_MAX].whole,
         .redis_texts = v[KEY_REDIS_TEXTS].whole != 0,
+        .redis_verdicts = v[KEY_REDIS_VERDICTS].whole != 0,
     };
     text_put(conf->listen, sizeof conf->listen, v[KEY_LISTEN].text);
     text_put(conf->clients, sizeof conf->clients, v[KEY_CLIENTS].text);

@@ -26,6 +26,7 @@ struct cluster_conf {
     char redis_prefix[65];     /* of its keys */
     uint64_t redis_stream_max; /* entries that its stream keeps */
     bool redis_texts;          /* rollouts come with their text */
+    bool redis_verdicts;       /* verifiers share verdicts through it */
 };
 
 /* Text may be empty: all defaults. Fills error as "FILE:LINE:COLUMN: sentence". */

@@ -32,6 +32,7 @@ struct check {
     int (*run)(void *state, const struct check_input *input, struct verdict *verdict, struct error *error);
     void (*close)(void **state);
     const struct engine *engine; /* runs it when it stands alone, many jobs at a time; NULL: engine_check */
+    bool cached; /* its verdict does not depend on the seed, and costs more than looking it up: see cache.h */
 };
 
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,

@@ -63,6 +63,15 @@ bool doc_real(const struct json_t *doc, const char *key, double *value)
     return true;
 }
 
+bool doc_flag(const struct json_t *doc, const char *key, bool *value)
+{
+    const json_t *found = json_object_get(doc, key);
+    if (!json_is_boolean(found))
+        return false;
+    *value = json_is_true(found);
+    return true;
+}
+
 bool doc_has(const struct json_t *doc, const char *key)
 {
     return json_object_get(doc, key) != NULL;

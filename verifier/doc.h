@@ -24,6 +24,7 @@ const struct json_t *doc_object(const struct json_t *doc, const char *key);
 /* The text below key; false when absent or of another type. */
 bool doc_text(const struct json_t *doc, const char *key, struct slice *text);
 bool doc_real(const struct json_t *doc, const char *key, double *value);
+bool doc_flag(const struct json_t *doc, const char *key, bool *value);
 bool doc_has(const struct json_t *doc, const char *key);
 
 /* Appends a text as it is, a number as a person would write it; false for anything else. */

@@ -1,5 +1,7 @@
 /* verifier.c - see verifier.h. */
 #include "verifier/verifier.h"
+#include "common/io/log.h"
+#include "verifier/cache.h"
 #include "verifier/check.h"
 
 #include <string.h>
@@ -8,6 +10,25 @@ static const struct engine *pick(struct slice spec)
 {
     const struct check *check = check_of(spec);
     return check != NULL && check->engine != NULL ? check->engine : &engine_check;
+}
+
+static void keep(struct job *job, struct slice spec)
+{
+    (void)spec; /* the job's own */
+    cache_keep(job);
+}
+
+void verifier_share(const char *redis, const char *prefix)
+{
+    cache_share(redis, prefix);
+}
+
+void verifier_say(void)
+{
+    struct cache_counts counts = cache_counts();
+    if (counts.asked > 0)
+        log_line(0, "verifier verdicts=%llu known=%llu shared=%llu", (unsigned long long)counts.asked,
+                 (unsigned long long)counts.known, (unsigned long long)counts.shared);
 }
 
 void verifier_options(struct agent_options *options)
@@ -22,5 +43,6 @@ void verifier_options(struct agent_options *options)
     options->verifier = true;
     options->kinds = kinds;
     options->pick = pick;
-    options->finish = NULL;
+    options->known = cache_known;
+    options->finish = keep;
 }

@@ -51,6 +51,7 @@ struct held {
     struct job job;
     struct spec *spec;
     struct buf record, text, answer, message; /* message: what the broker is told, once done */
+    bool asked;                               /* whether its outcome is known */
     bool verify, returned;                    /* returned: given back, not finished */
     enum held_state state;                    /* under the lock */
     bool cancel;                              /* under the lock: stop it, give it back */
@@ -281,6 +282,23 @@ static void drop_cancelled(struct compute *compute, struct opened *opened)
     }
 }
 
+/* Those that no engine needs to see. */
+static void hand_over_known(struct compute *compute, struct opened *opened)
+{
+    for (size_t i = opened->len; compute->agent->options.known != NULL && i-- > 0;) {
+        struct held *held = opened->held[i];
+        if (held->asked)
+            continue;
+        held->asked = true;
+        if (!compute->agent->options.known(&held->job))
+            continue;
+        held->job.state = JOB_DONE;
+        remove_job(opened, i);
+        compute->running--;
+        hand_over(compute->agent, held, 0, "");
+    }
+}
+
 /* Moves one spec's jobs forward; in how many ms it wants to be called again. */
 static int64_t advance(struct compute *compute, struct opened *opened)
 {
@@ -289,6 +307,7 @@ static int64_t advance(struct compute *compute, struct opened *opened)
         return INT64_MAX;
     }
     drop_cancelled(compute, opened);
+    hand_over_known(compute, opened);
     if (opened->len == 0)
         return INT64_MAX;
     int64_t wait = opened->spec->engine->advance(opened->state, opened->jobs, opened->len, clock_ms());

@@ -70,11 +70,14 @@ struct agent_options {
     const char *join;     /* join file that says where it went when it is lost, NULL: none */
     const char *name;     /* shown in `drover workers` */
     bool verifier;
-    const char *kinds;                                  /* backends or checks that it serves, comma-separated */
-    const struct engine *(*pick)(struct slice spec);    /* engine for a spec, NULL: none */
-    void (*finish)(struct job *job, struct slice spec); /* after JOB_DONE, on the compute thread; may be NULL */
-    const char *devices;                                /* shown beside its name; NULL: none */
-    const struct offer *offers;                         /* of a worker; at most LIMIT_OFFERS */
+    const char *kinds;                               /* backends or checks that it serves, comma-separated */
+    const struct engine *(*pick)(struct slice spec); /* engine for a spec, NULL: none */
+    bool (*known)(
+        struct job *job); /* before an engine gets it: fills the output of one whose outcome is known; may be NULL */
+    void (*finish)(struct job *job,
+                   struct slice spec); /* after an engine's JOB_DONE, on the compute thread; may be NULL */
+    const char *devices;               /* shown beside its name; NULL: none */
+    const struct offer *offers;        /* of a worker; at most LIMIT_OFFERS */
     size_t offers_len;
     uint32_t threads;       /* compute threads */
     uint32_t credits;       /* tasks that it holds at most, waiting ones included */
