@@ -172,7 +172,9 @@ static void try_again(struct work *work, bool overload, int64_t wait_ms)
     struct state *state = work->state;
     int64_t now = clock_ms();
     uint32_t tries = overload ? ++work->overloads : ++work->attempts;
-    work->next_ms = now + (wait_ms >= 0 ? wait_ms : backoff(state, tries));
+    if (wait_ms < 0) /* the first time at once, where there is another server: see `avoid` */
+        wait_ms = tries == 1 && servers_len() > 1 ? 0 : backoff(state, tries);
+    work->next_ms = now + wait_ms;
     work->avoid = work->lane.server;
     move(work, NULL);
     attempt_clear(work);
@@ -406,6 +408,9 @@ static void on_done(void *user, const struct http_reply *reply)
         count_prompt(work);
         return;
     }
+    bool overload = ended.outcome.overload; /* then it is the server that waits: others may have room */
+    if (overload && ended.outcome.retry_after_ms < 0)
+        ended.outcome.retry_after_ms = backoff(work->state, work->overloads + 1);
     server_done(work->lane.server, &ended.outcome, clock_ms());
     if (ended.rc == 0)
         take_answer(work, &ended);
@@ -414,7 +419,7 @@ static void on_done(void *user, const struct http_reply *reply)
     else if (ended.retry == HTTP_NEVER)
         refuse(work);
     else
-        try_again(work, ended.outcome.overload, ended.retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
+        try_again(work, overload, overload || ended.retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
 }
 
 /* -- one attempt's start ---------------------------------------------------------------------------------------------- */

@@ -30,7 +30,8 @@ enum {
     RETRY_MS = 250, /* between looks at a server that is down, doubled up to: */
     RETRY_MAX_MS = 5000,
     GATE_MAX_MS = 60000,
-    SPILL = 32, /* requests that a prompt's home may hold more than another */
+    OVERLOADS_MS = 10000, /* overloads closer than that are one */
+    SPILL = 32,           /* requests that a prompt's home may hold more than another */
 };
 
 enum server_state { SERVER_NEW, SERVER_UP, SERVER_DOWN, SERVER_REMOVED };
@@ -50,10 +51,12 @@ struct upstream {
     struct server_facts *facts;
     uint32_t in_flight, failures;
     double limit, latency_ms; /* latency: a moving mean, 0: unknown */
+    double good;              /* the limit before it was overloaded, 0: it was not */
     bool slow_start;          /* nothing was ever too much for it */
     bool hot;                 /* the limit was reached since the last look */
     bool told;                /* the last trouble was logged */
     int64_t cut_ms, gate_ms;  /* when the limit was last lowered; no requests before */
+    int64_t overload_ms;      /* when it last said that it was too much */
     char why[300];            /* it is not up */
 };
 
@@ -116,15 +119,18 @@ static void lower(struct upstream *server, double limit, int64_t now_ms)
 }
 
 /* Additive increase, multiplicative decrease, on what the server says of itself. A queue of w means that w of ours are too
- * many, but others use it too, so no cut goes below the half. */
-static void follow(struct upstream *server, struct gauge_value waiting, struct gauge_value kv, int64_t now_ms)
+ * many, but others use it too, so no cut goes below the half. A queue of an eighth is wanted: it fills places that become
+ * free until the next request is there. Who sees the queue may grow fast, for it is cut back a second later. */
+static void follow(struct upstream *server, struct gauge_value waiting, struct gauge_value kv, uint32_t in_flight,
+                   int64_t now_ms)
 {
-    bool queues = waiting.known && waiting.sum > 0;
+    double slack = server->limit > 8 ? server->limit / 8 : 1;
+    bool queues = waiting.known && waiting.sum > slack;
     if (queues || (kv.known && kv.max > 0.9)) {
-        double half = server->limit / 2, fits = queues ? server->in_flight - waiting.sum : 0.9 * server->limit;
+        double half = server->limit / 2, fits = queues ? in_flight - waiting.sum + slack : 0.9 * server->limit;
         lower(server, fits > half ? fits : half, now_ms);
-    } else if (server->hot && now_ms - server->cut_ms >= SCRAPE_MS) {
-        double more = server->slow_start && waiting.known ? server->limit : server->limit / 8;
+    } else if (server->hot && !(waiting.known && waiting.sum > 0) && now_ms - server->cut_ms >= SCRAPE_MS) {
+        double more = server->limit / (!waiting.known ? 8 : server->slow_start ? 1 : 2);
         double limit = server->limit + (more > 1 ? more : 1);
         server->limit = clamp_limit(server, waiting.known || limit < LIMIT_BLIND ? limit : LIMIT_BLIND);
     }
@@ -138,13 +144,16 @@ static void scrape(struct upstream *server, const struct server_access *access)
     struct buf page = {0};
     const struct dialect *dialect = server->facts->dialect;
     struct gauge_value waiting = {0}, kv = {0};
+    pthread_mutex_lock(&registry.lock);
+    uint32_t in_flight = server->in_flight; /* when the server is asked */
+    pthread_mutex_unlock(&registry.lock);
     if (dialect->gauges[GAUGE_WAITING][0] != NULL &&
         server_fetch(access, "/metrics", (struct slice){0}, SCRAPE_TIMEOUT_MS, &page, NULL) == 200) {
         waiting = metrics_find(buf_slice(&page), dialect->gauges[GAUGE_WAITING], GAUGE_NAMES);
         kv = metrics_find(buf_slice(&page), dialect->gauges[GAUGE_KV], GAUGE_NAMES);
     }
     pthread_mutex_lock(&registry.lock);
-    follow(server, waiting, kv, clock_ms());
+    follow(server, waiting, kv, in_flight > server->in_flight ? in_flight : server->in_flight, clock_ms());
     pthread_mutex_unlock(&registry.lock);
     buf_clear(&page);
 }
@@ -419,9 +428,11 @@ size_t servers_room(void)
 {
     double room = 0;
     pthread_mutex_lock(&registry.lock);
-    for (size_t i = 0; i < registry.len; i++)
-        if (registry.servers[i]->state == SERVER_UP)
-            room += registry.servers[i]->limit;
+    for (size_t i = 0; i < registry.len; i++) {
+        const struct upstream *server = registry.servers[i];
+        if (server->state == SERVER_UP) /* a queue from before its limit was lowered takes nothing from the others */
+            room += server->limit > server->in_flight ? server->limit : server->in_flight;
+    }
     pthread_mutex_unlock(&registry.lock);
     return (size_t)room;
 }
@@ -583,6 +594,10 @@ void server_done(struct upstream *server, const struct server_outcome *outcome, 
         int64_t wait_ms = outcome->retry_after_ms < GATE_MAX_MS ? outcome->retry_after_ms : GATE_MAX_MS;
         server->gate_ms = now_ms + wait_ms > server->gate_ms ? now_ms + wait_ms : server->gate_ms;
     }
+    if (outcome->overload && now_ms - server->overload_ms > OVERLOADS_MS)
+        server->good = server->limit;
+    if (outcome->overload)
+        server->overload_ms = now_ms;
     if (outcome->overload && now_ms - server->cut_ms >= SCRAPE_MS / 2)
         lower(server, server->limit / 2, now_ms);
     if (outcome->transport) {
@@ -596,6 +611,8 @@ void server_done(struct upstream *server, const struct server_outcome *outcome, 
         server->failures = 0;
         double ms = (double)outcome->total_ms + 1;
         server->latency_ms = server->latency_ms == 0 ? ms : 0.9 * server->latency_ms + 0.1 * ms;
+        if (server->limit < server->good / 2) /* a storm is over: as fast as answers come, up to the half of before */
+            server->limit = clamp_limit(server, server->limit + 1);
     }
     pthread_mutex_unlock(&registry.lock);
     if (opened)
