@@ -1,7 +1,7 @@
 /* sweep_verifier.c - section `verifiers` of a sweep file, and the specs that verifiers get; see
  * sweep_file.h.
  *
- * A verifier may name others (noisy, switch). Their specs stand inside its own, so whoever runs it
+ * A verifier may name others (noisy, switch, cascade, hybrid). Their specs stand inside its own, so whoever runs it
  * needs nothing else; that needs an order without cycles, found by depth-first search. */
 #include "broker/sweep_parts.h"
 #include "common/json.h"
@@ -97,7 +97,8 @@ static bool is_reference(const char *kind, const char *option)
 {
     static const struct {
         const char *kind, *option;
-    } rows[] = {{"noisy", "verifier"}, {"switch", "cases"}, {"switch", "other"}, {"judge", "meta"}};
+    } rows[] = {{"noisy", "verifier"}, {"switch", "cases"},   {"switch", "other"},   {"judge", "meta"},
+                {"cascade", "cheap"},  {"cascade", "costly"}, {"hybrid", "program"}, {"hybrid", "reasoning"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].kind, kind) == 0 && strcmp(rows[i].option, option) == 0)
             return true;

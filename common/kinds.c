@@ -78,6 +78,25 @@ static const struct option_row math_options[] = {
     {0},
 };
 
+static const struct option_row cascade_options[] = {
+    {"cheap", OPTION_TEXT, 0, 64, 0, NULL, "name of the verifier that is asked first"},
+    {"costly", OPTION_TEXT, 0, 64, 0, NULL, "name of the verifier that decides where the first is not sure"},
+    {"low", OPTION_REAL, -1e300, 1e300, 0.2, NULL, "smallest score of the first for which the second is asked"},
+    {"high", OPTION_REAL, -1e300, 1e300, 0.8, NULL, "largest score of the first for which the second is asked"},
+    {"mean", OPTION_BOOL, 0, 1, 0, NULL, "true: where both were asked the score is the mean of theirs"},
+    {0},
+};
+
+static const struct option_row hybrid_options[] = {
+    {"program", OPTION_TEXT, 0, 64, 0, NULL,
+     "name of the verifier that runs the text's program and gives what it printed as `output` of its detail"},
+    {"reasoning", OPTION_TEXT, 0, 64, 0, "", "name of the verifier whose score counts where the two agree"},
+    {"penalty", OPTION_REAL, 0, 1, 0, NULL, "share of the score that is left where the two disagree"},
+    {"tolerance", OPTION_REAL, 0, 1, 1e-6, NULL, "as for `math`"},
+    {"extract", OPTION_BOOL, 0, 1, 0, NULL, "true: look for the answer in the prose, not in the rollout's answer"},
+    {0},
+};
+
 static const struct option_row oracle_step_options[] = {
     {"noise", OPTION_REAL, 0, 0.5, 0, NULL,
      "probability that a verdict is turned around, dead for live or live for dead"},
@@ -206,6 +225,8 @@ const struct kind verifier_kinds[] = {
     {"label", "the label that came with a candidate (backend candidates)", NULL},
     {"switch", "one of several verifiers, chosen by a key of the prompt's meta", switch_options},
     {"code", "a program passes its unit tests, run in a sandbox", code_options},
+    {"cascade", "a cheap verifier, and a costly one where the first is not sure", cascade_options},
+    {"hybrid", "the text's answer is what its program prints", hybrid_options},
     {"exec", "any program that speaks JSON lines", exec_options},
     {"reward", "a number from a reward model or cross-encoder over HTTP", reward_options},
     {"prm", "a score per step from a process reward model over HTTP", prm_options},

@@ -38,6 +38,7 @@ struct check {
 extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
     check_noisy, check_switch, check_exec, check_code, check_label;
 extern const struct check check_reward, check_prm, check_judge;
+extern const struct check check_cascade, check_hybrid;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];

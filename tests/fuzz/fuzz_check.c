@@ -29,7 +29,7 @@ static struct slice take_line(struct slice *rest)
 static void run_both(const struct check *check, void *state, struct slice record, struct slice text)
 {
     const struct extractor extractor = {.kind = EXTRACTOR_LAST_LINE};
-    struct buf answer = {0};
+    struct buf answer = {0}, detail = {0};
     struct error error;
     assert(answer_extract(&extractor, text, false, &answer) == 0);
     for (int finished = 0; finished < 2; finished++) {
@@ -38,19 +38,23 @@ static void run_both(const struct check *check, void *state, struct slice record
                                           .answer = buf_slice(&answer),
                                           .finished = finished,
                                           .seed = text.len,
-                                          .timeout_ms = 1};
+                                          .timeout_ms = 1,
+                                          .detail = &detail};
         struct verdict verdict = {.score = NAN}, again = {.score = NAN};
         int code = check->run(state, &input, &verdict, &error);
+        buf_reset(&detail);
         assert(check->run(state, &input, &again, &error) == code);
+        buf_reset(&detail);
         if (code < 0)
             continue;
-        assert(verdict.outcome <= OUTCOME_UNKNOWN);
+        assert(verdict.outcome < OUTCOMES);
         assert(verdict.score >= 0);
         assert(verdict.score <= 1);
         assert(verdict.outcome == again.outcome);
         assert(verdict.score == again.score);
     }
     buf_clear(&answer);
+    buf_clear(&detail);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

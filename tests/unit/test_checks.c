@@ -488,6 +488,7 @@ static void test_bad_records(void **state)
     static const char *const specs[] = {
         "{\"kind\":\"exact\"}",
         "{\"kind\":\"numeric\"}",
+        "{\"kind\":\"math\"}",
         "{\"kind\":\"countdown\"}",
         "{\"kind\":\"chain\"}",
         oracle,
