@@ -577,12 +577,23 @@ static const struct node *parse_product(struct parser *p)
     return node;
 }
 
+static bool word_is(const struct token *token, const char *a, const char *b, const char *c)
+{
+    const char *const words[] = {a, b, c};
+    for (int i = 0; i < 3 && token->kind == TOKEN_WORD; i++)
+        if (strlen(words[i]) == token->text.len && memcmp(words[i], token->text.data, token->text.len) == 0)
+            return true;
+    return false;
+}
+
 /* The words behind a quantity, with what stands between them: m/s, cm^2, inches^{2}. */
 static const struct node *parse_unit(struct parser *p, const struct node *node)
 {
     struct node *unit = make(p, NODE_UNIT);
     const struct token *start = p->at;
     while (p->at->kind == TOKEN_WORD || is(p, '/')) {
+        if (word_is(p->at, "not", "wrong", "incorrect"))
+            return fail(p); /* 5 is not the answer */
         p->at++;
         if (!is(p, '^'))
             continue;
@@ -598,15 +609,6 @@ static const struct node *parse_unit(struct parser *p, const struct node *node)
     unit->to = (uint32_t)(p->at - p->tree->tokens.at);
     unit->first = node;
     return unit;
-}
-
-static bool word_is(const struct token *token, const char *a, const char *b, const char *c)
-{
-    const char *const words[] = {a, b, c};
-    for (int i = 0; i < 3 && token->kind == TOKEN_WORD; i++)
-        if (strlen(words[i]) == token->text.len && memcmp(words[i], token->text.data, token->text.len) == 0)
-            return true;
-    return false;
 }
 
 /* Degrees and percent are what their signs are. */

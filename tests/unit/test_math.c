@@ -179,6 +179,9 @@ static void test_unknown(void **state)
     assert_int_equal(math_compare(slice_of("5"), slice_of("\\frac{1}{0}"), rule), MATH_DIFFERENT);
     assert_int_equal(math_compare(slice_of("5"), slice_of("\\sum_{k=1}^{n} a_k"), rule), MATH_DIFFERENT);
     assert_int_equal(math_compare(slice_of("5"), slice_of("5 \\\\ 6 }"), rule), MATH_DIFFERENT);
+    assert_int_equal(math_compare(slice_of("5"), slice_of("\\text{5 apples a day}"), rule), MATH_EQUAL);
+    assert_int_equal(math_compare(slice_of("5"), slice_of("\\text{5 is not the answer}"), rule), MATH_DIFFERENT);
+    assert_int_equal(math_compare(slice_of("5"), slice_of("5 would be wrong"), rule), MATH_DIFFERENT);
     assert_int_equal(math_compare(slice_of("5"), (struct slice){"5\0", 2}, rule), MATH_DIFFERENT);
 }
 
