@@ -192,7 +192,8 @@ static const struct option_row judge_options[] = {
 };
 
 static const struct option_row code_options[] = {
-    {"style", OPTION_CHOICE, 0, 0, 0, "humaneval|mbpp|stdio|functional", "what the tests of a prompt look like"},
+    {"style", OPTION_CHOICE, 0, 0, 0, "humaneval|mbpp|stdio|functional|print",
+     "what the tests of a prompt look like; print: none, what the program prints is given to a `hybrid`"},
     {"tier", OPTION_CHOICE, 0, 0, 0, "native|bwrap|gvisor", "weakest sandbox that will do; a node without it refuses"},
     {"cpu", OPTION_INT, 1, 86400, 10, NULL, "seconds of CPU that a program may use"},
     {"memory", OPTION_INT, 16, 1048576, 512, NULL, "MiB of memory that a program may use"},

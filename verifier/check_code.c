@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum style { STYLE_HUMANEVAL, STYLE_MBPP, STYLE_STDIO, STYLE_FUNCTIONAL };
+enum style { STYLE_HUMANEVAL, STYLE_MBPP, STYLE_STDIO, STYLE_FUNCTIONAL, STYLE_PRINT };
 
 /* What a style's records look like: keys of the record, or of its meta. */
 static const struct {
@@ -26,6 +26,7 @@ static const struct {
     [STYLE_MBPP] = {"mbpp", "test_list", "test_setup_code", false},
     [STYLE_STDIO] = {"stdio", "tests", "", false},
     [STYLE_FUNCTIONAL] = {"functional", "tests", "", false},
+    [STYLE_PRINT] = {"print", "", "", false}, /* no tests: what the program prints is for another verifier */
 };
 
 struct code {
@@ -97,10 +98,10 @@ static int read_command(struct code *code, const struct json_t *options, struct 
 static int read_options(struct code *code, const struct json_t *spec, enum tier *tier, struct error *error)
 {
     const struct json_t *options = doc_object(spec, "options");
-    const char *names[] = {styles[0].name, styles[1].name, styles[2].name, styles[3].name};
+    const char *names[] = {styles[0].name, styles[1].name, styles[2].name, styles[3].name, styles[4].name};
     size_t style = STYLE_HUMANEVAL, wanted = TIER_NATIVE;
     double cpu = 10, memory = 512;
-    int rc = read_word(options, "style", names, 4, &style, error);
+    int rc = read_word(options, "style", names, 5, &style, error);
     if (rc == 0)
         rc = read_word(options, "tier", tier_names, TIERS, &wanted, error);
     if (rc == 0)
@@ -133,7 +134,7 @@ static int code_open(struct slice spec, void **state, struct error *error)
     doc_free(&doc);
     if (rc == 0)
         rc = sandbox_open(tier, &code->runner.program, NULL, error);
-    if (rc == 0 && code->style != STYLE_STDIO)
+    if (rc == 0 && code->style != STYLE_STDIO && code->style != STYLE_PRINT)
         rc = sandbox_open(tier, &code->runner.grader, NULL, error);
     if (rc < 0)
         code_close(&opened);
@@ -275,15 +276,19 @@ static void put_detail(const struct code_verdict *verdict, struct buf *out)
         json_key(out, "text");
         json_text(out, buf_slice(&verdict->text));
     }
+    if (verdict->output.len > 0) {
+        json_key(out, "output");
+        json_text(out, buf_slice(&verdict->output));
+    }
     json_key(out, "cpu_ms");
     json_u64(out, verdict->cpu_ms);
     json_end(out, '}');
 }
 
-/* Where the tests are: in the record or in its meta; NULL: nowhere. */
+/* Where the tests are: in the record or in its meta; NULL: nowhere, and some are needed. */
 static const struct json_t *tests_in(const struct code *code, const struct json_t *record)
 {
-    if (doc_has(record, code->tests))
+    if (code->style == STYLE_PRINT || doc_has(record, code->tests))
         return record;
     const struct json_t *meta = doc_object(record, "meta");
     return doc_has(meta, code->tests) ? meta : NULL;
@@ -300,7 +305,9 @@ static int code_run(void *state, const struct check_input *input, struct verdict
         return rc;
     code->runner.wall_ms = input->timeout_ms;
     const struct json_t *where = tests_in(code, record);
-    if (where != NULL && code->style == STYLE_STDIO)
+    if (code->style == STYLE_PRINT)
+        rc = code_print(&code->runner, code_block(input->text), &judged, error);
+    else if (where != NULL && code->style == STYLE_STDIO)
         rc = run_stdio(code, where, input->text, &judged, error);
     else if (where != NULL)
         rc = run_calls(code, record, where, input->text, &judged, error);
@@ -311,6 +318,7 @@ static int code_run(void *state, const struct check_input *input, struct verdict
     }
     buf_clear(&judged.text);
     buf_clear(&judged.line);
+    buf_clear(&judged.output);
     doc_free(&record);
     return rc;
 }

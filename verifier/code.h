@@ -23,6 +23,7 @@ struct code_verdict {
     enum outcome outcome;
     const char *why;       /* "", assert, exception, ended, exit, syntax, memory, timeout, output, test */
     struct buf text, line; /* what it said; the test that failed                                  */
+    struct buf output;     /* what it printed, of style print: the last bytes of it               */
     uint32_t test;         /* that was reached, from 0                                            */
     uint32_t cpu_ms, wall_ms;
 };
@@ -35,6 +36,9 @@ void code_calls_end(struct code_runner *runner);
 /* One run of the program: standard input against expected output. verdict->outcome says how it went. */
 int code_stdio(struct code_runner *runner, struct slice program, struct slice input, struct slice output,
                struct code_verdict *verdict, struct error *error);
+
+/* One run of the program without input; passes when it ends well, and says what it printed. */
+int code_print(struct code_runner *runner, struct slice program, struct code_verdict *verdict, struct error *error);
 
 /* Whether two outputs are equal but for spaces at ends of lines and empty lines at the end. */
 bool code_output_equal(struct slice a, struct slice b);

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SAID_MAX 300 /* of standard error, in the detail */
+#define SAID_MAX    300  /* of standard error, in the detail */
+#define PRINTED_MAX 4096 /* of what it printed, for whoever compares that */
 
 struct flow {
     struct slice left; /* of the input */
@@ -89,17 +90,13 @@ bool code_output_equal(struct slice a, struct slice b)
     return true;
 }
 
-/* A program that crashed behind its right output has failed too. */
-static void judge(const struct flow *flow, struct slice output, const struct sandbox_end *end,
-                  struct code_verdict *verdict)
+/* What is to be said of a program that did not do what was expected of it. */
+static void explain(const struct flow *flow, const struct sandbox_end *end, struct code_verdict *verdict)
 {
     bool ended = end->ending == ENDING_EXIT && end->code == 0;
-    bool equal = !flow->flooded && ended && code_output_equal(buf_slice(&flow->out), output);
-    verdict->outcome = equal ? OUTCOME_PASS : OUTCOME_FAIL;
-    verdict->why = equal ? "" : flow->flooded ? "output" : ended ? "assert" : "exit";
-    if (equal)
-        return;
     size_t skip = flow->err.len > SAID_MAX ? flow->err.len - SAID_MAX : 0; /* the end of a traceback says most */
+    verdict->outcome = OUTCOME_FAIL;
+    verdict->why = flow->flooded ? "output" : ended ? "assert" : "exit";
     if (flow->flooded)
         buf_puts(&verdict->text, "it wrote more than 1 MiB");
     else if (flow->err.len > 0)
@@ -108,8 +105,25 @@ static void judge(const struct flow *flow, struct slice output, const struct san
         buf_printf(&verdict->text, "%s %d", end->ending == ENDING_EXIT ? "status" : "signal", (int)end->code);
 }
 
-int code_stdio(struct code_runner *runner, struct slice program, struct slice input, struct slice output,
-               struct code_verdict *verdict, struct error *error)
+/* A program that crashed behind its right output has failed too. */
+static void judge(const struct flow *flow, const struct slice *expected, const struct sandbox_end *end,
+                  struct code_verdict *verdict)
+{
+    bool ended = end->ending == ENDING_EXIT && end->code == 0 && !flow->flooded;
+    if (!ended || (expected != NULL && !code_output_equal(buf_slice(&flow->out), *expected))) {
+        explain(flow, end, verdict);
+        return;
+    }
+    verdict->outcome = OUTCOME_PASS;
+    verdict->why = "";
+    size_t skip = flow->out.len > PRINTED_MAX ? flow->out.len - PRINTED_MAX : 0;
+    if (expected == NULL)
+        buf_put(&verdict->output, flow->out.data + skip, flow->out.len - skip);
+}
+
+/* expected NULL: it may print anything. */
+static int run_program(struct code_runner *runner, struct slice program, struct slice input,
+                       const struct slice *expected, struct code_verdict *verdict, struct error *error)
 {
     struct flow flow = {.left = input};
     struct sandbox_end end;
@@ -127,11 +141,22 @@ int code_stdio(struct code_runner *runner, struct slice program, struct slice in
     flow_all(&flow, sandbox_fd(runner->program));
     code = code_end(runner, flow.flooded ? END_STOP : END_WAIT, verdict, &end, &settled, error);
     if (code == 0 && !settled)
-        judge(&flow, output, &end, verdict);
+        judge(&flow, expected, &end, verdict);
     shut(&flow.pipes.in);
     shut(&flow.pipes.out);
     shut(&flow.pipes.err);
     buf_clear(&flow.out);
     buf_clear(&flow.err);
     return code;
+}
+
+int code_stdio(struct code_runner *runner, struct slice program, struct slice input, struct slice output,
+               struct code_verdict *verdict, struct error *error)
+{
+    return run_program(runner, program, input, &output, verdict, error);
+}
+
+int code_print(struct code_runner *runner, struct slice program, struct code_verdict *verdict, struct error *error)
+{
+    return run_program(runner, program, (struct slice){"", 0}, NULL, verdict, error);
 }

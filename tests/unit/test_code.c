@@ -292,6 +292,18 @@ static void test_stdio(void **state)
     judge("{\"style\": \"stdio\"}", "{\"prompt\": \"\", \"tests\": [{\"input\": 5}]}", "", OUTCOME_ERROR, "`input`");
 }
 
+static void test_print(void **state)
+{
+    (void)state;
+    const char *options = "{\"style\": \"print\"}";
+    judge(options, "{\"prompt\": \"\"}", "It is 4:\n```python\nprint(1)\nprint(2 * 2)\n```\n", OUTCOME_PASS,
+          "\"output\":\"1\\n4\\n\"");
+    judge(options, "{\"prompt\": \"\"}", "print(4)\nraise SystemExit(3)\n", OUTCOME_FAIL, "status 3");
+    judge(options, "{\"prompt\": \"\"}", "print('x' * 100000 + 'end', end='')\n", OUTCOME_PASS, "xend\"");
+    judge(options, "{\"prompt\": \"\"}", "while True: print(4)\n", OUTCOME_FAIL, "1 MiB");
+    judge(options, "{\"prompt\": \"\"}", "It is 4.\n", OUTCOME_FAIL, NULL);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -337,12 +349,12 @@ static void test_no_launcher(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_native),      cmocka_unit_test(test_gvisor), cmocka_unit_test(test_bwrap),
-        cmocka_unit_test(test_ends),        cmocka_unit_test(test_stop),   cmocka_unit_test(test_argv_limit),
-        cmocka_unit_test(test_probe),       cmocka_unit_test(test_block),  cmocka_unit_test(test_output_equal),
-        cmocka_unit_test(test_humaneval),   cmocka_unit_test(test_mbpp),   cmocka_unit_test(test_functional),
-        cmocka_unit_test(test_stdio),       cmocka_unit_test(test_limits), cmocka_unit_test(test_open),
-        cmocka_unit_test(test_no_launcher),
+        cmocka_unit_test(test_native),    cmocka_unit_test(test_gvisor),      cmocka_unit_test(test_bwrap),
+        cmocka_unit_test(test_ends),      cmocka_unit_test(test_stop),        cmocka_unit_test(test_argv_limit),
+        cmocka_unit_test(test_probe),     cmocka_unit_test(test_block),       cmocka_unit_test(test_output_equal),
+        cmocka_unit_test(test_humaneval), cmocka_unit_test(test_mbpp),        cmocka_unit_test(test_functional),
+        cmocka_unit_test(test_stdio),     cmocka_unit_test(test_print),       cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_open),      cmocka_unit_test(test_no_launcher),
     };
     static struct error error;
     struct sandbox *sandbox;
