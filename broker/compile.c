@@ -93,7 +93,8 @@ void compile_verifier(const struct sweep_verifier *v, uint32_t id, struct buf *t
                                              .kind = slice_of(v->kind),
                                              .spec = slice_of(v->spec),
                                              .timeout_ms = v->timeout_ms,
-                                             .price = v->price_micro}});
+                                             .price = v->price_micro,
+                                             .group = v->group}});
 }
 
 uint64_t compile_pool_seed(const struct sweep_spec *spec)

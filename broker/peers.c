@@ -70,11 +70,12 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
     }
     buf_reset(&server->path);
     for (size_t i = 0; i < send->refs_len; i++) {
+        struct ref ref = server->update.refs[send->refs + i];
         buf_reset(&server->blob);
-        int rc = read_text(server, server->update.refs[send->refs + i], &server->blob);
+        int rc = ref.commit == 0 && send->group ? 0 : read_text(server, ref, &server->blob);
         if (rc != 0)
             return rc;
-        path_put(&server->path, buf_slice(&server->blob));
+        path_put(&server->path, buf_slice(&server->blob)); /* empty: of a rollout that failed */
     }
     put_spec(server, peer, verify, send->spec);
     peer_put(server, peer,
@@ -90,7 +91,8 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
                                     .step = send->step,
                                     .finished = send->finished,
                                     .record = buf_slice(&server->record),
-                                    .path = buf_slice(&server->path)}});
+                                    .path = buf_slice(&server->path),
+                                    .group = send->group}});
     return 0;
 }
 

@@ -51,7 +51,8 @@ static int put_verifier(const struct core *core, const struct sweep_spec *file, 
                                                  .kind = slice_of(known.kind),
                                                  .spec = known.spec,
                                                  .timeout_ms = known.timeout_ms,
-                                                 .price = known.price}});
+                                                 .price = known.price,
+                                                 .group = known.group}});
         return 0;
     }
     return error_set(

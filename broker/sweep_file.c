@@ -176,6 +176,10 @@ static int read_sweep(struct sweep_reader *reader, const struct conf_node *node,
         rc = sweep_budget(reader, v[SWEEP_BUDGET].node, false, &spec->budget);
     if (rc == 0 && v[SWEEP_TRUTH].given)
         rc = sweep_verifier_index(reader, v[SWEEP_TRUTH].node, &spec->truth);
+    if (rc == 0 && v[SWEEP_TRUTH].given && spec->verifiers[spec->truth].group)
+        rc = conf_error(&reader->conf, v[SWEEP_TRUTH].node->mark, reader->error, ERR_REFUSED,
+                        "'%s' compares rollouts with each other, and cannot tell which is right: name another truth",
+                        spec->verifiers[spec->truth].name);
     if (rc < 0)
         return rc;
     if (v[SWEEP_PROMPTS].text[0] == '\0')

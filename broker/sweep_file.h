@@ -40,6 +40,7 @@ struct sweep_verifier {
                * where the file says them */
     uint32_t timeout_ms;
     uint64_t price_micro; /* per verdict, in millionths */
+    bool group;           /* compares all rollouts of a prompt */
 };
 
 struct policy_choice_strategy {

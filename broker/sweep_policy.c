@@ -1,6 +1,7 @@
 /* sweep_policy.c - the policies of an arm: a name, or a map of one name to its options; see
  * sweep_file.h. */
 #include "broker/sweep_parts.h"
+#include "common/limits.h"
 
 #include <assert.h>
 #include <string.h>
@@ -162,6 +163,37 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
     return 0;
 }
 
+/* A verifier of groups is asked when all n rollouts of a prompt are there, so nothing may stop before, and the groups of
+ * arms that share its verdicts must be the same. */
+static int check_group(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
+{
+    const struct sweep_spec *spec = reader->spec;
+    if (arm->verifier == NO_INDEX || !spec->verifiers[arm->verifier].group)
+        return 0;
+    const char *verifier = spec->verifiers[arm->verifier].name;
+    const struct budget *caps = &arm->budget;
+    bool waits = arm->strategy.policy == &strategy_sample && arm->stop.policy == &stop_none && !arm->strict &&
+                 (arm->allocate.policy == &allocate_uniform || arm->allocate.policy->existing) &&
+                 caps->rollouts + caps->tokens + caps->slot_ms + caps->cost_micro == 0;
+    if (!waits)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': verifier '%s' compares all n rollouts of a prompt, so the arm must sample, with "
+                          "allocate uniform, stop none, order arrival, and no budget of its own",
+                          arm->name, verifier);
+    if (arm->n > LIMIT_GROUP)
+        return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                          "arm '%s': verifier '%s' compares at most %d rollouts, not %u", arm->name, verifier,
+                          LIMIT_GROUP, arm->n);
+    for (uint32_t i = 0; i < spec->arms_len; i++)
+        if (spec->arms[i].verifier == arm->verifier && spec->arms[i].model == arm->model && spec->arms[i].n != arm->n)
+            return conf_error(
+                &reader->conf, mark, reader->error, ERR_REFUSED,
+                "arms '%s' and '%s' share the verdicts of '%s', which compares all n rollouts of a prompt: "
+                "give both the same n, or one of them a verifier of another name",
+                spec->arms[i].name, arm->name, verifier);
+    return 0;
+}
+
 int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
 {
     const struct strategy *s = arm->strategy.policy;
@@ -177,5 +209,5 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof rows[0]; i++)
         rc = check_needs(reader, mark, arm, &rows[i]);
-    return rc;
+    return rc == 0 ? check_group(reader, mark, arm) : rc;
 }

@@ -92,6 +92,21 @@ struct refs {
     size_t len;
 };
 
+/* Kinds that compare all rollouts of a prompt, by the value of an option. */
+static bool compares(const struct draft *draft)
+{
+    static const struct {
+        const char *kind, *option, *value;
+    } rows[] = {{"judge", "mode", "pairwise"}, {"judge", "mode", "set"}};
+    const struct option_row *row = draft->kind->options;
+    for (size_t i = 0; row != NULL && row[i].name != NULL; i++)
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++)
+            if (strcmp(draft->kind->name, rows[k].kind) == 0 && strcmp(row[i].name, rows[k].option) == 0 &&
+                draft->options[i].node != NULL && strcmp(draft->options[i].node->text, rows[k].value) == 0)
+                return true;
+    return false;
+}
+
 /* Options that hold names of verifiers: a text, or the values of a map. */
 static bool is_reference(const char *kind, const char *option)
 {
@@ -293,6 +308,7 @@ static int read_verifier(struct section *section, const struct conf_node *node)
     verifier->kind = xstrdup(draft->kind->name);
     verifier->timeout_ms = (uint32_t)llround(v[VERIFIER_TIMEOUT].number * 1e3);
     verifier->price_micro = sweep_micro(v[VERIFIER_PRICE].number);
+    verifier->group = compares(draft);
     spec->verifiers_len++;
     return 0;
 }

@@ -3,11 +3,14 @@
 #include "common/io/log.h"
 #include "verifier/cache.h"
 #include "verifier/check.h"
+#include "verifier/group.h"
 
 #include <string.h>
 
 static const struct engine *pick(struct slice spec)
 {
+    if (group_spec(spec))
+        return &engine_group;
     const struct check *check = check_of(spec);
     return check != NULL && check->engine != NULL ? check->engine : &engine_check;
 }

@@ -179,6 +179,7 @@ struct send {
     uint64_t seed;
     uint32_t tokens_max, timeout_ms;
     bool step, finished;
+    bool group; /* the refs are the texts of all rollouts of the prompt, by ordinal; commit 0: it has none */
 };
 
 struct update {

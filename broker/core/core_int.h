@@ -88,7 +88,8 @@ struct verifier {
     struct slice spec; /* owned */
     uint32_t timeout_ms;
     uint64_t price;
-    int kind; /* volatile */
+    bool group; /* compares all rollouts of a prompt: is asked once they are all there, and sees them all */
+    int kind;   /* volatile */
 };
 
 /* One prompt's rollouts in one pool. rows[0..issued) exist; [issued, want) wait for their first lease. */
@@ -392,6 +393,7 @@ void react_generated(struct core *core, const struct key *key);
 void react_verified(struct core *core, const struct key *key);
 void react_trouble(struct core *core, const struct task *task);
 void stock_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
+uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prompt); /* 0: some are still missing */
 void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer);
 void event_result(struct core *core, const struct event *event);

@@ -106,6 +106,7 @@ static int verifier_apply(struct core *core, const struct fact_verifier *f)
         .spec = own(f->spec),
         .timeout_ms = f->timeout_ms,
         .price = f->price,
+        .group = f->group != 0,
         .kind = core_kind(core, true, f->kind),
     };
     return 0;
@@ -477,6 +478,8 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     if ((arm->verifier == NO_ID) != (f->verifier == NO_ID) ||
         (arm->verifier != NO_ID && core->verifiers[arm->verifier].fingerprint != map->verifier_prints[f->verifier]))
         return "verifier";
+    if (arm->verifier != NO_ID && core->verifiers[arm->verifier].group && arm->n != f->n)
+        return "n (its verifier compares all n rollouts of a prompt)";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
     return NULL;

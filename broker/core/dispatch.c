@@ -57,7 +57,17 @@ uint64_t key_seed(const struct core *core, const struct key *key)
                                       : rng_u64(core->verifiers[key->verifier].fingerprint, RNG_VERIFIER, seed, 0);
 }
 
-static void send_task(struct core *core, const struct agent *agent, const struct key *key, uint64_t lease)
+/* Texts of all rollouts that are compared. */
+static void group_add(struct core *core, const struct key *key, uint32_t payer)
+{
+    const struct stock *stock = &core->pools[key->owner].stocks[key->prompt];
+    uint32_t len = group_len(core, &core->arms[payer], key->prompt);
+    for (uint32_t k = 0; k < len; k++)
+        ref_add(core->update, stock->rows[k].ref);
+}
+
+static void send_task(struct core *core, const struct agent *agent, const struct key *key, uint32_t payer,
+                      uint64_t lease)
 {
     struct update *update = core->update;
     const struct pool *pool = &core->pools[key->tree == NO_ID ? key->owner : core->arms[key->owner].pool];
@@ -68,6 +78,8 @@ static void send_task(struct core *core, const struct agent *agent, const struct
         const struct tree *tree = &core->arms[key->owner].cells[key->prompt].trees[key->tree];
         path_add(update, tree, verify ? key->item : tree->views[key->item].parent);
         finished = verify && tree->nodes[key->item].finish != FINISH_STEP;
+    } else if (verify && core->verifiers[key->verifier].group) {
+        group_add(core, key, payer);
     } else if (verify) {
         ref_add(update, key_row(core, key)->ref);
     }
@@ -83,6 +95,7 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->timeout_ms = verify ? core->verifiers[key->verifier].timeout_ms : core->models[pool->model].timeout_ms;
     send->step = !verify && key->tree != NO_ID;
     send->finished = finished;
+    send->group = verify && core->verifiers[key->verifier].group;
 }
 
 static uint32_t key_pool(const struct core *core, const struct key *key)
@@ -111,7 +124,7 @@ static void grant(struct core *core, struct agent *agent, const struct key *key,
     agent->alone = suspect;
     if (key->kind == TASK_GENERATE)
         warm_note(core, key_pool(core, key), key->prompt, agent);
-    send_task(core, agent, key, id);
+    send_task(core, agent, key, payer, id);
 }
 
 /* Agents that may take a task now. The reserved one is left to run empty for a suspect task. */

@@ -78,7 +78,7 @@ static void dump_definitions(const struct core *core, struct buf *out)
     for (uint32_t i = 0; i < core->verifiers_len; i++) {
         const struct verifier *v = &core->verifiers[i];
         PUT(verifier, .id = i, .fingerprint = v->fingerprint, .name = text(v->name), .kind = text(v->check),
-            .spec = v->spec, .timeout_ms = v->timeout_ms, .price = v->price);
+            .spec = v->spec, .timeout_ms = v->timeout_ms, .price = v->price, .group = v->group);
     }
     for (uint32_t i = 0; i < core->pools_len; i++) {
         const struct pool *pool = &core->pools[i];

@@ -191,6 +191,7 @@ struct verifier_info core_verifier(const struct core *core, uint32_t id)
         .fingerprint = verifier->fingerprint,
         .price = verifier->price,
         .timeout_ms = verifier->timeout_ms,
+        .group = verifier->group,
     };
 }
 

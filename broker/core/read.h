@@ -79,6 +79,7 @@ struct verifier_info {
     struct slice spec; /* JSON */
     uint64_t fingerprint, price;
     uint32_t timeout_ms;
+    bool group;
 };
 
 struct prompt_info {

@@ -586,9 +586,27 @@ static void verify_for(struct core *core, struct arm *arm, const struct key *gen
     task_want(core, &key, arm->id);
 }
 
+/* Rollouts that a verifier of groups compares: all that the arm may have of the prompt, or that its pool holds. */
+uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    for (uint32_t k = 0; k < arm->n; k++) {
+        if (k == stock->issued || stock->rows[k].state < ROW_DONE)
+            return arm->allocator->existing ? k : 0;
+        if (stock->rows[k].finish == FINISH_EXHAUSTED)
+            return k;
+    }
+    return arm->n;
+}
+
 void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
 {
     const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    if (arm->verifier != NO_ID && core->verifiers[arm->verifier].group) {
+        from = 0;
+        to = group_len(core, arm, prompt);
+        to = to < arm->cells[prompt].opened ? to : arm->cells[prompt].opened;
+    }
     for (uint32_t k = from; arm->verifier != NO_ID && k < to && k < stock->issued; k++)
         if (stock->rows[k].state == ROW_DONE && stock->rows[k].finish != FINISH_EXHAUSTED)
             verify_for(core, arm, &(struct key){TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier});

@@ -51,11 +51,14 @@ struct held {
     struct job job;
     struct spec *spec;
     struct buf record, text, answer, message; /* message: what the broker is told, once done */
-    bool asked;                               /* whether its outcome is known */
-    bool verify, returned;                    /* returned: given back, not finished */
-    enum held_state state;                    /* under the lock */
-    bool cancel;                              /* under the lock: stop it, give it back */
-    bool dropped;                             /* of its compute thread: it has seen `cancel` */
+    struct buf *texts;                        /* of the group */
+    struct slice *group;
+    uint32_t group_len;
+    bool asked;            /* whether its outcome is known */
+    bool verify, returned; /* returned: given back, not finished */
+    enum held_state state; /* under the lock */
+    bool cancel;           /* under the lock: stop it, give it back */
+    bool dropped;          /* of its compute thread: it has seen `cancel` */
     int64_t sent_ms;
     struct held *prev, *next; /* inbox or outbox */
     UT_hash_handle hh;
@@ -509,6 +512,10 @@ static void on_spec(struct agent *agent, const struct msg_spec *msg)
 static void held_free(struct agent *agent, struct held *held)
 {
     HASH_DEL(agent->held, held);
+    for (uint32_t i = 0; i < held->group_len; i++)
+        buf_clear(&held->texts[i]);
+    free(held->texts);
+    free(held->group);
     buf_clear(&held->record);
     buf_clear(&held->text);
     buf_clear(&held->answer);
@@ -537,6 +544,38 @@ static int read_path(struct slice path, struct buf *text, struct buf *answer)
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
+/* The texts of a group, each by itself; that of the rollout that is judged is also the text. */
+static int read_group(const struct msg_task *task, struct held *held)
+{
+    size_t offset = 0, bytes = 0;
+    struct slice blob, found, frame;
+    int rc;
+    while ((rc = path_next(task->path, &offset, &blob)) == 0) {
+        if (held->group_len == LIMIT_N)
+            return ERR_LIMIT;
+        held->texts = xrealloc(held->texts, (held->group_len + 1) * sizeof *held->texts);
+        struct buf *text = &held->texts[held->group_len++];
+        *text = (struct buf){0};
+        if (blob.len == 0)
+            continue; /* of a rollout that failed */
+        rc = blob_get(blob, &found, &frame);
+        if (rc == 0)
+            rc = text_unpack(frame, LIMIT_TEXT - bytes, text);
+        if (rc != 0)
+            return rc;
+        bytes += text->len;
+        if (held->group_len - 1 == task->item)
+            buf_put(&held->answer, found.data, found.len);
+    }
+    if (rc != ERR_NOT_FOUND || task->item >= held->group_len)
+        return ERR_CORRUPT;
+    held->group = xalloc(held->group_len * sizeof *held->group);
+    for (uint32_t i = 0; i < held->group_len; i++)
+        held->group[i] = buf_slice(&held->texts[i]);
+    buf_put(&held->text, held->texts[task->item].data, held->texts[task->item].len);
+    return 0;
+}
+
 static void on_task(struct agent *agent, const struct msg_task *task)
 {
     struct held *held;
@@ -547,7 +586,7 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     held->verify = task->verify != 0;
     held->spec = spec_find(agent, held->verify, task->spec);
     buf_put(&held->record, task->record.data, task->record.len);
-    int rc = read_path(task->path, &held->text, &held->answer);
+    int rc = task->group ? read_group(task, held) : read_path(task->path, &held->text, &held->answer);
     held->job = (struct job){
         .lease = task->lease,
         .seed = task->seed,
@@ -560,6 +599,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         .record = buf_slice(&held->record),
         .text = buf_slice(&held->text),
         .answer = buf_slice(&held->answer),
+        .group = held->group,
+        .group_len = held->group_len,
         .state = JOB_RUNNING,
     };
     HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);

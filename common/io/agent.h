@@ -19,10 +19,12 @@ enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED };
 struct job {
     /* input: constant while the job runs */
     uint64_t lease;
-    struct slice spec;   /* JSON of the model or verifier, as in SPEC messages                       */
-    struct slice record; /* the prompt's JSON record: id, prompt or messages, answer, meta            */
-    struct slice text;   /* generate: path root..parent to continue ("" at the root); verify: the text */
-    struct slice answer; /* verify: the extracted answer of the text                                  */
+    struct slice spec;         /* JSON of the model or verifier, as in SPEC messages                       */
+    struct slice record;       /* the prompt's JSON record: id, prompt or messages, answer, meta            */
+    struct slice text;         /* generate: path root..parent to continue ("" at the root); verify: the text */
+    struct slice answer;       /* verify: the extracted answer of the text                                  */
+    const struct slice *group; /* verify, of a verifier of groups: texts of all rollouts of the prompt, by ordinal */
+    uint32_t group_len;
     uint64_t seed;       /* of this rollout, node, or verdict                                         */
     uint32_t prompt;     /* index of the prompt in its set                                            */
     uint32_t ordinal;    /* ordinal of the rollout in its pool, or id of the node in its tree         */

@@ -112,6 +112,19 @@ static void rule_alone(struct rules *r, const struct lease_model *lease)
     }
 }
 
+/* A panel is asked when every rollout that it compares is there, or is given up. */
+static void rule_panel(struct rules *r, const struct fact_lease *f)
+{
+    for (uint32_t k = 0; k < PANEL_N && !r->gave_up; k++) {
+        const struct key wanted = {TASK_GENERATE, f->owner, f->prompt, NO_ID, k, NO_ID};
+        bool there = false;
+        for (uint64_t i = 1; i < f->lease; i++)
+            there = there || (r->leases[i].mark == MARK_WON && same_key(&r->leases[i].key, &wanted));
+        if (!there)
+            broke(r, "the panel is asked about prompt %u, of which rollout %u is missing", f->prompt, k);
+    }
+}
+
 static void rule_lease(struct rules *r, const struct fact_lease *f)
 {
     if (f->lease != r->leases_len + 1 || f->lease >= LEASES) {
@@ -131,6 +144,8 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
                   : tree    ? MAX_TOKENS
                             : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + MAX_TOKENS,
     };
+    if (!generate && f->verifier == PANEL)
+        rule_panel(r, f);
     if (generate && r->arms[f->payer].existing)
         broke(r, "arm %u only judges what exists, and has rollout %u generated", f->payer, f->item);
     use(r, lease, 1);

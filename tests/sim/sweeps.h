@@ -6,7 +6,16 @@
 #include "broker/policy/policy.h"
 #include "common/rng.h"
 
-enum { PROMPTS = 4, MAX_TOKENS = 20, TEMPLATE_TOKENS = 2, BYTES_FIRST = 10, VERIFIERS = 2, SWEEPS = 2 };
+enum {
+    PROMPTS = 4,
+    MAX_TOKENS = 20,
+    TEMPLATE_TOKENS = 2,
+    BYTES_FIRST = 10,
+    VERIFIERS = 3,
+    PANEL = 2,
+    PANEL_N = 3,
+    SWEEPS = 2
+};
 
 /* What one seed says of one sweep. */
 struct draft {
@@ -19,6 +28,7 @@ struct draft {
     bool grows, late_arm;
     uint32_t n_more;
     bool again; /* an arm that only judges what exists */
+    bool panel; /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
 };
 
 static uint64_t draft_bits(uint64_t seed, uint32_t sweep, uint64_t what)
@@ -53,6 +63,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.late_arm = DRAW(2);
     d.n_more = 1 + DRAW(4);
     d.again = DRAW(3) == 0;
+    d.panel = DRAW(3) == 0;
 #undef DRAW
     return d;
 }
@@ -126,10 +137,13 @@ static void put_world(struct buf *to, uint64_t seed)
         fact_put(to, &(struct fact){.type = FACT_verifier,
                                     .verifier = {.id = v,
                                                  .fingerprint = 21 + v,
-                                                 .name = slice_of(v == 0 ? "truth" : "judge"),
+                                                 .name = slice_of(v == 0       ? "truth"
+                                                                  : v == PANEL ? "panel"
+                                                                               : "judge"),
                                                  .kind = slice_of("sim"),
                                                  .timeout_ms = 500,
-                                                 .price = 3}});
+                                                 .price = 3,
+                                                 .group = v == PANEL}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = seed}});
 }
 
@@ -168,6 +182,9 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
         put_arm(to, arms++,
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
                                     d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
+    if (d.panel)
+        put_arm(to, arms++,
+                &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0});
     if (d.again)
         put_arm(to, arms++, &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0});
     if (d.late_arm && more > 0)
