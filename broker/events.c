@@ -2,6 +2,7 @@
 #include "broker/events.h"
 
 #include "broker/core/read.h"
+#include "broker/detail.h"
 #include "broker/prompt_id.h"
 #include "common/json.h"
 #include "common/limits.h"
@@ -530,14 +531,7 @@ static int put_detail(struct events *events, struct text_ref ref, struct error *
     int rc = ref.commit == 0 ? 0 : fetch(events, ref, &frame, error);
     if (rc != 0 || ref.commit == 0)
         return rc;
-    buf_reset(&events->text);
-    if (text_unpack(frame, LIMIT_DETAIL, &events->text) != 0)
-        return corrupt(events, "holds damaged details of a verdict", error);
-    for (size_t i = 0; i < events->text.len; i++)
-        if (events->text.data[i] == '\n' || events->text.data[i] == '\r') /* between tokens: an event is one line */
-            events->text.data[i] = ' ';
-    json_key(&events->line, "detail");
-    json_raw(&events->line, buf_slice(&events->text));
+    detail_put(frame, &events->line);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "broker/results.h"
 
 #include "broker/core/fact.h"
+#include "broker/detail.h"
 #include "broker/prompt_id.h"
 #include "common/hash.h"
 #include "common/json.h"
@@ -276,8 +277,7 @@ static void put_features(const struct writer *writer, const struct recorded *rec
     json_end(line, '}');
 }
 
-/* What the verifier told beside its verdict. It was stored unread, and a verifier is not trusted to have told an object:
- * anything else is shown as a text. A digest leaves it out, as times may be part of it. */
+/* A digest leaves details out, as times may be part of them. */
 static int put_detail(struct writer *writer, const struct key *key, uint32_t verifier, struct buf *line)
 {
     struct key wanted = key_of_lease(&(struct fact_lease){.kind = TASK_VERIFY,
@@ -290,18 +290,11 @@ static int put_detail(struct writer *writer, const struct key *key, uint32_t ver
     HASH_FIND(hh, writer->recordings.by_key, &wanted, sizeof wanted, detail);
     if (detail == NULL || writer->digest != NULL)
         return 0;
-    struct buf packed = {0}, text = {0}, object = {0};
-    int rc = fetch(writer, detail->ref, &packed);
-    if (rc == 0 && text_unpack(buf_slice(&packed), LIMIT_DETAIL, &text) == 0) {
-        json_key(line, "detail");
-        if (plain_object(buf_slice(&text), &object))
-            json_raw(line, buf_slice(&object));
-        else
-            json_text(line, buf_slice(&text));
-    }
-    buf_clear(&packed);
-    buf_clear(&text);
-    buf_clear(&object);
+    struct buf frame = {0};
+    int rc = fetch(writer, detail->ref, &frame);
+    if (rc == 0)
+        detail_put(buf_slice(&frame), line);
+    buf_clear(&frame);
     return rc;
 }
 
