@@ -134,8 +134,25 @@ void peer_free(struct server *server, struct peer *peer)
     free(peer);
 }
 
+/* A thousand agents that come and go in one second, or one that pretends to be them, shall not fill the log. */
+static bool may_tell(struct server *server)
+{
+    enum { A_SECOND = 20 };
+    int64_t now_s = clock_ms() / 1000;
+    if (server->fleet_s != now_s) {
+        if (server->fleet_untold > 0)
+            log_line(0, "%llu more agents joined, left or fell silent", (unsigned long long)server->fleet_untold);
+        server->fleet_s = now_s;
+        server->fleet_told = 0;
+        server->fleet_untold = 0;
+    }
+    bool may = server->fleet_told++ < A_SECOND;
+    server->fleet_untold += !may;
+    return may;
+}
+
 /* People who watch a broker's log want to see its fleet come and go. The children of `drover run` are no news. */
-static void tell_joined(const struct server *server, struct peer *peer)
+static void tell_joined(struct server *server, struct peer *peer)
 {
     struct agent_info info;
     struct buf name = {0};
@@ -143,15 +160,18 @@ static void tell_joined(const struct server *server, struct peer *peer)
         return;
     buf_printf(&name, "%s '%s'", info.verifier ? "verifier" : "worker", info.name);
     peer->joined = name.data;
+    if (!may_tell(server))
+        return;
     log_line(0, "%s joined: up to %u tasks%s%s", peer->joined, info.credits, info.devices[0] == '\0' ? "" : ", on ",
              info.devices);
 }
 
-static void tell_left(struct peer *peer, const char *how)
+static void tell_left(struct server *server, struct peer *peer, const char *how)
 {
     if (peer->joined == NULL)
         return;
-    log_line(0, "%s %s", peer->joined, how);
+    if (may_tell(server))
+        log_line(0, "%s %s", peer->joined, how);
     free(peer->joined);
     peer->joined = NULL;
 }
@@ -162,7 +182,7 @@ void peers_watch(struct server *server)
     struct peer *peer, *next;
     HASH_ITER (hh, server->peers, peer, next)
         if (peer->joined != NULL && !core_agent(server->core, peer->agent, &info))
-            tell_left(peer, "fell silent: its tasks go to others");
+            tell_left(server, peer, "fell silent: its tasks go to others");
 }
 
 /* The agent is behind this route now; what it was told on another connection it may not have got. */
@@ -359,7 +379,7 @@ static void on_bye(struct server *server, struct peer *peer)
     }
     event = event_of(EVENT_GONE, peer->agent, 0);
     server_step(server, &event);
-    tell_left(peer, "left");
+    tell_left(server, peer, "left");
     peer_free(server, peer);
 }
 

@@ -59,6 +59,9 @@ struct server {
     struct upload *uploads;
     uint64_t malformed;        /* messages ignored */
     int64_t malformed_ms;      /* when the log told last */
+    int64_t fleet_s;           /* second in which the log told of agents last ... */
+    uint32_t fleet_told;       /* ... how often in it ... */
+    uint64_t fleet_untold;     /* ... and what it has kept to itself since */
     int64_t wake_ms, retry_ms; /* retry_ms: of a commit that found the disk full; 0: none waits */
     struct ref record_ref;     /* of the prompt record in `record`, the one asked for last */
     struct buf record, path, blob, definitions;
