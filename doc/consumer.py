@@ -16,6 +16,7 @@ stream = (sys.argv[5] if len(sys.argv) > 5 else "drover") + ":events"
 server = redis.Redis.from_url(url, decode_responses=True, socket_timeout=10)
 after = "0"  # first what this reader was given and did not acknowledge, then ">": what nobody was given
 done = "0-0"  # the last entry that was handled: it comes again if Redis did not hear of the acknowledgement
+missing = False  # the group; another reader may be as quick to make it
 
 
 def number(entry):
@@ -29,6 +30,9 @@ def handle(event):  # here a trainer would learn
 
 while True:
     try:
+        if missing:
+            server.xgroup_create(stream, group, done, mkstream=True)
+        missing = False
         for _, entries in server.xreadgroup(group, reader, {stream: after}, count=16, block=1000):
             for entry, fields in entries:
                 if number(entry) > number(done):
@@ -39,6 +43,5 @@ while True:
             after = "0" if after == "0" and entries else ">"
     except redis.exceptions.RedisError as error:  # it is away, loading, new or empty
         after = "0"
+        missing = "NOGROUP" in str(error)
         time.sleep(0.1)
-        if "NOGROUP" in str(error):
-            server.xgroup_create(stream, group, done, mkstream=True)
