@@ -33,11 +33,12 @@ static void put_set(const struct core *core, uint32_t set, struct buf *to)
 
 /* The one in the file, else the one of that name that the journal learned last. */
 static int put_verifier(const struct core *core, const struct sweep_spec *file, const char *name, uint32_t id,
-                        struct buf *to, struct error *error)
+                        bool *group, struct buf *to, struct error *error)
 {
     for (uint32_t i = 0; file != NULL && i < file->verifiers_len; i++)
         if (strcmp(file->verifiers[i].name, name) == 0) {
             compile_verifier(&file->verifiers[i], id, to);
+            *group = file->verifiers[i].group;
             return 0;
         }
     for (uint32_t i = core_verifiers(core); i-- > 0;) {
@@ -53,6 +54,7 @@ static int put_verifier(const struct core *core, const struct sweep_spec *file, 
                                                  .timeout_ms = known.timeout_ms,
                                                  .price = known.price,
                                                  .group = known.group}});
+        *group = known.group;
         return 0;
     }
     return error_set(
@@ -191,9 +193,17 @@ int reverify_definitions(const struct core *core, const struct reverify_request 
     put_set(core, sweep.set, to);
     for (uint32_t i = 0; i < len; i++)
         put_model(core, sources[i].pool, i, to);
-    rc = put_verifier(core, request->file, request->verifier, OURS, to, error);
+    bool group = false, group_truth = false;
+    rc = put_verifier(core, request->file, request->verifier, OURS, &group, to, error);
     if (rc == 0 && truth != NULL)
-        rc = put_verifier(core, request->truth != NULL ? request->file : NULL, truth, TRUTH, to, error);
+        rc = put_verifier(core, request->truth != NULL ? request->file : NULL, truth, TRUTH, &group_truth, to, error);
+    if (rc == 0 && group_truth)
+        rc = error_set(error, ERR_REFUSED, "'%.64s' compares rollouts with each other, and cannot tell which is right",
+                       truth);
+    for (uint32_t i = 0; i < len && rc == 0 && group; i++)
+        if (sources[i].n > LIMIT_GROUP)
+            rc = error_set(error, ERR_RANGE, "verifier '%.64s' compares at most %d rollouts, and a prompt has %u",
+                           request->verifier, LIMIT_GROUP, sources[i].n);
     for (uint32_t i = 0; i < len && rc == 0; i++)
         put_pool(core, sources[i].pool, i, to);
     if (rc == 0)

@@ -7,6 +7,7 @@
 #include "common/hash.h"
 #include "verifier/check.h"
 #include "verifier/doc.h"
+#include "common/io/clock.h"
 #include "verifier/judge.h"
 
 #include <assert.h>
@@ -76,10 +77,10 @@ static uint64_t hash_of(const struct job *job)
     return hash;
 }
 
-static struct judged *find(struct groups *groups, uint64_t hash)
+static struct judged *find(struct groups *groups, uint64_t hash, uint32_t len)
 {
     for (size_t i = 0; i < KEPT; i++)
-        if (groups->judged[i].scores != NULL && groups->judged[i].hash == hash)
+        if (groups->judged[i].scores != NULL && groups->judged[i].hash == hash && groups->judged[i].len == len)
             return &groups->judged[i];
     return NULL;
 }
@@ -143,6 +144,16 @@ static void answer(struct groups *groups, struct judged *judged, struct job *job
     job->state = JOB_DONE;
 }
 
+/* The whole group, or every rollout of it would have it judged in vain. */
+static void fail_group(struct job **jobs, size_t len, uint64_t hash, const struct error *error)
+{
+    for (size_t i = 0; i < len; i++)
+        if (jobs[i]->state == JOB_RUNNING && jobs[i]->group_len > 0 && hash_of(jobs[i]) == hash) {
+            jobs[i]->error = *error;
+            jobs[i]->state = JOB_FAILED;
+        }
+}
+
 /* One group at a time; what is answered already does not wait for the next. */
 static int64_t group_advance(void *state, struct job **jobs, size_t len, int64_t now_ms)
 {
@@ -159,15 +170,19 @@ static int64_t group_advance(void *state, struct job **jobs, size_t len, int64_t
             continue;
         }
         uint64_t hash = hash_of(job);
-        struct judged *judged = find(groups, hash);
+        struct judged *judged = find(groups, hash, job->group_len);
         if (judged == NULL && asked)
             continue;
         if (judged == NULL) {
             asked = true;
-            if (judge(groups, job, hash, &judged, &job->error) != 0) {
-                job->state = JOB_FAILED;
+            job->began_ms = clock_ms(); /* waiting for the groups before is not its time */
+            struct error error;
+            if (judge(groups, job, hash, &judged, &error) != 0) {
+                fail_group(jobs, len, hash, &error);
                 continue;
             }
+        } else {
+            job->began_ms = clock_ms();
         }
         answer(groups, judged, job);
     }

@@ -511,6 +511,22 @@ static int check_sweep(const struct core *core, struct update *update, const str
                      sweep->name, differs);
 }
 
+/* The arm of the same pool that has a verifier of groups judge other groups: their verdicts would be mixed. */
+static const struct arm *other_groups(const struct core *core, const struct fact_arm *f, const struct mapping *map)
+{
+    uint32_t pool_id = map->pools[f->pool], verifier = f->verifier == NO_ID ? NO_ID : map->verifiers[f->verifier];
+    if (pool_id == NO_ID || verifier == NO_ID || !core->verifiers[verifier].group)
+        return NULL;
+    const struct pool *pool = &core->pools[pool_id];
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        bool alike = arm->n == f->n && arm->allocator->existing == same(f->allocator, allocate_existing.name);
+        if (arm->verifier == verifier && !alike && core->sweeps[arm->sweep].state != SWEEP_REPLACED)
+            return arm;
+    }
+    return NULL;
+}
+
 static int check_arm(const struct core *core, struct update *update, const struct fact_arm *f,
                      const struct mapping *map)
 {
@@ -524,6 +540,13 @@ static int check_arm(const struct core *core, struct update *update, const struc
     if (rc != 0)
         return rc;
     uint32_t id = find_arm(core, map->sweep, f);
+    const struct arm *other = id == NO_ID ? other_groups(core, f, map) : NULL;
+    if (other != NULL)
+        return error_set(
+            &update->error, ERR_CONFLICT,
+            "arm '%s' of sweep '%s' has the same verifier compare %u rollouts of each prompt, and its verdicts "
+            "are kept with them: give the verifier another name or version",
+            other->name, core->sweeps[other->sweep].name, other->n);
     if (id == NO_ID)
         return 0;
     const char *differs = arm_difference(core, &core->arms[id], f, map);

@@ -65,7 +65,8 @@ static enum need need_of(const struct core *core, const struct arm *arm, const s
         return NEED_NONE;
     if (key->kind == TASK_GENERATE)
         return key->item < cell_wants(cell) ? NEED_OWN : NEED_NONE;
-    if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && key->item < cell->opened)
+    if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && key->item < cell->opened &&
+        (!core->verifiers[key->verifier].group || group_len(core, arm, key->prompt) > 0))
         return NEED_OWN;
     return sweep->truth == key->verifier && key->item < cell->delivered ? NEED_TRUTH : NEED_NONE;
 }

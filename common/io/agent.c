@@ -31,6 +31,7 @@
 enum {
     RESEND_MS = 10000,
     DRAIN_MS = 1500,
+    STOP_S = 1,
     LOOK_MS = 1000,
     ROOM_MS = 250,
     PATIENCE_MS = 3000,
@@ -560,10 +561,12 @@ static int read_group(const struct msg_task *task, struct held *held)
             continue; /* of a rollout that failed */
         rc = blob_get(blob, &found, &frame);
         if (rc == 0)
-            rc = text_unpack(frame, LIMIT_TEXT - bytes, text);
+            rc = text_unpack(frame, LIMIT_TEXT, text);
+        bytes += text->len;
+        if (rc == 0 && bytes > LIMIT_MESSAGE)
+            rc = ERR_LIMIT;
         if (rc != 0)
             return rc;
-        bytes += text->len;
         if (held->group_len - 1 == task->item)
             buf_put(&held->answer, found.data, found.len);
     }
@@ -608,6 +611,7 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     if (held->spec == NULL || rc != 0) {
         hand_over(agent, held, held->spec == NULL ? MSG_refused : MSG_failed,
                   held->spec == NULL ? "its model or verifier is unknown to this agent"
+                  : rc == ERR_LIMIT  ? "the texts to compare are longer than the limit (see `drover help limits`)"
                                      : "the text that the broker sent is damaged");
         return;
     }
@@ -787,9 +791,14 @@ static int on_signal(struct agent *agent, int fd)
 
 static int connect_to(struct agent *agent, const char *endpoint, struct error *error)
 {
+    struct port *port;
+    int rc = port_dealer(endpoint, (int)agent->options.credits + 64, &port, error);
+    if (rc != 0)
+        return rc;
     port_close(&agent->port, 0); /* what was on its way is sent again after the next HELLO */
+    agent->port = port;
     snprintf(agent->endpoint, sizeof agent->endpoint, "%s", endpoint);
-    return port_dealer(agent->endpoint, (int)agent->options.credits + 64, &agent->port, error);
+    return 0;
 }
 
 /* No connection: has the broker started again elsewhere? */
@@ -800,7 +809,9 @@ static int look_elsewhere(struct agent *agent, int64_t now, struct error *error)
     if (join_file_read(agent->options.join, &join, NULL) != 0 || strcmp(join.agents, agent->endpoint) == 0)
         return 0;
     log_line(0, "the broker is at %s now", join.agents);
-    return connect_to(agent, join.agents, error);
+    if (connect_to(agent, join.agents, error) != 0)
+        log_line(0, "%s", error->text); /* the file may be right the next time */
+    return 0;
 }
 
 /* Tells the broker of room that has changed by an eighth or more; less can wait for the next heartbeat. */
@@ -896,19 +907,25 @@ static pthread_t *threads_start(struct agent *agent)
     return threads;
 }
 
-static void threads_stop(struct agent *agent, pthread_t *threads)
+/* False: one waits for somebody else (a judge, a program) and has not come back in time. */
+static bool threads_stop(struct agent *agent, pthread_t *threads)
 {
     pthread_mutex_lock(&agent->lock);
     agent->stop = true;
     wake_computes(agent);
     pthread_mutex_unlock(&agent->lock);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_S;
     for (uint32_t i = 0; i < agent->options.threads; i++)
-        pthread_join(threads[i], NULL);
+        if (pthread_timedjoin_np(threads[i], NULL, &until) != 0)
+            return false;
     for (uint32_t i = 0; i < agent->options.threads; i++) {
         close(agent->computes[i]->wake);
         free(agent->computes[i]);
     }
     free(agent->computes);
+    return true;
 }
 
 static void agent_clear(struct agent *agent)
@@ -961,7 +978,10 @@ int agent_run(const struct agent_options *options)
     int rc = agent_loop(&agent, signal_fd);
     send_msg(&agent, &(struct msg){.type = MSG_bye});
     port_close(&agent.port, 200);
-    threads_stop(&agent, threads);
+    if (!threads_stop(&agent, threads)) {
+        fflush(NULL);
+        _exit(rc); /* its state is still in use; what it waits for dies with the process, or does not care */
+    }
     agent_clear(&agent);
     free(threads);
     close(signal_fd);

@@ -510,6 +510,9 @@ int http_url_check(const char *url, struct error *error)
         rc = error_set(error, ERR_SYNTAX,
                        "an address must not hold a user or password: give the key by file or "
                        "environment variable");
+    else if (url_has(parts, CURLUPART_QUERY) || url_has(parts, CURLUPART_FRAGMENT))
+        rc = error_set(error, ERR_SYNTAX,
+                       "an address must end before '?' and '#': what stands behind may be a key, and is shown in logs");
     curl_url_cleanup(parts);
     return rc;
 }

@@ -1,5 +1,6 @@
 /* redis.c - see redis.h. */
 #include "common/io/redis.h"
+#include "common/io/secret.h"
 
 #include "common/io/clock.h"
 
@@ -61,7 +62,10 @@ static int log_in(struct redis *redis, struct error *error)
     struct redis_reply reply;
     if (password == NULL)
         return 0;
-    return redis_ask(redis, (struct slice[]){slice_of("AUTH"), slice_of(password)}, 2, &reply, error);
+    int rc = redis_ask(redis, (struct slice[]){slice_of("AUTH"), slice_of(password)}, 2, &reply, error);
+    if (rc != 0 && error != NULL)
+        secret_hide(error->text, password); /* a Redis that does not know AUTH repeats what it was told */
+    return rc;
 }
 
 int redis_open(const char *address, struct redis **redis_ptr, struct error *error)

@@ -471,8 +471,16 @@ static void test_url_check(void **state)
 {
     (void)state;
     static const char *const good[] = {"http://127.0.0.1:8000", "https://host/v1", "http://[::1]:80/", "HTTP://h"};
-    static const char *const bad[] = {"127.0.0.1:8000", "ftp://h/", "file:///etc/passwd",  "http://",
-                                      "http://h:x/",    "",         "http://sk-secret@h/", "https://u:sk-secret@h/"};
+    static const char *const bad[] = {"http://host/v1?api-key=secret",
+                                      "http://host/v1#part",
+                                      "127.0.0.1:8000",
+                                      "ftp://h/",
+                                      "file:///etc/passwd",
+                                      "http://",
+                                      "http://h:x/",
+                                      "",
+                                      "http://sk-secret@h/",
+                                      "https://u:sk-secret@h/"};
     struct error error = {""};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         assert_int_equal(http_url_check(good[i], &error), 0);
