@@ -139,12 +139,12 @@ static double choose_threshold(const struct seen *at, size_t len)
 {
     double right = 0, wrong = 0, most = -1, chosen = INFINITY, rights = 0, wrongs = 0;
     for (size_t i = 0; i < len; i++) {
-        right += at[i].right;
-        wrong += !at[i].right;
+        right += at[i].known && at[i].right;
+        wrong += at[i].known && !at[i].right;
     }
     for (size_t i = len; i-- > 0;) {
-        rights += at[i].right;
-        wrongs += !at[i].right;
+        rights += at[i].known && at[i].right;
+        wrongs += at[i].known && !at[i].right;
         double j = (right > 0 ? rights / right : 0) - (wrong > 0 ? wrongs / wrong : 0);
         if ((i == 0 || at[i - 1].score != at[i].score) && j > most) {
             most = j;
@@ -211,11 +211,13 @@ struct calibration *calibration_new(const struct core *core, uint32_t sweep, uin
     struct calibration *c = xalloc(sizeof *c);
     c->verifier = core_verifier(core, verifier).name;
     c->truth = core_verifier(core, truth).name;
-    bool decides = false;
+    bool decides = false, known = false;
     qsort(sight.at, sight.len, sizeof *sight.at, by_score);
-    for (size_t i = 0; i < sight.len; i++)
+    for (size_t i = 0; i < sight.len; i++) {
         decides = decides || sight.at[i].decides;
-    c->chosen = isnan(threshold) && !decides;
+        known = known || sight.at[i].known;
+    }
+    c->chosen = isnan(threshold) && !decides && known;
     c->threshold = c->chosen ? choose_threshold(sight.at, sight.len) : threshold;
     c->groups_len = groups > 1 ? groups + 1 : 1;
     c->groups = xalloc(c->groups_len * sizeof *c->groups);
@@ -302,6 +304,11 @@ void calibration_text(const struct calibration *c, struct buf *out)
 void calibration_line(const struct calibration *c, struct buf *out)
 {
     const struct calibration_group *all = &c->groups[0];
+    if (all->right + all->wrong == 0) {
+        buf_printf(out, "verifier %s against %s: it could not tell of any of %llu rollouts\n", c->verifier, c->truth,
+                   (unsigned long long)all->silent);
+        return;
+    }
     buf_printf(out,
                "verifier %s against %s: tpr %.3f, fpr %.3f%s; ranks right above wrong %.3f in a prompt, %.3f overall\n",
                c->verifier, c->truth, all->tpr.mean, all->fpr.mean, c->chosen ? " at the best threshold" : "",

@@ -77,8 +77,9 @@ static int refuse(struct port **port, const char *what, const char *endpoint, st
                          "stop it or choose another address",
                          endpoint);
     if (cause == EINVAL || cause == EPROTONOSUPPORT || cause == ENODEV)
-        return error_set(error, ERR_SYNTAX, "cannot %s '%s': not an address of this machine such as tcp://HOST:PORT",
-                         what, endpoint);
+        return error_set(error, ERR_SYNTAX,
+                         "cannot %s '%s': not an address such as tcp://HOST:PORT, or not of this machine", what,
+                         endpoint);
     return error_set(error, ERR_SYSTEM, "cannot %s '%s': %s", what, endpoint, zmq_strerror(cause));
 }
 
