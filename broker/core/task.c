@@ -756,6 +756,21 @@ static void overrun(struct core *core, const struct lease *lease, const struct r
                               .state = {.sweep = sweep->id, .state = SWEEP_FAULT, .reason = slice_of(reason)}});
 }
 
+/* An arm that chooses by a feature would choose by nothing, and its report would not show it. */
+static void lacking(struct core *core, const struct lease *lease, uint32_t pool_id, uint32_t missing)
+{
+    struct sweep *sweep = payer_sweep(core, lease->payer);
+    char reason[300];
+    if (sweep->state != SWEEP_RUNNING)
+        return;
+    snprintf(reason, sizeof reason,
+             "an arm needs %s, and rollouts of model '%s' come without it: have the server give log-probabilities, or "
+             "give that arm another select, then resume",
+             feature_text(__builtin_ctz(missing)), core->models[core->pools[pool_id].model].name);
+    emit(core, &(struct fact){.type = FACT_state,
+                              .state = {.sweep = sweep->id, .state = SWEEP_FAULT, .reason = slice_of(reason)}});
+}
+
 /* What no honest agent says ends the attempt like any other failure of a task. */
 static void malformed(struct core *core, const struct event *event)
 {
@@ -800,6 +815,10 @@ static void accept_result(struct core *core, const struct event *event, const st
     double features[FEATURES];
     size_t len = 0;
     uint32_t have = features_pack(&result->features, features, &len);
+    uint32_t pool_id = key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
+    uint32_t missing = core->pools[pool_id].features & ~have;
+    if (missing != 0 && result->tokens_out > 0 && (result->finish == FINISH_STOP || result->finish == FINISH_LENGTH))
+        lacking(core, lease, pool_id, missing);
     credit_agent(core, event->agent, result->tokens_out);
     if (key->tree != NO_ID)
         core->arms[key->owner].cells[key->prompt].trees[key->tree].homes[key->item] = event->agent;

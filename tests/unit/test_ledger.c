@@ -156,6 +156,20 @@ static void overrun_is_a_fault(void **state)
     stage_clear(&s);
 }
 
+static void missing_feature_is_a_fault(void **state)
+{
+    (void)state;
+    const struct stage_arm best = {.name = "best", .n = 2, .verifier = NO_ID, .selector = "best-logprob"};
+    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {best}});
+    joins(&s, WORKER, 2);
+    DISPATCHES(&s, "open 0:0 +2; lease 1 0/0; lease 2 0/1; task 1 to 11; task 2 to 11");
+    DOES(&s, "result 1; ack 1 to 11", .type = EVENT_RESULT, .agent = WORKER, .lease = 1,
+         .result = {.result = {.tokens_in = 4, .tokens_out = 6, .features = {1u << FEATURE_LP_MEAN, {0}}}});
+    DOES(&s, "fault; result 2; decide 0:0 at 2 by n; ack 2 to 11", RESULT(WORKER, 2, 1));
+    assert_non_null(strstr(books(&s).reason, "lp_mean"));
+    stage_clear(&s);
+}
+
 static void deadline(void **state)
 {
     (void)state;
@@ -224,6 +238,7 @@ int main(void)
         cmocka_unit_test(own_budget_of_a_tree),
         cmocka_unit_test(charged_and_spent),
         cmocka_unit_test(overrun_is_a_fault),
+        cmocka_unit_test(missing_feature_is_a_fault),
         cmocka_unit_test(deadline),
         cmocka_unit_test(voided_is_not_accepted),
         cmocka_unit_test(damaged_books),

@@ -14,7 +14,11 @@ static bool answer(const struct send *task, struct event *event, struct buf *tex
     if (task->key.kind == TASK_VERIFY)
         event->verdict.verdict = (struct verdict){OUTCOME_PASS, 1};
     else
-        event->result.result = (struct result){.finish = FINISH_STOP, .tokens_in = 5, .tokens_out = 5, .latency_ms = 5};
+        event->result.result = (struct result){.finish = FINISH_STOP,
+                                               .tokens_in = 5,
+                                               .tokens_out = 5,
+                                               .latency_ms = 5,
+                                               .features = {1u << FEATURE_LP_MEAN, {0}}};
     event->result.class = task->key.kind == TASK_VERIFY ? event->result.class : 1;
     return true;
 }
