@@ -84,3 +84,31 @@ void ask_end(const struct ask *ask, struct buf *body)
         json_raw(body, (struct slice){ask->extra.data + 1, ask->extra.len - 2});
     json_end(body, '}');
 }
+
+void ask_all(const struct ask *ask, const char *keep_stop, const char *id, struct buf *body)
+{
+    ask_begin(ask, body);
+    ask_common(ask, body);
+    json_key(body, "top_k");
+    json_i64(body, ask->top_k == 0 ? -1 : (int64_t)ask->top_k);
+    json_key(body, "min_p");
+    json_f64(body, ask->min_p);
+    json_key(body, "repetition_penalty");
+    json_f64(body, ask->repetition_penalty);
+    json_key(body, keep_stop);
+    json_bool(body, ask->keep_stop);
+    ask_logprobs(ask, body);
+    if (ask->continues) {
+        json_key(body, "add_generation_prompt");
+        json_bool(body, false);
+        json_key(body, "continue_final_message");
+        json_bool(body, true);
+    }
+    if (ask->salt.len > 0) {
+        json_key(body, "cache_salt");
+        json_text(body, ask->salt);
+    }
+    json_key(body, id);
+    json_str(body, ask->id);
+    ask_end(ask, body);
+}

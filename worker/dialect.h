@@ -64,4 +64,8 @@ void ask_stops(const struct ask *ask, struct buf *body);    /* "stop": [...], wh
 void ask_logprobs(const struct ask *ask, struct buf *body); /* as OpenAI's two routes say it */
 void ask_end(const struct ask *ask, struct buf *body);      /* extra, } */
 
+/* The whole body of servers that take more than OpenAI's fields on its routes; these two differ in name only: whether the
+ * stop text is kept, and the id of the request. */
+void ask_all(const struct ask *ask, const char *keep_stop, const char *id, struct buf *body);
+
 #endif

@@ -56,38 +56,10 @@ static void generate_write(const struct ask *ask, struct buf *body)
     ask_end(ask, body);
 }
 
-static void chat_write(const struct ask *ask, struct buf *body)
-{
-    ask_begin(ask, body);
-    ask_common(ask, body);
-    json_key(body, "top_k");
-    json_i64(body, ask->top_k == 0 ? -1 : (int64_t)ask->top_k);
-    json_key(body, "min_p");
-    json_f64(body, ask->min_p);
-    json_key(body, "repetition_penalty");
-    json_f64(body, ask->repetition_penalty);
-    json_key(body, "no_stop_trim");
-    json_bool(body, ask->keep_stop);
-    ask_logprobs(ask, body);
-    if (ask->continues) {
-        json_key(body, "add_generation_prompt");
-        json_bool(body, false);
-        json_key(body, "continue_final_message");
-        json_bool(body, true);
-    }
-    if (ask->salt.len > 0) {
-        json_key(body, "cache_salt");
-        json_text(body, ask->salt);
-    }
-    json_key(body, "rid");
-    json_str(body, ask->id);
-    ask_end(ask, body);
-}
-
 static void sglang_write(const struct ask *ask, struct buf *body)
 {
     if (ask->chat)
-        chat_write(ask, body);
+        ask_all(ask, "no_stop_trim", "rid", body);
     else
         generate_write(ask, body);
 }
