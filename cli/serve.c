@@ -10,6 +10,7 @@
 #include "verifier/sandbox.h"
 #include "verifier/verifier.h"
 #include "worker/batch.h"
+#include "worker/engine_command.h"
 #include "worker/launcher.h"
 #include "worker/servers.h"
 #include "worker/worker.h"
@@ -433,8 +434,11 @@ static int start_engines(struct worker_args *args, struct gpu_plan *plan, struct
     struct gpus gpus;
     if (args->engine == NULL)
         return 0;
+    int rc = engine_command_check(args->engine, args->engine_url, error);
+    if (rc != 0)
+        return rc;
     gpus_find(&gpus);
-    int rc = gpus_plan(args->gpus != NULL ? args->gpus : "auto", &gpus, plan, error);
+    rc = gpus_plan(args->gpus != NULL ? args->gpus : "auto", &gpus, plan, error);
     if (rc != 0)
         return rc;
     const struct launcher_options options = {
