@@ -136,6 +136,12 @@ bool events_found(const struct events *events)
     return events->found;
 }
 
+void events_sweeps(const struct events *events, void (*name)(void *arg, const char *name), void *arg)
+{
+    for (uint32_t i = 0; i < events->sweeps.len; i++)
+        name(arg, ((const struct name *)table_at(&events->sweeps, i))->text);
+}
+
 /* -- sequence numbers -------------------------------------------------------------------------------------------------- */
 
 static bool digits(struct slice *text, uint64_t max, uint64_t *value)

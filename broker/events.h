@@ -47,4 +47,7 @@ int events_skip(struct events *events, uint64_t until, struct error *error);
 /* False: no commit so far told of the sweep of the options. */
 bool events_found(const struct events *events);
 
+/* Calls with the name of each sweep that the commits so far told of, once for each time it was replaced too. */
+void events_sweeps(const struct events *events, void (*name)(void *arg, const char *name), void *arg);
+
 #endif

@@ -21,6 +21,16 @@ struct client {
     struct buf reply;
 };
 
+int one_place(const char *state, const struct broker_choice *choice, struct error *error)
+{
+    const char *other = choice->broker != NULL ? "--broker" : "--join";
+    if (state == NULL || (choice->broker == NULL && choice->join == NULL))
+        return 0;
+    return error_set(error, ERR_SYNTAX,
+                     "--state reads the folder on this machine, and %s asks a broker, which has its own: give one",
+                     other);
+}
+
 int client_find(const struct broker_choice *choice, char endpoint[static 256], struct error *error)
 {
     struct cluster_conf conf;

@@ -14,6 +14,9 @@ struct broker_choice {
 };
 int client_find(const struct broker_choice *choice, char endpoint[static 256], struct error *error);
 
+/* ERR_SYNTAX when both a state folder (NULL: none) and a broker are named. */
+int one_place(const char *state, const struct broker_choice *choice, struct error *error);
+
 /* ERR_CLOSED later, when nobody answers: connecting itself cannot fail. */
 int client_open(const char *endpoint, struct client **client, struct error *error);
 void client_close(struct client **client);

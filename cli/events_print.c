@@ -2,6 +2,8 @@
 #include "broker/events.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "common/conf.h"
+#include "common/io/log.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -117,16 +119,34 @@ static int follow(struct events *events, struct source *source, struct seq from,
     return rc;
 }
 
+static void try_name(void *near, const char *name)
+{
+    conf_near_try(near, name);
+}
+
+static int no_such_sweep(const struct events *events, const char *name, struct error *error)
+{
+    struct conf_near near;
+    conf_near_init(&near, name);
+    events_sweeps(events, try_name, &near);
+    return error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'%s%s", name,
+                     near.best == NULL ? " and no other" : "", conf_near_text(&near));
+}
+
 static int print_events(const struct events_args *args, struct source *source, struct error *error)
 {
     struct events *events =
         events_new(&(struct events_options){.journal = source->journal, .sweep = args->sweep, .texts = args->texts});
     int rc = print_new(events, source->journal, args->from, error);
+    bool missing = rc == 0 && args->sweep != NULL && !events_found(events);
+    if (missing)
+        no_such_sweep(events, args->sweep, error);
+    if (missing && args->follow) /* it may be submitted later: who follows may be there first */
+        log_line(0, "%s (this waits until one of that name is submitted)", error->text);
     if (rc == 0 && args->follow)
         rc = follow(events, source, args->from, error);
-    else if (rc == 0 && args->sweep != NULL && !events_found(events))
-        rc = error_set(error, ERR_NOT_FOUND, "there is no sweep '%s' in the journal: `drover status` lists them",
-                       args->sweep);
+    else if (missing)
+        rc = ERR_NOT_FOUND;
     events_free(&events);
     return rc;
 }

@@ -19,11 +19,13 @@ struct args {
     const char *file, *prefix, *server_model;
     const char *overrides[64];
     size_t overrides_len;
+    bool force;
 };
 
 static const struct argp_option options[] = {
     {"out", 'o', "PREFIX", 0, "files are called PREFIX-MODEL-NNN.jsonl (default: batch)", 0},
     {"server-model", 'm', "NAME", 0, "the service's name for the model (default: option `model` of the model)", 0},
+    {"force", 'f', NULL, 0, "write over files that are there", 0},
     {0},
 };
 
@@ -36,6 +38,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'm':
         args->server_model = arg;
+        return 0;
+    case 'f':
+        args->force = true;
         return 0;
     case ARGP_KEY_ARG:
         if (args->file == NULL)
@@ -88,9 +93,13 @@ static int file_for(struct out *out, size_t len, struct error *error)
     if (rc != 0)
         return rc;
     snprintf(out->path, sizeof out->path, "%.900s-%s-%03u.jsonl", out->args->prefix, out->model->name, ++out->files);
-    out->file = fopen(out->path, "we");
+    out->file = fopen(out->path, out->args->force ? "we" : "wxe");
     out->lines = 0;
     out->bytes = 0;
+    if (out->file == NULL && errno == EEXIST)
+        return error_set(error, ERR_CONFLICT,
+                         "%.300s is there already: move it away, name others (--out), or write over it (--force)",
+                         out->path);
     return out->file != NULL ? 0 : error_set(error, ERR_IO, "cannot write %.300s: %s", out->path, strerror(errno));
 }
 

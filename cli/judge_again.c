@@ -109,8 +109,7 @@ int cmd_reverify(int argc, char **argv)
         0,
         0,
         0};
-    struct reverify_args args = {
-        .local = {.command = "reverify", .state = "drover-state", .verifiers = 1, .threads = 1, .begin = begin}};
+    struct reverify_args args = {.local = {.command = "reverify", .verifiers = 1, .threads = 1, .begin = begin}};
     struct error error = {""};
     char *yaml = NULL;
     size_t len = 0;
@@ -118,7 +117,11 @@ int cmd_reverify(int argc, char **argv)
     args.local.arg = &args.what;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     args.local.verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1; /* it may be programs that are run */
-    int rc = args.what.file == NULL ? 0 : file_read(args.what.file, LIMIT_SWEEP_FILE, &yaml, &len, &error);
+    int rc = one_place(args.local.state, &(struct broker_choice){.broker = args.broker}, &error);
+    if (args.local.state == NULL)
+        args.local.state = "drover-state";
+    if (rc == 0 && args.what.file != NULL)
+        rc = file_read(args.what.file, LIMIT_SWEEP_FILE, &yaml, &len, &error);
     args.what.yaml = (struct slice){yaml, len};
     int code;
     if (rc != 0) {

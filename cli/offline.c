@@ -172,7 +172,9 @@ int source_open(const char *state, const struct broker_choice *choice, struct so
     *source = (struct source){0};
     struct cluster_conf conf;
     char endpoint[256];
-    int rc = read_cluster_conf(choice->conf, &conf, error);
+    int rc = one_place(state, choice, error);
+    if (rc == 0)
+        rc = read_cluster_conf(choice->conf, &conf, error);
     if (rc != 0)
         return rc;
     bool configured = choice->conf != NULL || choice->broker != NULL || choice->join != NULL;
