@@ -1,11 +1,14 @@
 /* compile.c - sweep file to definitions; see compile.h.
  *
  * Identity is by fingerprint: a pool is what its rollouts depend on (prompts, model without its name, seed), so that a
- * second sweep with the same pool reuses it; a model or verifier row is everything that its fact says. */
+ * second sweep with the same pool reuses it; a model or verifier row is everything that its fact says. Where servers are
+ * is no part of either (common/place.h). Fingerprints of earlier releases covered that too. So what the core has already
+ * is compared by what it says, and keeps the fingerprint that it has. */
 #include "broker/compile.h"
 #include "broker/core/fact.h"
 #include "common/hash.h"
 #include "common/limits.h"
+#include "common/place.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,15 +18,42 @@ static uint64_t word(uint64_t hash, uint64_t value)
     return hash_more(hash, &value, sizeof value);
 }
 
-/* The spec's name takes no part: models may be renamed. */
-static uint64_t spec_hash(const char *spec, const char *name)
+/* The part of a spec before its name, and that behind it. */
+struct halves {
+    struct slice head, tail;
+};
+
+static struct halves split_at_name(struct slice spec, const char *name)
 {
     char key[80];
-    snprintf(key, sizeof key, "\"name\":\"%s\",", name);
-    const char *at = strstr(spec, key);
-    size_t head = at == NULL ? strlen(spec) : (size_t)(at - spec);
-    uint64_t hash = hash_bytes(spec, head);
-    return at == NULL ? hash : hash_more(hash, at + strlen(key), strlen(at + strlen(key)));
+    size_t len = (size_t)snprintf(key, sizeof key, "\"name\":\"%s\",", name);
+    const char *at = memmem(spec.data, spec.len, key, len);
+    if (at == NULL)
+        return (struct halves){.head = spec};
+    size_t head = (size_t)(at - spec.data);
+    return (struct halves){{spec.data, head}, {at + len, spec.len - head - len}};
+}
+
+static uint64_t blank_hash(struct slice spec)
+{
+    struct buf blank = {0};
+    place_blank(spec, &blank);
+    uint64_t hash = hash_bytes(blank.data, blank.len);
+    buf_clear(&blank);
+    return hash;
+}
+
+/* The spec's name takes no part: models may be renamed. */
+static uint64_t spec_hash(struct slice spec, const char *name)
+{
+    struct buf blank = {0};
+    place_blank(spec, &blank);
+    struct halves halves = split_at_name(buf_slice(&blank), name);
+    uint64_t hash = hash_bytes(halves.head.data, halves.head.len);
+    if (halves.tail.len > 0)
+        hash = hash_more(hash, halves.tail.data, halves.tail.len);
+    buf_clear(&blank);
+    return hash;
 }
 
 static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, uint64_t commit, uint64_t offset,
@@ -60,35 +90,110 @@ static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, 
     return 0;
 }
 
-static void put_models(const struct sweep_spec *spec, struct buf *to)
+static bool equal(struct slice spec, const char *text)
+{
+    return spec.len == strlen(text) && memcmp(spec.data, text, spec.len) == 0;
+}
+
+/* The pool that the core has of these prompts, this model and this seed; NO_ID: none. Journals of earlier releases may
+ * have several that differ in where the model is: then the one that is where it was, if any. */
+static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_model *m, const struct prompt_set *set,
+                          const struct core *core)
+{
+    uint64_t wanted = spec_hash(slice_of(m->spec), m->name);
+    uint32_t found = NO_ID;
+    for (uint32_t i = 0; i < core_pools(core); i++) {
+        struct pool_info pool = core_pool(core, i);
+        if (pool.seed != compile_pool_seed(spec) || core_set_digest(core, pool.set) != set->digest)
+            continue;
+        struct model_info model = core_model(core, pool.model);
+        if (found == NO_ID ? spec_hash(model.spec, model.name) == wanted : equal(model.spec, m->spec))
+            found = i;
+    }
+    return found;
+}
+
+/* Arms of two models that generate the same would share the rollouts of one. */
+static int check_twins(const struct sweep_spec *spec, struct error *error)
+{
+    for (uint32_t i = 0; i < spec->models_len; i++)
+        for (uint32_t k = 0; k < i; k++) {
+            const struct sweep_model *a = &spec->models[k], *b = &spec->models[i];
+            if (spec_hash(slice_of(a->spec), a->name) == spec_hash(slice_of(b->spec), b->name))
+                return error_set(
+                    error, ERR_CONFLICT,
+                    "models '%.64s' and '%.64s' generate the same: they differ in nothing but name, price, "
+                    "limits or where their servers are; have the arms name one of them, or, if what is "
+                    "served is not the same, tell it with options (`model`, `salt`)",
+                    a->name, b->name);
+        }
+    return 0;
+}
+
+static uint64_t model_print(const struct sweep_model *m)
+{
+    uint64_t print = blank_hash(slice_of(m->spec));
+    print = word(word(word(print, m->max_tokens), m->template_tokens), m->timeout_ms);
+    return word(word(word(print, m->slots), m->price_in_micro), m->price_out_micro);
+}
+
+/* A pool keeps the model that it has, under its name: only where that is may be new. */
+static void put_model(const struct sweep_model *m, uint32_t id, const struct model_info *known, struct buf *to)
+{
+    struct buf spec = {0};
+    struct halves halves = split_at_name(slice_of(m->spec), m->name);
+    buf_put(&spec, halves.head.data, halves.head.len);
+    if (halves.tail.len > 0)
+        buf_printf(&spec, "\"name\":\"%s\",", known == NULL ? m->name : known->name);
+    buf_put(&spec, halves.tail.data, halves.tail.len);
+    fact_put(to, &(struct fact){.type = FACT_model,
+                                .model = {.id = id,
+                                          .fingerprint = known == NULL ? model_print(m) : known->fingerprint,
+                                          .name = slice_of(known == NULL ? m->name : known->name),
+                                          .backend = slice_of(m->backend),
+                                          .spec = buf_slice(&spec),
+                                          .max_tokens = m->max_tokens,
+                                          .template_tokens = m->template_tokens,
+                                          .timeout_ms = m->timeout_ms,
+                                          .slots = m->slots,
+                                          .price_in = m->price_in_micro,
+                                          .price_out = m->price_out_micro,
+                                          .offer = slice_of(m->offer)}});
+    buf_clear(&spec);
+}
+
+static void put_models(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core,
+                       struct buf *to)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
-        const struct sweep_model *m = &spec->models[i];
-        uint64_t print = hash_bytes(m->spec, strlen(m->spec));
-        print = word(word(word(print, m->max_tokens), m->template_tokens), m->timeout_ms);
-        print = word(word(word(print, m->slots), m->price_in_micro), m->price_out_micro);
-        fact_put(to, &(struct fact){.type = FACT_model,
-                                    .model = {.id = i,
-                                              .fingerprint = print,
-                                              .name = slice_of(m->name),
-                                              .backend = slice_of(m->backend),
-                                              .spec = slice_of(m->spec),
-                                              .max_tokens = m->max_tokens,
-                                              .template_tokens = m->template_tokens,
-                                              .timeout_ms = m->timeout_ms,
-                                              .slots = m->slots,
-                                              .price_in = m->price_in_micro,
-                                              .price_out = m->price_out_micro,
-                                              .offer = slice_of(m->offer)}});
+        uint32_t pool = find_pool(spec, &spec->models[i], set, core);
+        struct model_info known;
+        if (pool != NO_ID)
+            known = core_model(core, core_pool(core, pool).model);
+        put_model(&spec->models[i], i, pool == NO_ID ? NULL : &known, to);
     }
 }
 
-void compile_verifier(const struct sweep_verifier *v, uint32_t id, struct buf *to)
+static uint64_t verifier_print(struct slice spec, uint32_t timeout_ms, uint64_t price_micro)
 {
-    uint64_t print = word(hash_bytes(v->spec, strlen(v->spec)), v->timeout_ms);
+    return word(word(blank_hash(spec), timeout_ms), price_micro);
+}
+
+void compile_verifier(const struct sweep_verifier *v, uint32_t id, const struct core *core, struct buf *to)
+{
+    uint64_t print = verifier_print(slice_of(v->spec), v->timeout_ms, v->price_micro), kept = print;
+    bool found = false;
+    for (uint32_t i = 0; i < core_verifiers(core); i++) {
+        struct verifier_info known = core_verifier(core, i);
+        if (verifier_print(known.spec, known.timeout_ms, known.price) != print ||
+            (found && !equal(known.spec, v->spec)))
+            continue;
+        kept = known.fingerprint;
+        found = true;
+    }
     fact_put(to, &(struct fact){.type = FACT_verifier,
                                 .verifier = {.id = id,
-                                             .fingerprint = word(print, v->price_micro),
+                                             .fingerprint = kept,
                                              .name = slice_of(v->name),
                                              .kind = slice_of(v->kind),
                                              .spec = slice_of(v->spec),
@@ -102,10 +207,14 @@ uint64_t compile_pool_seed(const struct sweep_spec *spec)
     return word(spec->seed, 0x706f6f6c);
 }
 
-static void put_pools(const struct sweep_spec *spec, const struct prompt_set *set, struct buf *to)
+static void put_pools(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core,
+                      struct buf *to)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
-        uint64_t print = word(word(spec_hash(spec->models[i].spec, spec->models[i].name), set->digest), spec->seed);
+        const struct sweep_model *m = &spec->models[i];
+        uint32_t known = find_pool(spec, m, set, core);
+        uint64_t print = known != NO_ID ? core_pool(core, known).fingerprint
+                                        : word(word(spec_hash(slice_of(m->spec), m->name), set->digest), spec->seed);
         fact_put(to,
                  &(struct fact){.type = FACT_pool,
                                 .pool = {.id = i, .fingerprint = print, .model = i, .seed = compile_pool_seed(spec)}});
@@ -159,16 +268,18 @@ void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
                                         .report_at = {(const char *)a->report_at, 4 * (size_t)a->report_at_len}}});
 }
 
-int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct slice source, uint64_t commit,
-            uint64_t offset, struct buf *to, struct error *error)
+int compile(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, struct slice source,
+            uint64_t commit, uint64_t offset, struct buf *to, struct error *error)
 {
-    int rc = put_set(spec, set, commit, offset, to, error);
+    int rc = check_twins(spec, error);
+    if (rc == 0)
+        rc = put_set(spec, set, commit, offset, to, error);
     if (rc != 0)
         return rc;
-    put_models(spec, to);
+    put_models(spec, set, core, to);
     for (uint32_t i = 0; i < spec->verifiers_len; i++)
-        compile_verifier(&spec->verifiers[i], i, to);
-    put_pools(spec, set, to);
+        compile_verifier(&spec->verifiers[i], i, core, to);
+    put_pools(spec, set, core, to);
     put_sweep(spec, source, to);
     for (uint32_t i = 0; i < spec->arms_len; i++)
         compile_arm(&spec->arms[i], i, to);

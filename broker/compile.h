@@ -2,19 +2,22 @@
 #ifndef DROVER_COMPILE_H
 #define DROVER_COMPILE_H
 
+#include "broker/core/read.h"
 #include "broker/sweep_file.h"
 #include "common/buf.h"
 
 /* Appends facts with ids that count from 0 within this submission. Prompt records are taken to stand in the text of
- * `commit` from `offset` on, one after another. source: the sweep file, kept for `drover results`. ERR_LIMIT. */
-int compile(const struct sweep_spec *spec, const struct prompt_set *set, struct slice source, uint64_t commit,
-            uint64_t offset, struct buf *definitions, struct error *error);
+ * `commit` from `offset` on, one after another. source: the sweep file, kept for `drover results`. core: what is known
+ * already. ERR_LIMIT. */
+int compile(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, struct slice source,
+            uint64_t commit, uint64_t offset, struct buf *definitions, struct error *error);
 
 /* Seed of the pools that a sweep samples from. */
 uint64_t compile_pool_seed(const struct sweep_spec *spec);
 
 /* One definition, its references being ids of the submission. */
-void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, struct buf *definitions);
+void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, const struct core *core,
+                      struct buf *definitions);
 void compile_arm(const struct sweep_arm *arm, uint32_t id, struct buf *definitions);
 
 /* Appends the prompt records, in the order that compile assumes. */

@@ -36,7 +36,7 @@ void peer_flush(struct server *server, struct peer *peer)
     buf_reset(&peer->out);
 }
 
-/* Models and verifiers are told once per connection, before the first task that needs them. */
+/* Models and verifiers are told before the first task that needs them, on a connection and after a submission. */
 static void put_spec(struct server *server, struct peer *peer, bool verify, uint32_t id)
 {
     struct buf *sent = &peer->specs[verify];
@@ -47,6 +47,15 @@ static void put_spec(struct server *server, struct peer *peer, bool verify, uint
     sent->data[id] = 1;
     struct slice json = verify ? core_verifier(server->core, id).spec : core_model(server->core, id).spec;
     peer_put(server, peer, &(struct msg){.type = MSG_spec, .spec = {verify, id, json}});
+}
+
+void peers_retell(struct server *server)
+{
+    struct peer *peer, *next;
+    HASH_ITER (hh, server->peers, peer, next) {
+        buf_reset(&peer->specs[false]);
+        buf_reset(&peer->specs[true]);
+    }
 }
 
 static int read_text(struct server *server, struct ref ref, struct buf *out)

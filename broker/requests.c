@@ -30,6 +30,8 @@ static int step_submit(struct server *server, uint32_t *sweep, struct error *err
     server_step(server, &event);
     *error = server->update.error;
     *sweep = server->update.sweep;
+    if (server->update.code == 0)
+        peers_retell(server);
     return server->update.code;
 }
 
@@ -49,7 +51,8 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
         size_t before = server->texts.len;
         struct buf *definitions = &server->definitions;
         buf_reset(definitions);
-        rc = compile(&spec, &set, submission->yaml, journal_next(server->journal), before, definitions, error);
+        rc = compile(&spec, &set, server->core, submission->yaml, journal_next(server->journal), before, definitions,
+                     error);
         if (rc == 0)
             rc = step_submit(server, sweep, error);
         if (rc == 0 && server->update.used)

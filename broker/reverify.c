@@ -37,7 +37,7 @@ static int put_verifier(const struct core *core, const struct sweep_spec *file, 
 {
     for (uint32_t i = 0; file != NULL && i < file->verifiers_len; i++)
         if (strcmp(file->verifiers[i].name, name) == 0) {
-            compile_verifier(&file->verifiers[i], id, to);
+            compile_verifier(&file->verifiers[i], id, core, to);
             *group = file->verifiers[i].group;
             return 0;
         }

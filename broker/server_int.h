@@ -79,7 +79,8 @@ struct peer *peer_of(const struct server *server, uint64_t agent); /* NULL: not 
 void peer_put(struct server *server, struct peer *peer, const struct msg *msg);
 void peer_flush(struct server *server, struct peer *peer);
 void peer_free(struct server *server, struct peer *peer);
-void peers_watch(struct server *server);                      /* tells of agents that the core gave up */
+void peers_retell(struct server *server); /* specs may be others: they are told again before the next task */
+void peers_watch(struct server *server);  /* tells of agents that the core gave up */
 int put_send(struct server *server, const struct send *send); /* a send of the core, into its agent's frame */
 void on_agent_frame(struct server *server, struct slice route, struct slice frame);
 

@@ -401,7 +401,9 @@ void event_verdict(struct core *core, const struct event *event);
 void event_fail(struct core *core, const struct event *event);
 void event_return(struct core *core, const struct event *event);
 /* dump.c */
-struct fact sweep_fact(const struct core *core, uint32_t sweep); /* its definition, as it stands */
+struct fact model_fact(const struct core *core, uint32_t model); /* definitions, as they stand */
+struct fact verifier_fact(const struct core *core, uint32_t verifier);
+struct fact sweep_fact(const struct core *core, uint32_t sweep);
 struct fact arm_fact(const struct core *core, uint32_t arm);
 int snapshot_apply(struct core *core, const struct fact *fact);
 
@@ -414,6 +416,7 @@ void event_drain(struct core *core, const struct event *event);
 void event_refuse(struct core *core, const struct event *event);
 void fleet_tick(struct core *core);
 bool agent_refuses(const struct agent *agent, bool verify, uint32_t spec);
+void agent_forgive(struct agent *agent, bool verify, uint32_t spec); /* it may be asked for that again */
 void agents_free(struct core *core);
 
 /* offer.c */

@@ -72,10 +72,26 @@ static int prompt_apply(struct core *core, const struct fact_prompt *f)
     return 0;
 }
 
+/* The servers of a model or verifier are somewhere else now. Whoever could not use the old ones may try the new. */
+static int move(struct core *core, bool verify, uint32_t id, struct slice *spec, struct slice now)
+{
+    free((char *)spec->data);
+    *spec = own(now);
+    struct agent *agent, *next;
+    HASH_ITER (hh, core->agents, agent, next)
+        agent_forgive(agent, verify, id);
+    return 0;
+}
+
 static int model_apply(struct core *core, const struct fact_model *f)
 {
-    if (f->id != core->models_len)
+    if (f->id > core->models_len || (f->id < core->models_len && core->models[f->id].fingerprint != f->fingerprint))
         return ERR_CORRUPT;
+    if (f->id < core->models_len) {
+        free(core->models[f->id].offer);
+        core->models[f->id].offer = text_of(f->offer);
+        return move(core, false, f->id, &core->models[f->id].spec, f->spec);
+    }
     core->models = grow_array(core->models, core->models_len, sizeof *core->models);
     core->models[core->models_len++] = (struct model){
         .fingerprint = f->fingerprint,
@@ -96,8 +112,11 @@ static int model_apply(struct core *core, const struct fact_model *f)
 
 static int verifier_apply(struct core *core, const struct fact_verifier *f)
 {
-    if (f->id != core->verifiers_len)
+    if (f->id > core->verifiers_len ||
+        (f->id < core->verifiers_len && core->verifiers[f->id].fingerprint != f->fingerprint))
         return ERR_CORRUPT;
+    if (f->id < core->verifiers_len)
+        return move(core, true, f->id, &core->verifiers[f->id].spec, f->spec);
     core->verifiers = grow_array(core->verifiers, core->verifiers_len, sizeof *core->verifiers);
     core->verifiers[core->verifiers_len++] = (struct verifier){
         .fingerprint = f->fingerprint,
@@ -652,7 +671,40 @@ static int submit_check(struct core *core, struct slice definitions, struct mapp
     return rc;
 }
 
-/* True when the fact is new and was given its id in the core. */
+static bool moved(struct slice spec, struct slice now)
+{
+    return spec.len != now.len || (now.len > 0 && memcmp(spec.data, now.data, now.len) != 0);
+}
+
+/* A known model or verifier stays as it is but for where its servers are, which only its spec says. */
+static bool submit_model(struct core *core, struct fact *fact, uint32_t *id)
+{
+    if (*id == NO_ID) {
+        fact->model.id = *id = core->models_len;
+        return true;
+    }
+    struct fact new = model_fact(core, *id);
+    bool changed = moved(new.model.spec, fact->model.spec);
+    new.model.spec = fact->model.spec;
+    new.model.offer = fact->model.offer;
+    *fact = new;
+    return changed;
+}
+
+static bool submit_verifier(struct core *core, struct fact *fact, uint32_t *id)
+{
+    if (*id == NO_ID) {
+        fact->verifier.id = *id = core->verifiers_len;
+        return true;
+    }
+    struct fact new = verifier_fact(core, *id);
+    bool changed = moved(new.verifier.spec, fact->verifier.spec);
+    new.verifier.spec = fact->verifier.spec;
+    *fact = new;
+    return changed;
+}
+
+/* True when the fact is to be written; it has its id in the core then. */
 static bool submit_number(struct core *core, struct fact *fact, struct mapping *map, bool *new_set)
 {
     switch ((int)fact->type) {
@@ -665,18 +717,10 @@ static bool submit_number(struct core *core, struct fact *fact, struct mapping *
     case FACT_prompt:
         fact->prompt.set = map->set;
         return *new_set;
-    case FACT_model: {
-        uint32_t *id = &map->models[fact->model.id];
-        bool new = *id == NO_ID;
-        fact->model.id = *id = new ? core->models_len : *id;
-        return new;
-    }
-    case FACT_verifier: {
-        uint32_t *id = &map->verifiers[fact->verifier.id];
-        bool new = *id == NO_ID;
-        fact->verifier.id = *id = new ? core->verifiers_len : *id;
-        return new;
-    }
+    case FACT_model:
+        return submit_model(core, fact, &map->models[fact->model.id]);
+    case FACT_verifier:
+        return submit_verifier(core, fact, &map->verifiers[fact->verifier.id]);
     case FACT_pool: {
         uint32_t *id = &map->pools[fact->pool.id];
         bool new = *id == NO_ID;

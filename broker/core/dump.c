@@ -65,21 +65,49 @@ struct fact sweep_fact(const struct core *core, uint32_t id)
     };
 }
 
+struct fact model_fact(const struct core *core, uint32_t id)
+{
+    const struct model *m = &core->models[id];
+    return (struct fact){
+        .type = FACT_model,
+        .model = {.id = id,
+                  .fingerprint = m->fingerprint,
+                  .name = text(m->name),
+                  .backend = text(m->backend),
+                  .spec = m->spec,
+                  .max_tokens = m->max_tokens,
+                  .template_tokens = m->template_tokens,
+                  .timeout_ms = m->timeout_ms,
+                  .slots = m->slots,
+                  .price_in = m->price_in,
+                  .price_out = m->price_out,
+                  .offer = text(m->offer)},
+    };
+}
+
+struct fact verifier_fact(const struct core *core, uint32_t id)
+{
+    const struct verifier *v = &core->verifiers[id];
+    return (struct fact){
+        .type = FACT_verifier,
+        .verifier = {.id = id,
+                     .fingerprint = v->fingerprint,
+                     .name = text(v->name),
+                     .kind = text(v->check),
+                     .spec = v->spec,
+                     .timeout_ms = v->timeout_ms,
+                     .price = v->price,
+                     .group = v->group},
+    };
+}
+
 static void dump_definitions(const struct core *core, struct buf *out)
 {
     dump_sets(core, out);
-    for (uint32_t i = 0; i < core->models_len; i++) {
-        const struct model *m = &core->models[i];
-        PUT(model, .id = i, .fingerprint = m->fingerprint, .name = text(m->name), .backend = text(m->backend),
-            .spec = m->spec, .max_tokens = m->max_tokens, .template_tokens = m->template_tokens,
-            .timeout_ms = m->timeout_ms, .slots = m->slots, .price_in = m->price_in, .price_out = m->price_out,
-            .offer = text(m->offer));
-    }
-    for (uint32_t i = 0; i < core->verifiers_len; i++) {
-        const struct verifier *v = &core->verifiers[i];
-        PUT(verifier, .id = i, .fingerprint = v->fingerprint, .name = text(v->name), .kind = text(v->check),
-            .spec = v->spec, .timeout_ms = v->timeout_ms, .price = v->price, .group = v->group);
-    }
+    for (uint32_t i = 0; i < core->models_len; i++)
+        put_fact(out, model_fact(core, i));
+    for (uint32_t i = 0; i < core->verifiers_len; i++)
+        put_fact(out, verifier_fact(core, i));
     for (uint32_t i = 0; i < core->pools_len; i++) {
         const struct pool *pool = &core->pools[i];
         PUT(pool, .id = i, .fingerprint = pool->fingerprint, .set = pool->set, .model = pool->model,

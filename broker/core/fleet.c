@@ -180,6 +180,15 @@ bool agent_refuses(const struct agent *agent, bool verify, uint32_t spec)
     return false;
 }
 
+void agent_forgive(struct agent *agent, bool verify, uint32_t spec)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < agent->refusals_len; i++)
+        if (agent->refusals[i].verify != verify || agent->refusals[i].spec != spec)
+            agent->refusals[kept++] = agent->refusals[i];
+    agent->refusals_len = kept;
+}
+
 /* Leases of an earlier epoch whose agents stay silent. */
 static void orphans_tick(struct core *core)
 {

@@ -75,6 +75,17 @@ static void the_same_question_has_the_same_verdict(void **state)
     assert_int_equal(counts.shared, 0);
 }
 
+static void a_server_that_moved_says_the_same(void **state)
+{
+    (void)state;
+    char spec[200], moved[200];
+    snprintf(spec, sizeof spec, "%s", spec_of(true, ",\"options\":{\"urls\":[\"http://a:1\"]}"));
+    snprintf(moved, sizeof moved, "%s", spec_of(true, ",\"options\":{\"urls\":[\"http://b:2\"]}"));
+    struct job first = job_of(spec, "moved");
+    judged(&first, OUTCOME_SCORE, 0.25, "");
+    assert_true(known(job_of(moved, "moved")));
+}
+
 static void another_question_is_another(void **state)
 {
     (void)state;
@@ -162,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(the_same_question_has_the_same_verdict),
+        T(a_server_that_moved_says_the_same),
         T(another_question_is_another),
         T(what_may_be_the_machine_s_fault_is_not_kept),
         T(only_where_it_is_wanted),
