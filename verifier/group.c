@@ -1,34 +1,46 @@
 /* group.c - see group.h.
  *
- * Each rollout of a group is a task of its own, with a lease, a price and a verdict of its own, and carries the texts of
- * all. The group is judged when the first of them is asked for; the others are answered from what that gave. So nothing but
- * the texts of a task differs from any other verifier, and a lost task is judged again at worst. */
+ * Each rollout of a group is a task of its own, with a lease, a price and a verdict of its own. The group is judged when
+ * the first of them comes, in the judge's own event loop, so that hundreds of groups are in flight on one thread; the
+ * others wait for the same judgements, or are answered from what those gave. So nothing but the texts of a task differs
+ * from any other verifier, and a lost task is judged again at worst. */
 #include "verifier/group.h"
 #include "common/hash.h"
+#include "common/io/clock.h"
+#include "common/limits.h"
 #include "verifier/check.h"
 #include "verifier/doc.h"
-#include "common/io/clock.h"
 #include "verifier/judge.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
-enum { BATCH = 256, KEPT = 32 };
+enum { BATCH = LIMIT_CREDITS, KEPT = 32 };
 
-/* What a group was given: scores by ordinal, NaN where there is none. */
+/* A group while it is judged, and for a while afterwards. */
 struct judged {
-    uint64_t hash, used;
-    double *scores; /* NULL: this place is free */
+    uint64_t hash;
     uint32_t len;
+    uint32_t waiting; /* jobs that are not answered yet */
+    bool begun;
+    const struct job *first; /* that it began with, whose time the judgements are; NULL: that one is gone */
+    struct trial *trial;     /* begun, and NULL: it is over */
+    uint32_t *places;        /* ordinals of the trial's candidates */
+    uint32_t places_len;
+    int code; /* what became of it */
+    struct error error;
+    double *scores; /* by ordinal; NAN where there is none */
     struct buf detail;
+    struct judged *prev, *next;
 };
 
 struct groups {
     void *judge;
-    struct judged judged[KEPT];
-    uint64_t uses;
+    struct judged *list; /* the one that was used last in front */
+    uint32_t len_max;    /* of the groups that came */
+    int64_t room;        /* tasks that this engine has made room for */
 };
 
 bool group_spec(struct slice spec)
@@ -44,17 +56,27 @@ bool group_spec(struct slice spec)
     return group;
 }
 
+static void judged_free(struct groups *groups, struct judged *judged)
+{
+    DL_DELETE(groups->list, judged);
+    if (judged->trial != NULL)
+        judge_group_drop(&judged->trial);
+    free(judged->places);
+    free(judged->scores);
+    buf_clear(&judged->detail);
+    free(judged);
+}
+
 static void group_close(void **state)
 {
     struct groups *groups = *state;
     if (groups == NULL)
         return;
+    while (groups->list != NULL)
+        judged_free(groups, groups->list);
+    check_room_add(-groups->room);
     if (groups->judge != NULL)
         engine_judge.close(&groups->judge);
-    for (size_t i = 0; i < KEPT; i++) {
-        free(groups->judged[i].scores);
-        buf_clear(&groups->judged[i].detail);
-    }
     free(groups);
     *state = NULL;
 }
@@ -69,6 +91,58 @@ static int group_open(struct slice spec, void **state, struct error *error)
     return rc;
 }
 
+/* -- judging ---------------------------------------------------------------------------------------------------------- */
+
+/* For the tasks of as many groups as the judge can have in flight. How large groups are, and how many judgements one
+ * takes, is known when it comes. */
+static void make_room(struct groups *groups, uint32_t len, size_t asks)
+{
+    if (len <= groups->len_max)
+        return;
+    groups->len_max = len;
+    int64_t in_flight = (int64_t)(judge_width(groups->judge) / asks), room = (in_flight < 1 ? 1 : in_flight) * len;
+    room = room < BATCH ? room : BATCH;
+    check_room_add(room - groups->room);
+    groups->room = room;
+}
+
+/* Rollouts that failed have no text and take no part; one that is left alone has nobody to be compared with. */
+static void judge(struct groups *groups, struct judged *judged, struct job *job)
+{
+    judged->begun = true;
+    judged->first = job;
+    job->began_ms = clock_ms();
+    struct slice *texts = xalloc(job->group_len * sizeof *texts);
+    judged->places = xalloc(job->group_len * sizeof *judged->places);
+    judged->scores = xalloc(job->group_len * sizeof *judged->scores);
+    for (uint32_t i = 0; i < job->group_len; i++) {
+        judged->scores[i] = NAN;
+        if (job->group[i].len == 0)
+            continue;
+        texts[judged->places_len] = job->group[i];
+        judged->places[judged->places_len++] = i;
+    }
+    const struct judge_group group = {job->record, texts, judged->places_len, job->seed, job->timeout_ms};
+    if (group.len == 1)
+        judged->scores[judged->places[0]] = 0.5;
+    else if (group.len > 1)
+        judged->code = judge_group(groups->judge, &group, &judged->trial, &judged->error);
+    if (judged->trial != NULL)
+        make_room(groups, job->group_len, judge_group_asks(judged->trial));
+    free(texts);
+}
+
+static void settle(struct judged *judged)
+{
+    double *given = xalloc(judged->places_len * sizeof *given);
+    judged->code = judge_group_end(&judged->trial, given, &judged->detail, &judged->error);
+    for (uint32_t i = 0; i < judged->places_len && judged->code == 0; i++)
+        judged->scores[judged->places[i]] = given[i];
+    free(given);
+}
+
+/* -- jobs ------------------------------------------------------------------------------------------------------------- */
+
 static uint64_t hash_of(const struct job *job)
 {
     uint64_t hash = hash_bytes(job->record.data, job->record.len);
@@ -77,116 +151,120 @@ static uint64_t hash_of(const struct job *job)
     return hash;
 }
 
-static struct judged *find(struct groups *groups, uint64_t hash, uint32_t len)
+static struct judged *find(const struct groups *groups, uint64_t hash, uint32_t len)
 {
-    for (size_t i = 0; i < KEPT; i++)
-        if (groups->judged[i].scores != NULL && groups->judged[i].hash == hash && groups->judged[i].len == len)
-            return &groups->judged[i];
+    struct judged *judged;
+    DL_FOREACH (groups->list, judged)
+        if (judged->hash == hash && judged->len == len)
+            return judged;
     return NULL;
 }
 
-/* A place for one more: the one that was not used for the longest time. */
-static struct judged *place(struct groups *groups)
+/* The job waits for its group. */
+static void join(struct groups *groups, struct job *job)
 {
-    struct judged *oldest = &groups->judged[0];
-    for (size_t i = 1; i < KEPT; i++)
-        if (groups->judged[i].used < oldest->used)
-            oldest = &groups->judged[i];
-    free(oldest->scores);
-    buf_clear(&oldest->detail);
-    *oldest = (struct judged){0};
-    return oldest;
+    if (job->group_len == 0 || job->ordinal >= job->group_len) {
+        error_set(&job->error, ERR_PROTOCOL, "judge: the broker sent no group of texts to compare");
+        job->state = JOB_FAILED;
+        return;
+    }
+    uint64_t hash = hash_of(job);
+    struct judged *judged = find(groups, hash, job->group_len);
+    if (judged == NULL) {
+        judged = xalloc(sizeof *judged);
+        *judged = (struct judged){.hash = hash, .len = job->group_len};
+    } else {
+        DL_DELETE(groups->list, judged);
+    }
+    DL_PREPEND(groups->list, judged);
+    judged->waiting++;
+    job->engine_data = judged;
 }
 
-/* Rollouts that failed have no text and take no part; one that is left alone has nobody to be compared with. */
-static int judge(struct groups *groups, const struct job *job, uint64_t hash, struct judged **out, struct error *error)
+/* The judgements took the time of one job of the group. */
+static void answer(struct job *job)
 {
-    struct slice *texts = xalloc(job->group_len * sizeof *texts);
-    uint32_t *places = xalloc(job->group_len * sizeof *places), len = 0;
-    double *scores = xalloc(job->group_len * sizeof *scores), *given = xalloc(job->group_len * sizeof *given);
-    struct buf detail = {0};
-    for (uint32_t i = 0; i < job->group_len; i++) {
-        scores[i] = NAN;
-        if (job->group[i].len == 0)
-            continue;
-        places[len] = i;
-        texts[len++] = job->group[i];
-    }
-    struct judge_group group = {job->record, texts, len, job->seed, job->timeout_ms};
-    int rc = 0;
-    if (len == 1)
-        given[0] = 0.5;
-    else if (len > 1)
-        rc = judge_group(groups->judge, &group, given, &detail, error);
-    for (uint32_t i = 0; i < len && rc == 0; i++)
-        scores[places[i]] = given[i];
-    free(texts);
-    free(places);
-    free(given);
-    if (rc != 0) {
-        free(scores);
-        buf_clear(&detail);
-        return rc;
-    }
-    *out = place(groups);
-    **out = (struct judged){.hash = hash, .scores = scores, .len = job->group_len, .detail = detail};
-    return 0;
-}
-
-static void answer(struct groups *groups, struct judged *judged, struct job *job)
-{
+    struct judged *judged = job->engine_data;
     double score = judged->scores[job->ordinal];
-    judged->used = ++groups->uses;
+    job->engine_data = NULL;
+    judged->waiting--;
+    if (judged->first == job)
+        judged->first = NULL;
+    else
+        job->began_ms = clock_ms();
+    job->error = judged->error;
     job->verdict = isnan(score) ? (struct verdict){.outcome = OUTCOME_UNKNOWN}
                                 : (struct verdict){.outcome = OUTCOME_SCORE, .score = score};
     buf_reset(&job->detail);
     buf_put(&job->detail, judged->detail.data, judged->detail.len);
-    job->state = JOB_DONE;
+    job->state = judged->code < 0 ? JOB_FAILED : JOB_DONE;
 }
 
-/* The whole group, or every rollout of it would have it judged in vain. */
-static void fail_group(struct job **jobs, size_t len, uint64_t hash, const struct error *error)
+/* What failed is judged anew for who asks again; of the others the last ones are kept. */
+static void forget(struct groups *groups)
 {
-    for (size_t i = 0; i < len; i++)
-        if (jobs[i]->state == JOB_RUNNING && jobs[i]->group_len > 0 && hash_of(jobs[i]) == hash) {
-            jobs[i]->error = *error;
-            jobs[i]->state = JOB_FAILED;
-        }
+    struct judged *judged, *next;
+    size_t kept = 0;
+    DL_FOREACH_SAFE (groups->list, judged, next)
+        if (judged->waiting == 0 && (judged->code < 0 || kept++ >= KEPT))
+            judged_free(groups, judged);
 }
 
-/* One group at a time; what is answered already does not wait for the next. */
+/* Begins groups while the judge takes more: waiting for those before is not a group's time. */
+static bool begin(struct groups *groups, struct job **jobs, size_t len)
+{
+    bool any = false;
+    for (size_t i = 0; i < len && judge_room(groups->judge) > 0; i++) {
+        struct judged *judged = jobs[i]->engine_data;
+        if (judged == NULL || judged->begun)
+            continue;
+        judge(groups, judged, jobs[i]);
+        any = true;
+    }
+    return any;
+}
+
 static int64_t group_advance(void *state, struct job **jobs, size_t len, int64_t now_ms)
 {
     struct groups *groups = state;
-    bool asked = false;
-    (void)now_ms;
+    struct judged *judged;
+    int64_t wait;
+    for (size_t i = 0; i < len; i++)
+        if (jobs[i]->state == JOB_RUNNING && jobs[i]->engine_data == NULL)
+            join(groups, jobs[i]);
+    begin(groups, jobs, len);
+    do /* answers make room for more */
+        wait = engine_judge.advance(groups->judge, NULL, 0, now_ms);
+    while (begin(groups, jobs, len));
+    DL_FOREACH (groups->list, judged)
+        if (judged->trial != NULL && judge_group_over(judged->trial))
+            settle(judged);
     for (size_t i = 0; i < len; i++) {
-        struct job *job = jobs[i];
-        if (job->state != JOB_RUNNING)
-            continue;
-        if (job->group_len == 0 || job->ordinal >= job->group_len) {
-            error_set(&job->error, ERR_PROTOCOL, "judge: the broker sent no group of texts to compare");
-            job->state = JOB_FAILED;
-            continue;
-        }
-        uint64_t hash = hash_of(job);
-        struct judged *judged = find(groups, hash, job->group_len);
-        if (judged == NULL && asked)
-            continue;
-        if (judged == NULL) {
-            asked = true;
-            job->began_ms = clock_ms(); /* waiting for the groups before is not its time */
-            struct error error;
-            if (judge(groups, job, hash, &judged, &error) != 0) {
-                fail_group(jobs, len, hash, &error);
-                continue;
-            }
-        } else {
-            job->began_ms = clock_ms();
-        }
-        answer(groups, judged, job);
+        judged = jobs[i]->engine_data;
+        if (judged != NULL && judged->begun && judged->trial == NULL)
+            answer(jobs[i]);
     }
-    return 0;
+    forget(groups);
+    return wait;
+}
+
+/* Judgements that nobody waits for any more are not asked for any longer. */
+static void group_cancel(void *state, struct job *job)
+{
+    struct groups *groups = state;
+    struct judged *judged = job->engine_data;
+    if (judged == NULL)
+        return;
+    job->engine_data = NULL;
+    if (judged->first == job)
+        judged->first = NULL;
+    if (--judged->waiting == 0 && (!judged->begun || judged->trial != NULL))
+        judged_free(groups, judged);
+}
+
+static int group_fd(void *state)
+{
+    return engine_judge.fd(((struct groups *)state)->judge);
 }
 
 const struct engine engine_group = {
@@ -195,5 +273,7 @@ const struct engine engine_group = {
     .batch = BATCH,
     .open = group_open,
     .advance = group_advance,
+    .cancel = group_cancel,
+    .fd = group_fd,
     .close = group_close,
 };

@@ -16,7 +16,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,7 +217,7 @@ static void trial_free(struct trial *trial)
     free(trial);
 }
 
-/* Hands over what became of it. A group's caller looks for itself. */
+/* Hands over what became of it. Whoever has a group judged looks for itself. */
 static void trial_end(struct trial *trial)
 {
     struct job *job = trial->job;
@@ -716,7 +715,7 @@ const struct engine engine_judge = {
     .close = judge_close,
 };
 
-static int64_t judge_room(const struct judge *judge)
+static int64_t judge_tasks(const struct judge *judge)
 {
     int64_t tasks = remote_width(judge->remote) / judge->k;
     return tasks < 1 ? 1 : tasks < HELD ? tasks : HELD;
@@ -726,14 +725,14 @@ static int judge_open_wide(struct slice spec, void **state, struct error *error)
 {
     int code = judge_open(spec, state, error);
     if (code == 0)
-        check_room_add(judge_room(*state));
+        check_room_add(judge_tasks(*state));
     return code;
 }
 
 static void judge_close_wide(void **state)
 {
     if (*state != NULL)
-        check_room_add(-judge_room(*state));
+        check_room_add(-judge_tasks(*state));
     judge_close(state);
 }
 
@@ -764,8 +763,7 @@ const struct check check_judge = {
 
 /* -- groups ----------------------------------------------------------------------------------------------------------- */
 
-int judge_group(void *engine_state, const struct judge_group *group, double *scores, struct buf *detail,
-                struct error *error)
+int judge_group(void *engine_state, const struct judge_group *group, struct trial **out, struct error *error)
 {
     struct judge *judge = engine_state;
     if (!judge->mode->groups)
@@ -774,24 +772,53 @@ int judge_group(void *engine_state, const struct judge_group *group, double *sco
         return error_set(error, ERR_RANGE, "a group has 2 to %d candidates, not %zu", JUDGE_TEXTS, group->len);
     struct trial *trial = trial_new(judge, group->seed, group->timeout_ms);
     int code = question_open(group->record, &trial->question, error);
-    if (code == 0) {
-        trial->len = group->len;
-        trial->texts = xalloc(group->len * sizeof *trial->texts);
-        memcpy(trial->texts, group->texts, group->len * sizeof *trial->texts);
-        trial_start(trial);
-        while (!trial->over) {
-            int64_t wait = turn(judge);
-            struct pollfd item = {.fd = judge->epoll, .events = POLLIN};
-            if (!trial->over)
-                poll(&item, 1, wait < 1000 ? (int)(wait > 0 ? wait : 0) : 1000);
-        }
-        if (trial->failed)
-            code = error_set(error, ERR_CLOSED, "%s", trial->error.text);
+    if (code < 0) {
+        trial_free(trial);
+        return code;
     }
+    trial->len = group->len;
+    trial->texts = xalloc(group->len * sizeof *trial->texts);
+    memcpy(trial->texts, group->texts, group->len * sizeof *trial->texts);
+    trial_start(trial);
+    *out = trial;
+    return 0;
+}
+
+size_t judge_group_asks(const struct trial *trial)
+{
+    return trial->asks_len;
+}
+
+bool judge_group_over(const struct trial *trial)
+{
+    return trial->over;
+}
+
+int judge_group_end(struct trial **trial, double *scores, struct buf *detail, struct error *error)
+{
+    const struct trial *ended = *trial;
+    assert(ended->over);
+    int code = ended->failed ? error_set(error, ERR_CLOSED, "%s", ended->error.text) : 0;
     if (code == 0) {
-        memcpy(scores, trial->scores, group->len * sizeof *scores);
-        buf_put(detail, trial->detail.data, trial->detail.len);
+        memcpy(scores, ended->scores, ended->len * sizeof *scores);
+        buf_put(detail, ended->detail.data, ended->detail.len);
     }
-    trial_free(trial);
+    judge_group_drop(trial);
     return code;
+}
+
+void judge_group_drop(struct trial **trial)
+{
+    trial_free(*trial);
+    *trial = NULL;
+}
+
+uint32_t judge_width(void *engine_state)
+{
+    return remote_width(((struct judge *)engine_state)->remote);
+}
+
+size_t judge_room(void *engine_state)
+{
+    return remote_room(((struct judge *)engine_state)->remote);
 }

@@ -45,7 +45,7 @@ struct judge;
 
 struct trial {
     struct judge *judge;
-    struct job *job; /* NULL: of a group, whose caller waits for `over` */
+    struct job *job; /* NULL: of a group, whose owner looks at `over` */
     struct question question;
     struct slice answer;
     struct slice *texts;

@@ -1,6 +1,8 @@
 /* Groups of candidates before a judge of this process, who reads numbers and prefers the larger one. */
+#include "common/io/clock.h"
 #include "verifier/check.h"
 #include "verifier/doc.h"
+#include "verifier/group.h"
 #include "verifier/judge.h"
 
 #include <setjmp.h>
@@ -10,6 +12,7 @@
 #include <arpa/inet.h>
 #include <math.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,11 +21,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 20000, REQUEST_MAX = 1 << 16, COUNT_MAX = 16 };
+enum { PATIENCE_MS = 20000, REQUEST_MAX = 1 << 16, COUNT_MAX = 16, GROUPS = 64, MEMBERS = 3, SLOW_MS = 200 };
 
 static int listener;
 static uint16_t port;
-static atomic_int asked;
+static atomic_int asked, slow_ms;
 static atomic_bool broken;
 
 /* -- the judge ---------------------------------------------------------------------------------------------------------- */
@@ -81,6 +84,7 @@ static void answer(int fd, const char *request)
     char verdict[1024], body[2048], head[128];
     rule(request, verdict, sizeof verdict);
     asked++;
+    poll(NULL, 0, slow_ms); /* it thinks */
     int len = broken ? snprintf(body, sizeof body, "{\"message\": \"no such model\"}")
                      : snprintf(body, sizeof body,
                                 "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s\"},"
@@ -131,16 +135,28 @@ static int begin(void **state)
 
 /* -- groups ------------------------------------------------------------------------------------------------------------- */
 
-static void *open_judge(const char *options)
+static void *open_engine(const struct engine *kind, const char *options)
 {
     char spec[512];
     void *engine;
     struct error error;
     snprintf(spec, sizeof spec, "{\"kind\":\"judge\",\"options\":{\"urls\":[\"http://127.0.0.1:%u\"],%s}}", port,
              options);
-    if (engine_judge.open(slice_of(spec), &engine, &error) != 0)
+    if (kind->open(slice_of(spec), &engine, &error) != 0)
         fail_msg("%s", error.text);
     return engine;
+}
+
+static void *open_judge(const char *options)
+{
+    return open_engine(&engine_judge, options);
+}
+
+/* Once, and waits for what it waits for. */
+static void advance(const struct engine *kind, void *engine, struct job **jobs, size_t len)
+{
+    int64_t wait = kind->advance(engine, jobs, len, 0);
+    poll(&(struct pollfd){.fd = kind->fd(engine), .events = POLLIN}, 1, wait < 20 ? (int)wait : 20);
 }
 
 static int judge(void *engine, const char *const *texts, size_t len, double *scores, struct buf *detail,
@@ -154,7 +170,13 @@ static int judge(void *engine, const char *const *texts, size_t len, double *sco
                                       .len = len,
                                       .seed = 5,
                                       .timeout_ms = PATIENCE_MS};
-    return judge_group(engine, &group, scores, detail, error);
+    struct trial *trial;
+    int code = judge_group(engine, &group, &trial, error);
+    if (code < 0)
+        return code;
+    while (!judge_group_over(trial))
+        advance(&engine_judge, engine, NULL, 0);
+    return judge_group_end(&trial, scores, detail, error);
 }
 
 static const char *const numbers[] = {"3", "9", "1", "6", "5.5"};
@@ -268,6 +290,175 @@ static void test_cancel(void **state)
     assert_null(engine);
 }
 
+/* -- the engine that has groups judged ---------------------------------------------------------------------------------- */
+
+struct members {
+    char texts[GROUPS][MEMBERS][16];
+    struct slice slices[GROUPS][MEMBERS];
+    struct job jobs[GROUPS * MEMBERS], *all[GROUPS * MEMBERS];
+};
+
+/* Jobs of all members of the first `groups` groups: candidate m of group g says g + 1 and m. */
+static void members_fill(struct members *members, size_t groups)
+{
+    static const char record[] = "{\"prompt\":\"Say a large number.\"}";
+    for (size_t i = 0; i < groups * MEMBERS; i++) {
+        size_t g = i / MEMBERS, m = i % MEMBERS;
+        snprintf(members->texts[g][m], sizeof members->texts[g][m], "%zu.%zu %zu", 2 + m, g / 10, g);
+        members->slices[g][m] = slice_of(members->texts[g][m]);
+        members->all[i] = &members->jobs[i];
+        members->jobs[i] = (struct job){.record = slice_of(record),
+                                        .text = members->slices[g][m],
+                                        .group = members->slices[g],
+                                        .group_len = MEMBERS,
+                                        .ordinal = (uint32_t)m,
+                                        .timeout_ms = PATIENCE_MS};
+    }
+}
+
+static size_t running(const struct members *members, size_t len)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < len; i++)
+        left += members->jobs[i].state == JOB_RUNNING;
+    return left;
+}
+
+/* Judges so many groups at once; how long it took. */
+static int64_t judge_groups(void *engine, size_t groups)
+{
+    struct members *members = xalloc(sizeof *members);
+    size_t len = groups * MEMBERS;
+    int64_t began = clock_ms();
+    members_fill(members, groups);
+    while (running(members, len) > 0)
+        advance(&engine_group, engine, members->all, len);
+    int64_t took = clock_ms() - began;
+    for (size_t i = 0; i < len; i++) {
+        struct job *job = &members->jobs[i];
+        assert_int_equal(job->state, JOB_DONE);
+        assert_int_equal(job->verdict.outcome, OUTCOME_SCORE);
+        assert_true(fabs(job->verdict.score - strtod(job->text.data, NULL)) < 1e-9);
+        assert_null(job->engine_data);
+        buf_clear(&job->detail);
+    }
+    free(members);
+    return took;
+}
+
+/* One thread has as many groups in flight as the server takes requests, and asks once for each of them. */
+static void test_groups_at_once(void **state)
+{
+    (void)state;
+    void *engine = open_engine(&engine_group, "\"mode\":\"set\",\"concurrency\":64");
+    slow_ms = SLOW_MS;
+    int before = asked;
+    int64_t one = judge_groups(engine, 1);
+    assert_int_equal(asked - before, 1);
+    assert_true(one >= SLOW_MS);
+    assert_int_equal(check_room(), 64 * MEMBERS);
+    before = asked;
+    int64_t many = judge_groups(engine, GROUPS);
+    slow_ms = 0;
+    assert_in_range(asked - before, GROUPS - 1, GROUPS); /* the first was judged above */
+    if (many > 8 * one)
+        fail_msg("%d groups took %lld ms, one took %lld ms", GROUPS, (long long)many, (long long)one);
+    engine_group.close(&engine);
+    assert_int_equal(check_room(), 0);
+}
+
+/* A group that waits for those before does not use up its time. */
+static void test_groups_in_turn(void **state)
+{
+    struct members *members = xalloc(sizeof *members);
+    (void)state;
+    void *engine = open_engine(&engine_group, "\"mode\":\"set\",\"concurrency\":1");
+    slow_ms = SLOW_MS;
+    members_fill(members, 8);
+    for (size_t i = 0; i < 8 * MEMBERS; i++)
+        members->jobs[i].timeout_ms = 4 * SLOW_MS;
+    while (running(members, 8 * MEMBERS) > 0)
+        advance(&engine_group, engine, members->all, 8 * MEMBERS);
+    slow_ms = 0;
+    for (size_t i = 0; i < 8 * MEMBERS; i++) {
+        assert_int_equal(members->jobs[i].state, JOB_DONE);
+        buf_clear(&members->jobs[i].detail);
+    }
+    engine_group.close(&engine);
+    free(members);
+}
+
+/* Members leave one by one; the group goes on for those that stay, and ends with the last. */
+static void test_groups_cancelled(void **state)
+{
+    struct members *members = xalloc(sizeof *members);
+    (void)state;
+    void *engine = open_engine(&engine_group, "\"mode\":\"set\",\"concurrency\":2");
+    slow_ms = SLOW_MS;
+    members_fill(members, 4); /* two are asked for, two wait */
+    engine_group.advance(engine, members->all, 4 * MEMBERS, 0);
+    for (size_t i = 0; i < 4 * MEMBERS; i++)
+        if (i != 1 && i != 2 * MEMBERS + 2) /* one of the first group, one of the third */
+            engine_group.cancel(engine, &members->jobs[i]);
+    struct job *left[] = {&members->jobs[1], &members->jobs[2 * MEMBERS + 2]};
+    while (left[0]->state == JOB_RUNNING || left[1]->state == JOB_RUNNING)
+        advance(&engine_group, engine, left, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(left[i]->state, JOB_DONE);
+        assert_true(fabs(left[i]->verdict.score - strtod(left[i]->text.data, NULL)) < 1e-9);
+        buf_clear(&left[i]->detail);
+    }
+    members_fill(members, 3);
+    engine_group.advance(engine, members->all, 3 * MEMBERS, 0);
+    engine_group.close(&engine); /* while it is asked */
+    slow_ms = 0;
+    for (size_t i = 0; i < 3 * MEMBERS; i++)
+        buf_clear(&members->jobs[i].detail);
+    free(members);
+}
+
+/* All members fail with their group, and it is judged anew for who asks again; nothing else fails with it. */
+static void test_groups_failed(void **state)
+{
+    struct members *members = xalloc(sizeof *members);
+    (void)state;
+    void *engine = open_engine(&engine_group, "\"mode\":\"set\"");
+    members_fill(members, 2);
+    members->jobs[0].group_len = members->jobs[1].group_len = members->jobs[2].group_len = 0;
+    broken = true;
+    while (running(members, 2 * MEMBERS) > 0)
+        advance(&engine_group, engine, members->all, 2 * MEMBERS);
+    broken = false;
+    for (size_t i = 0; i < 2 * MEMBERS; i++) {
+        assert_int_equal(members->jobs[i].state, JOB_FAILED);
+        assert_non_null(strstr(members->jobs[i].error.text, i < MEMBERS ? "no group of texts" : "no such model"));
+    }
+    judge_groups(engine, 2);
+    engine_group.close(&engine);
+    free(members);
+}
+
+/* Failed rollouts take no part; one that is left alone has a score, for it was compared with nobody. */
+static void test_groups_with_failures(void **state)
+{
+    struct members *members = xalloc(sizeof *members);
+    (void)state;
+    void *engine = open_engine(&engine_group, "\"mode\":\"set\"");
+    members_fill(members, 2);
+    members->slices[0][1] = (struct slice){"", 0};
+    members->slices[1][0] = members->slices[1][2] = (struct slice){"", 0};
+    while (running(members, 2 * MEMBERS) > 0)
+        advance(&engine_group, engine, members->all, 2 * MEMBERS);
+    static const double wanted[] = {2, -1, 4, -1, 0.5, -1};
+    for (size_t i = 0; i < 2 * MEMBERS; i++) {
+        assert_int_equal(members->jobs[i].verdict.outcome, wanted[i] < 0 ? OUTCOME_UNKNOWN : OUTCOME_SCORE);
+        assert_true(wanted[i] < 0 || fabs(members->jobs[i].verdict.score - wanted[i]) < 1e-9);
+        buf_clear(&members->jobs[i].detail);
+    }
+    engine_group.close(&engine);
+    free(members);
+}
+
 static void test_bad_specs(void **state)
 {
     (void)state;
@@ -304,8 +495,17 @@ static void test_bad_specs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pairwise), cmocka_unit_test(test_rounds), cmocka_unit_test(test_set),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_cancel), cmocka_unit_test(test_bad_specs),
+        cmocka_unit_test(test_pairwise),
+        cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_groups_at_once),
+        cmocka_unit_test(test_groups_in_turn),
+        cmocka_unit_test(test_groups_cancelled),
+        cmocka_unit_test(test_groups_failed),
+        cmocka_unit_test(test_groups_with_failures),
+        cmocka_unit_test(test_bad_specs),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }
