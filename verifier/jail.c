@@ -179,7 +179,7 @@ int jail_prepare(struct jail *jail, struct error *error)
 
 /* -- one program ---------------------------------------------------------------------------------------------------- */
 
-uint64_t jail_clone_flags(const struct jail *jail)
+int jail_clone_flags(const struct jail *jail)
 {
     return jail->tier == TIER_BWRAP ? 0 : CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC;
 }

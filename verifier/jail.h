@@ -40,7 +40,7 @@ struct jail {
 int jail_prepare(struct jail *jail, struct error *error);
 
 /* Flags of clone for one program. */
-uint64_t jail_clone_flags(const struct jail *jail);
+int jail_clone_flags(const struct jail *jail);
 
 /* What the slot hands its child. Streams are its standard input, output and error; program is -1 or a file. */
 struct jail_job {

@@ -12,7 +12,7 @@
 
 enum { WORDS = 160 };
 
-/* A command line under construction, in the child: static, because nothing else runs there. */
+/* A command line under construction, in the child: static, because nothing else runs there or in the slot meanwhile. */
 static const char *words[WORDS + 1];
 static size_t words_len;
 static char targets[8][256]; /* of symbolic links */
@@ -21,6 +21,7 @@ static void add_all(const char *const *more)
 {
     while (*more != NULL && words_len < WORDS)
         words[words_len++] = *more++;
+    words[words_len] = NULL;
 }
 
 #define ADD(...) add_all((const char *const[]){__VA_ARGS__, NULL})
@@ -81,6 +82,7 @@ const char *jail_wrap(const struct jail *jail, const struct jail_job *job)
 {
     static char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin", "LANG=C.UTF-8", NULL};
     const bool bwrap = jail->tier == TIER_BWRAP;
+    words_len = 0; /* the child before this one left its own */
     if (jail_take(job) != 0 || chdir("/") != 0)
         return "take its streams";
     if (!bwrap && jail_furnish(jail, job->program) != 0)

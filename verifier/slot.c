@@ -6,8 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LATE_MS = 200 };
+enum { LATE_MS = 200, STACK_BYTES = 64 << 10 };
 
 struct slot {
     int socket;
@@ -38,12 +38,6 @@ struct run {
     bool timeout, stopped;
 };
 
-/* How a child that never became the command says why. */
-struct failure {
-    int why;
-    char step[40];
-};
-
 static int64_t now_ms(void)
 {
     struct timespec t;
@@ -51,43 +45,46 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static _Noreturn void become(const struct slot *slot, const struct run *run, int report)
+/* What the child shares with this process, which waits until it is the command or gone. */
+struct birth {
+    const struct slot *slot;
+    const struct run *run;
+    const char *step; /* NULL: it became the command */
+    int why;
+};
+
+static int become(void *arg)
 {
-    const char *step =
-        slot->jail.tier == TIER_NATIVE ? jail_enter(&slot->jail, &run->job) : jail_wrap(&slot->jail, &run->job);
-    struct failure failure = {.why = errno};
-    snprintf(failure.step, sizeof failure.step, "%s", step);
-    ssize_t written = write(report, &failure, sizeof failure);
-    _exit(written == sizeof failure ? 127 : 126);
+    struct birth *birth = arg;
+    const struct jail *jail = &birth->slot->jail;
+    const struct jail_job *job = &birth->run->job;
+    birth->step = jail->tier == TIER_NATIVE ? jail_enter(jail, job) : jail_wrap(jail, job);
+    birth->why = errno;
+    _exit(127);
 }
 
-/* Starts the child; false: end says why it did not become the command. */
+/* Starts the child; false: end says why it did not become the command. The child borrows this process's memory up to its
+ * exec: copying it would cost more than all of its mounts. It only makes system calls and writes nothing that is read
+ * here but its birth, and nobody else of its uid is alive who could reach into it. */
 static bool begin(struct slot *slot, struct run *run, struct sandbox_end *end)
 {
-    int report[2];
-    struct failure failure = {0};
-    if (!slot_cgroup_limit(slot->cgroup, run->job.memory_mib) || pipe2(report, O_CLOEXEC) != 0) {
+    static char stack[STACK_BYTES] __attribute__((aligned(16)));
+    struct birth birth = {.slot = slot, .run = run};
+    if (!slot_cgroup_limit(slot->cgroup, run->job.memory_mib)) {
         snprintf(end->text, sizeof end->text, "cannot set the memory limit: %s", strerror(errno));
         return false;
     }
     run->kills = slot_cgroup_kills(slot->cgroup);
-    struct clone_args args = {.flags = jail_clone_flags(&slot->jail) | CLONE_PIDFD,
-                              .pidfd = (uint64_t)(uintptr_t)&run->pidfd,
-                              .exit_signal = SIGCHLD};
-    run->pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
-    if (run->pid == 0)
-        become(slot, run, report[1]);
-    int why = errno;
-    close(report[1]);
-    ssize_t got = run->pid < 0 ? -1 : read(report[0], &failure, sizeof failure);
-    close(report[0]);
+    run->pid =
+        clone(become, stack + sizeof stack,
+              CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD | jail_clone_flags(&slot->jail), &birth, &run->pidfd);
+    bool execs = birth.step != NULL && strcmp(birth.step, "start the command") == 0;
     if (run->pid < 0)
-        snprintf(end->text, sizeof end->text, "cannot fork: %s", strerror(why));
-    else if (got != 0) /* it cannot be heard any more once it is the command */
-        snprintf(end->text, sizeof end->text, "cannot %s%s%.60s: %s", failure.step,
-                 strcmp(failure.step, "start the command") == 0 ? " " : "",
-                 strcmp(failure.step, "start the command") == 0 ? run->argv[0] : "", strerror(failure.why));
-    return run->pid > 0 && got == 0;
+        snprintf(end->text, sizeof end->text, "cannot fork: %s", strerror(errno));
+    else if (birth.step != NULL) /* it cannot be heard any more once it is the command */
+        snprintf(end->text, sizeof end->text, "cannot %s%s%.60s: %s", birth.step, execs ? " " : "",
+                 execs ? run->argv[0] : "", strerror(birth.why));
+    return run->pid > 0 && birth.step == NULL;
 }
 
 /* Until it ends, its time is up, or the owner says stop. False: the owner is gone. */
