@@ -7,13 +7,14 @@
 
 enum { CODE_ARGS = 16, CODE_MESSAGE_MAX = 1 << 20, CODE_OUTPUT_MAX = 1 << 20 };
 
-/* One program at a time, one thread at a time. */
+/* One program at a time, one thread at a time. code_calls_end frees what it holds. */
 struct code_runner {
     const char *argv[CODE_ARGS + 3]; /* the interpreter; two words behind it are filled per start */
     size_t argv_len;
     uint32_t cpu_s, wall_ms, memory_mib;
     struct sandbox *program;    /* where programs run                                       */
     struct sandbox *grader;     /* where tests run; NULL for styles that compare outputs    */
+    struct buf candidate;       /* code_candidate.py as the interpreter's own code; empty: not made yet */
     struct sandbox_pipes asked; /* of the grader's process while it runs (grading)          */
     bool grading;
 };

@@ -301,7 +301,9 @@ def main():
     os.dup2(null, 1)
     while True:
         message = receive()
-        if message[:1] == b"J":
+        if message[:1] == b"P":  # what answers the calls, compiled once for all programs by their own interpreter
+            send(b"P" + marshal.dumps(compile(message[1:], "candidate", "exec")))
+        elif message[:1] == b"J":
             send(b"V" + json.dumps(grade(json.loads(message[1:]))).encode())
 
 
