@@ -638,6 +638,7 @@ int cmd_verifier(int argc, char **argv)
         options.room = verifier_room;
     }
     int code = run_agent("verifier", &args.agent, &options);
+    sandbox_launcher_stop(); /* who waits for this process finds nothing of its programs left */
     verifier_say();
     return code;
 }
