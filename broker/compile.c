@@ -56,6 +56,22 @@ static uint64_t spec_hash(struct slice spec, const char *name)
     return hash;
 }
 
+/* Their data stands behind the records; see compile_texts. */
+static void put_attachments(const struct prompt_set *set, uint64_t commit, uint64_t offset, struct buf *to)
+{
+    for (const struct set_attachment *a = set->attachments; a != NULL; a = a->hh.next) {
+        if (a->known)
+            continue;
+        fact_put(to, &(struct fact){.type = FACT_attachment,
+                                    .attachment = {.high = a->attachment.id.high,
+                                                   .low = a->attachment.id.low,
+                                                   .ref_commit = commit,
+                                                   .ref_offset = (uint32_t)offset,
+                                                   .ref_len = (uint32_t)a->attachment.data.len}});
+        offset += a->attachment.data.len;
+    }
+}
+
 static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, uint64_t commit, uint64_t offset,
                    struct buf *to, struct error *error)
 {
@@ -84,9 +100,11 @@ static int put_set(const struct sweep_spec *spec, const struct prompt_set *set, 
                                                .ref_offset = (uint32_t)offset,
                                                .ref_len = (uint32_t)prompt->record.len,
                                                .bytes = prompt->bytes,
-                                               .group = slice_of(group)}});
+                                               .group = slice_of(group),
+                                               .attached = prompt->attached}});
         offset += prompt->record.len;
     }
+    put_attachments(set, commit, offset, to);
     return 0;
 }
 
@@ -290,4 +308,7 @@ void compile_texts(const struct prompt_set *set, struct buf *texts)
 {
     for (uint32_t i = 0; i < set->len; i++)
         buf_put(texts, set->prompts[i].record.data, set->prompts[i].record.len);
+    for (const struct set_attachment *a = set->attachments; a != NULL; a = a->hh.next)
+        if (!a->known)
+            buf_put(texts, a->attachment.data.data, a->attachment.data.len);
 }

@@ -363,6 +363,23 @@ static int on_verdict(struct server *server, struct event *event, const struct m
     return 0;
 }
 
+/* Asked for when a task names it, so it is committed. Empty: the journal does not have it. Who asks for much at once waits
+ * for its next turn, and asks again. */
+static void on_want(struct server *server, struct peer *peer, const struct msg_want *want)
+{
+    struct ref ref;
+    if (peer->out.len > LIMIT_ATTACHMENT)
+        return;
+    buf_reset(&server->blob);
+    if (!core_attachment(server->core, (struct attachment_id){want->high, want->low}, &ref) ||
+        read_text(server, ref, &server->blob) != 0)
+        buf_reset(&server->blob);
+    peer_put(server, peer,
+             &(struct msg){.type = MSG_attachment, .attachment = {want->high, want->low, buf_slice(&server->blob)}});
+    server->attached += server->blob.len;
+    log_line(1, "agent %016llx fetches an attachment of %zu bytes", (unsigned long long)peer->agent, server->blob.len);
+}
+
 static void on_trouble(struct server *server, struct event *event, const struct msg_failed *used)
 {
     event->fail.tokens_in = used->tokens_in;
@@ -433,6 +450,9 @@ static int on_agent_msg(struct server *server, struct peer *peer, const struct m
         event.type = EVENT_REFUSE;
         event.lease = msg->refused.lease;
         on_trouble(server, &event, &(struct msg_failed){.reason = msg->refused.reason});
+        return 0;
+    case MSG_want:
+        on_want(server, peer, &msg->want);
         return 0;
     case MSG_drain:
         event.type = EVENT_DRAIN;

@@ -121,6 +121,87 @@ static int take_text(const struct parse *parse, const json_t *record, struct pro
     return 0;
 }
 
+/* ---- attachments ---- */
+
+static const struct set_attachment *attachment_find(const struct prompt_set *set, struct attachment_id id)
+{
+    struct set_attachment *found;
+    HASH_FIND(hh, set->attachments, &id, sizeof id, found);
+    return found;
+}
+
+static int take_attachment(const struct parse *parse, struct slice line)
+{
+    struct attachment attachment;
+    if (!attachment_line_read(line, &attachment))
+        return error_set(parse->error, ERR_SYNTAX, "%s:1: an attachment that is damaged: submit again", parse->file);
+    if (attachment.data.len > LIMIT_ATTACHMENT)
+        return error_set(parse->error, ERR_LIMIT, "%s:1: an attachment of %zu bytes of base64; at most %u are allowed",
+                         parse->file, attachment.data.len, LIMIT_ATTACHMENT);
+    if (attachment_find(parse->set, attachment.id) != NULL)
+        return 0;
+    struct set_attachment *new = xalloc(sizeof *new);
+    new->attachment = attachment;
+    HASH_ADD(hh, parse->set->attachments, attachment.id, sizeof attachment.id, new);
+    return 0;
+}
+
+struct attachments prompt_attachments(const struct prompt_set *set, struct slice record)
+{
+    struct attachments all = {0};
+    struct attachment_id id;
+    struct slice name;
+    for (size_t at = 0; set->attachments != NULL && attachment_next(record, &at, &id, &name);) {
+        const struct set_attachment *found = attachment_find(set, id);
+        if (found == NULL)
+            continue;
+        all.at = xrealloc(all.at, (all.len + 1) * sizeof *all.at);
+        all.at[all.len++] = found->attachment;
+    }
+    return all;
+}
+
+/* A name that stands for nothing would reach the model as it is. */
+static int check_names(const struct parse *parse, struct slice record)
+{
+    struct attachment_id id;
+    struct slice name;
+    for (size_t at = 0; attachment_next(record, &at, &id, &name);)
+        if (attachment_find(parse->set, id) == NULL)
+            return error_set(parse->error, ERR_REFUSED,
+                             "%s:%u: a text ends with '%.*s', which is how drover names data that it keeps apart: "
+                             "write something else",
+                             parse->file, parse->line, (int)name.len, name.data);
+    return 0;
+}
+
+/* The digest is that of the record with its data: it is the same prompt however it travels. */
+static int take_attached(const struct parse *parse, struct prompt *prompt)
+{
+    int rc = check_names(parse, prompt->record);
+    if (rc != 0)
+        return rc;
+    struct attachments attached = prompt_attachments(parse->set, prompt->record);
+    struct buf parts = {0};
+    size_t bytes = attachments_parts(&attached, prompt->record, &parts);
+    parse->set->digest = hash_parts(parse->set->digest, (const struct slice *)(const void *)parts.data,
+                                    parts.len / sizeof(struct slice));
+    for (size_t i = 0; i < attached.len; i++) {
+        size_t len = attached.at[i].data.len;
+        prompt->attached += len < ATTACHMENT_TOKENS ? (uint32_t)len : ATTACHMENT_TOKENS;
+    }
+    prompt->bytes += prompt->attached;
+    buf_clear(&parts);
+    free(attached.at);
+    if (bytes > LIMIT_ATTACHED)
+        return error_set(
+            parse->error, ERR_LIMIT,
+            "%s:%u: with its files the record has %zu bytes; at most %u are allowed; make them smaller, or "
+            "give addresses that the inference server can read",
+            parse->file, parse->line, bytes, LIMIT_ATTACHED);
+    return 0;
+}
+
 /* ---- lines ---- */
 
 static int take_record(const struct parse *parse, struct prompt *prompt)
@@ -142,6 +223,8 @@ static int take_record(const struct parse *parse, struct prompt *prompt)
         rc = take_text(parse, json, prompt);
     if (rc == 0)
         rc = take_group(parse, json_object_get(json, "meta"), prompt);
+    if (rc == 0)
+        rc = take_attached(parse, prompt);
     json_decref(json);
     return rc;
 }
@@ -173,22 +256,44 @@ static int take_line(struct parse *parse, struct slice line)
     }
     struct prompt *prompt = &set->prompts[set->len++];
     *prompt = (struct prompt){.record = line};
-    set->digest = hash_more(set->digest, line.data, line.len);
     return take_record(parse, prompt);
+}
+
+static struct slice line_at(const char *at, const char *end)
+{
+    const char *newline = memchr(at, '\n', (size_t)(end - at));
+    return (struct slice){at, (size_t)((newline == NULL ? end : newline) - at)};
+}
+
+/* Sets *at behind the lines that hand over attachments. */
+static int take_attachments(const struct parse *parse, const char **at, const char *end)
+{
+    int rc = 0;
+    while (rc == 0 && *at < end) {
+        struct slice line = line_at(*at, end);
+        if (!attachment_line_is(line))
+            break;
+        rc = take_attachment(parse, line);
+        *at = line.data + line.len + 1;
+    }
+    return rc;
 }
 
 static int take_lines(struct parse *parse)
 {
     const char *at = parse->set->text, *end = at + parse->set->text_len;
-    if (parse->set->text_len >= 3 && memcmp(at, "\xEF\xBB\xBF", 3) == 0)
+    int rc = take_attachments(parse, &at, end);
+    if (rc != 0)
+        return rc;
+    parse->set->records = at;
+    if (end - at >= 3 && memcmp(at, "\xEF\xBB\xBF", 3) == 0)
         at += 3;
     for (parse->line = 1; at < end; parse->line++) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        const char *stop = newline == NULL ? end : newline;
-        int rc = take_line(parse, (struct slice){at, (size_t)(stop - at)});
+        struct slice line = line_at(at, end);
+        rc = take_line(parse, line);
         if (rc < 0)
             return rc;
-        at = stop + 1;
+        at = line.data + line.len + 1;
     }
     if (parse->set->len == 0)
         return error_set(parse->error, ERR_SYNTAX, "%s:1: there are no prompts in it", parse->file);
@@ -213,7 +318,7 @@ static int compare_entries(const void *a, const void *b)
 static uint32_t line_of(const struct prompt_set *set, uint32_t index)
 {
     uint32_t line = 1;
-    for (const char *at = set->text; at < set->prompts[index].record.data; at++)
+    for (const char *at = set->records; at < set->prompts[index].record.data; at++)
         line += *at == '\n';
     return line;
 }
@@ -274,6 +379,11 @@ void prompt_set_clear(struct prompt_set *set)
     for (uint32_t i = 0; i < set->len; i++) {
         free(set->prompts[i].id);
         free(set->prompts[i].group);
+    }
+    struct set_attachment *attachment, *next;
+    HASH_ITER (hh, set->attachments, attachment, next) {
+        HASH_DEL(set->attachments, attachment);
+        free(attachment);
     }
     free(set->prompts);
     free(set->text);

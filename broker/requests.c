@@ -35,6 +35,14 @@ static int step_submit(struct server *server, uint32_t *sweep, struct error *err
     return server->update.code;
 }
 
+/* What the journal has is not stored again, whichever set it came with. */
+static void mark_known(const struct server *server, struct prompt_set *set)
+{
+    struct ref ref;
+    for (struct set_attachment *a = set->attachments; a != NULL; a = a->hh.next)
+        a->known = core_attachment(server->core, a->attachment.id, &ref);
+}
+
 int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error)
 {
     struct sweep_spec spec;
@@ -51,6 +59,7 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
         size_t before = server->texts.len;
         struct buf *definitions = &server->definitions;
         buf_reset(definitions);
+        mark_known(server, &set);
         rc = compile(&spec, &set, server->core, submission->yaml, journal_next(server->journal), before, definitions,
                      error);
         if (rc == 0)

@@ -27,7 +27,8 @@ static void put_set(const struct core *core, uint32_t set, struct buf *to)
                                                .ref_offset = prompt.ref.offset,
                                                .ref_len = prompt.ref.len,
                                                .bytes = prompt.bytes,
-                                               .group = slice_of(core_group(core, set, prompt.group))}});
+                                               .group = slice_of(core_group(core, set, prompt.group)),
+                                               .attached = prompt.attached}});
     }
 }
 

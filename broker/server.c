@@ -81,6 +81,7 @@ static int commit_and_send(struct server *server, struct error *error)
     server->wake_ms = server->update.wake_ms;
     update_reset(&server->update);
     buf_reset(&server->texts);
+    server->attached = 0;
     return 0;
 }
 
@@ -90,7 +91,7 @@ static void drain_port(struct server *server, struct port *port, uint32_t batch,
                        void (*handle)(struct server *, struct slice, struct slice))
 {
     struct slice route, frame;
-    for (uint32_t i = 0; i < batch && server->texts.len < TEXTS_MAX; i++) {
+    for (uint32_t i = 0; i < batch && server->texts.len + server->attached < TEXTS_MAX; i++) {
         int rc = port_recv(port, &route, &frame);
         if (rc == ERR_NOT_FOUND)
             return;

@@ -57,6 +57,7 @@ struct server {
     struct reply *replies;
     size_t replies_len;
     struct upload *uploads;
+    size_t attached;           /* bytes of attachments handed out in this turn */
     uint64_t malformed;        /* messages ignored */
     int64_t malformed_ms;      /* when the log told last */
     int64_t fleet_s;           /* second in which the log told of agents last ... */

@@ -6,10 +6,12 @@
 #define DROVER_SWEEP_FILE_H
 
 #include "broker/policy/policy.h"
+#include "common/attachment.h"
 #include "common/err.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uthash.h>
 
 /* A cap on each unit; 0 means no cap. Money in millionths of the price unit. */
 struct budget {
@@ -105,24 +107,37 @@ void sweep_file_help(struct buf *out);
 struct prompt {
     struct slice record; /* the line's bytes, within the file's text */
     char *id;
-    char *group;    /* value of meta[group_by], or NULL */
-    uint32_t bytes; /* of the prompt text or of all messages together: bounds its tokens */
+    char *group;       /* value of meta[group_by], or NULL */
+    uint32_t bytes;    /* of the prompt text or of all messages together: bounds its tokens */
+    uint32_t attached; /* of these: what stands for attachments, of whose length tokens do not depend */
+};
+
+struct set_attachment {
+    struct attachment attachment;
+    bool known; /* stored already: for whoever stores them */
+    UT_hash_handle hh;
 };
 
 struct prompt_set {
     struct prompt *prompts;
     uint32_t len;
-    char *text; /* owns all records */
+    char *text;          /* owns all records */
+    const char *records; /* where they begin in it */
     size_t text_len;
-    uint64_t digest; /* xxh3 over the records, in order */
+    uint64_t digest;                    /* xxh3 over the records, in order, with what is attached in its place */
+    struct set_attachment *attachments; /* hash by id, in the order of the file */
 };
 
 /* Takes over *text (malloc'ed), also on failure. Each line is one JSON object with a unique `id` (text or whole
  * number; default: the line number), `prompt` (text) or `messages` (list), optional `answer`, `meta`. Blank lines are
- * skipped. Fills error as "FILE:LINE: sentence". */
+ * skipped. Ahead of them may stand lines with attachments (attachment.h), which are not counted. Fills error as
+ * "FILE:LINE: sentence". */
 int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by, struct prompt_set *set,
                      struct error *error);
 void prompt_set_clear(struct prompt_set *set);
+
+/* What is attached to a record of the set; the caller frees ->at. */
+struct attachments prompt_attachments(const struct prompt_set *set, struct slice record);
 
 /* Whole file into malloc'ed memory (NUL-terminated). Refuses folders, FIFOs, devices and more than max bytes. */
 int file_read(const char *path, size_t max, char **text, size_t *len, struct error *error);

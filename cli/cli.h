@@ -64,8 +64,9 @@ void sweep_input_clear(struct sweep_input *input);
 
 /* `path` as it is written in `file`: relative to the folder of that. The caller frees it. */
 char *path_beside(const char *file, const char *path);
-/* Puts the files that prompts name as `file:PATH` into them. *prompts is replaced when there are any. */
-int inline_files(const char *path, char **prompts, size_t *len, struct error *error);
+/* Puts the files that prompts name as `file:PATH` into them; what is large goes ahead of them, once (attachment.h).
+ * *prompts is replaced when there is any. */
+int attach_files(const char *path, char **prompts, size_t *len, struct error *error);
 /* A journal to read: a state folder beside its broker or without one, or a copy of the commits of a broker elsewhere. */
 struct source {
     struct journal *journal;

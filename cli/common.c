@@ -65,7 +65,7 @@ int sweep_input_read(const char *path, const char *const *overrides, size_t over
     input->prompts_path = path_beside(path, input->spec.prompts_path);
     rc = file_read(input->prompts_path, LIMIT_SUBMISSION, &input->prompts, &input->prompts_len, error);
     if (rc == 0)
-        rc = inline_files(input->prompts_path, &input->prompts, &input->prompts_len, error);
+        rc = attach_files(input->prompts_path, &input->prompts, &input->prompts_len, error);
     if (rc != 0)
         sweep_input_clear(input);
     return rc;

@@ -63,6 +63,7 @@ struct out {
     const struct args *args;
     const struct sweep_spec *sweep;
     const struct sweep_model *model;
+    const struct prompt_set *set;
     struct openai_spec spec;
     const struct dialect *dialect;
     FILE *file;
@@ -134,7 +135,10 @@ static int write_line(struct out *out, const struct prompt *prompt, uint32_t ind
     batch_key(out->model->name, prompt->record, index, ordinal, &key);
     snprintf(id, sizeof id, "%016llx%016llx", (unsigned long long)hash_bytes(key.data, key.len),
              (unsigned long long)seed);
+    struct attachments attached = prompt_attachments(out->set, prompt->record);
     int rc = write_body(out, &job, id, &body, &why);
+    attachments_fill(&attached, &body);
+    free(attached.at);
     if (rc != 0)
         error_set(error, rc, "prompt '%.100s': %.300s", prompt->id, why.text);
     if (rc == 0) {
@@ -177,7 +181,7 @@ static uint32_t rollouts_of(const struct sweep_spec *sweep, uint32_t model)
     return n;
 }
 
-static int write_model(struct out *out, uint32_t n, const struct prompt_set *set, struct error *error)
+static int write_model(struct out *out, uint32_t n, struct error *error)
 {
     struct error why = {""};
     int rc = openai_spec_read(slice_of(out->model->spec), &out->spec, &why);
@@ -187,9 +191,9 @@ static int write_model(struct out *out, uint32_t n, const struct prompt_set *set
     if (rc != 0)
         return error_set(error, rc, "model '%s': %.400s", out->model->name, why.text);
     out->dialect = out->spec.dialect != NULL ? out->spec.dialect : &dialect_generic;
-    for (uint32_t i = 0; i < set->len && rc == 0; i++)
+    for (uint32_t i = 0; i < out->set->len && rc == 0; i++)
         for (uint32_t ordinal = 0; ordinal < n && rc == 0; ordinal++)
-            rc = write_line(out, &set->prompts[i], i, ordinal, error);
+            rc = write_line(out, &out->set->prompts[i], i, ordinal, error);
     int closed = close_file(out, rc == 0 ? error : NULL);
     return rc != 0 ? rc : closed;
 }
@@ -200,12 +204,12 @@ static int export(const struct args *args, const struct sweep_input *input, cons
     bool any = false;
     int rc = 0;
     for (uint32_t i = 0; i < input->spec.models_len && rc == 0; i++) {
-        struct out out = {.args = args, .sweep = &input->spec, .model = &input->spec.models[i]};
+        struct out out = {.args = args, .sweep = &input->spec, .model = &input->spec.models[i], .set = set};
         uint32_t n = strcmp(out.model->backend, "openai") == 0 ? rollouts_of(&input->spec, i) : 0;
         if (n == 0)
             continue;
         any = true;
-        rc = write_model(&out, n, set, error);
+        rc = write_model(&out, n, error);
         openai_spec_clear(&out.spec);
     }
     return rc != 0 || any ? rc

@@ -26,6 +26,7 @@ int alone_run(void *state, const struct check_input *input, struct verdict *verd
 {
     struct alone *alone = state;
     struct job job = {.record = input->record,
+                      .attached = input->attached,
                       .text = input->text,
                       .answer = input->answer,
                       .finished = input->finished,

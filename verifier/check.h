@@ -14,12 +14,13 @@
 #include <stdint.h>
 
 struct check_input {
-    struct slice record; /* the prompt's JSON record */
-    struct slice text;   /* what was generated, from the root */
-    struct slice answer; /* extracted answer; empty when there is none */
-    bool finished;       /* a whole rollout; false: a prefix of steps */
-    uint32_t ordinal;    /* of the rollout in its pool, or node in its tree */
-    uint64_t seed;       /* depends on (verifier seed, key) only */
+    struct slice record;                /* the prompt's JSON record */
+    const struct attachments *attached; /* what it names; NULL: nothing */
+    struct slice text;                  /* what was generated, from the root */
+    struct slice answer;                /* extracted answer; empty when there is none */
+    bool finished;                      /* a whole rollout; false: a prefix of steps */
+    uint32_t ordinal;                   /* of the rollout in its pool, or node in its tree */
+    uint64_t seed;                      /* depends on (verifier seed, key) only */
     uint32_t timeout_ms;
     struct buf *detail; /* what to keep beside the verdict: a JSON object may be written here; never NULL */
 };

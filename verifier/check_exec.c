@@ -88,6 +88,7 @@ static int request_write(const struct check_input *input, struct buf *out, struc
     json_key(out, "seed");
     json_u64(out, input->seed);
     json_end(out, '}');
+    attachments_fill(input->attached, out);
     buf_clear(&record);
     return 0;
 }

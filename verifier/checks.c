@@ -176,6 +176,7 @@ static void job_run(struct check_engine *engine, struct job *job)
 {
     struct check_input input = {
         .record = job->record,
+        .attached = job->attached,
         .text = job->text,
         .answer = job->answer,
         .finished = job->finished,

@@ -132,6 +132,7 @@ static int engine_open(struct slice spec, void **state, struct error *error)
 static struct check_input input_of(const struct job *job)
 {
     return (struct check_input){.record = job->record,
+                                .attached = job->attached,
                                 .text = job->text,
                                 .answer = job->answer,
                                 .finished = job->finished,

@@ -15,6 +15,14 @@ static const struct engine *pick(struct slice spec)
     return check != NULL && check->engine != NULL ? check->engine : &engine_check;
 }
 
+/* Only programs are handed whole records; one may stand inside a `switch`. The spec is JSON of our own, so a text in it
+ * would have escaped quotes. */
+static bool reads(struct slice spec)
+{
+    static const char program[] = "\"kind\":\"exec\"";
+    return spec.len > 0 && memmem(spec.data, spec.len, program, sizeof program - 1) != NULL;
+}
+
 static void keep(struct job *job, struct slice spec)
 {
     (void)spec; /* the job's own */
@@ -46,6 +54,7 @@ void verifier_options(struct agent_options *options)
     options->verifier = true;
     options->kinds = kinds;
     options->pick = pick;
+    options->reads = reads;
     options->known = cache_known;
     options->finish = keep;
 }

@@ -100,6 +100,7 @@ static int question_write(struct state *state, const struct job *job, struct err
     json_key(out, "temperature");
     json_f64(out, state->temperature);
     json_end(out, '}');
+    attachments_fill(job->attached, out);
     buf_clear(&line);
     return 0;
 }

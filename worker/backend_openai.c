@@ -389,6 +389,7 @@ static void count_prompt(struct work *work)
     ask.model = slice_of(work->lane.model);
     ask.id = work->id;
     work->lane.dialect->write(&ask, &body);
+    attachments_fill(work->job->attached, &body);
     work->transfer = post(work, route_of(work), &body,
                           (struct http_request){.total_ms = COUNT_MS, .done = on_counted, .user = work});
     move(work, &work->state->flying);
@@ -436,6 +437,7 @@ static void write_body(struct work *work, struct buf *body)
     ask.model = slice_of(work->lane.model);
     ask.id = work->id;
     work->lane.dialect->write(&ask, body);
+    attachments_fill(work->job->attached, body);
     completion_init(&work->completion, 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
     work->completion.cumulative = work->lane.dialect->cumulative && !ask.chat && ask.stream;
 }

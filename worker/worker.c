@@ -87,6 +87,13 @@ static void finish(struct job *job, struct slice spec)
     fields_free(&fields);
 }
 
+/* The others look at texts at most. */
+static bool reads(struct slice spec)
+{
+    const struct engine *engine = pick(spec);
+    return engine == &engine_openai || engine == &engine_exec;
+}
+
 void worker_options(struct agent_options *options)
 {
     static char kinds[512];
@@ -99,5 +106,6 @@ void worker_options(struct agent_options *options)
     options->verifier = false;
     options->kinds = kinds;
     options->pick = pick;
+    options->reads = reads;
     options->finish = finish;
 }

@@ -79,6 +79,15 @@ static void pool_free(const struct core *core, struct pool *pool)
     free(pool->planes);
 }
 
+static void attachments_free(struct core *core)
+{
+    struct attachment_row *row, *next;
+    HASH_ITER (hh, core->attachments, row, next) {
+        HASH_DEL(core->attachments, row);
+        free(row);
+    }
+}
+
 static void tasks_free(struct core *core)
 {
     struct lease *lease, *next_lease;
@@ -109,6 +118,7 @@ void core_free(struct core **core_ptr)
         return;
     agents_free(core);
     tasks_free(core);
+    attachments_free(core);
     for (uint32_t i = 0; i < core->arms_len; i++)
         arm_free(&core->arms[i]);
     for (uint32_t i = 0; i < core->pools_len; i++)
@@ -166,6 +176,7 @@ static int apply(struct core *core, const struct fact *fact)
         return epoch_apply(core, &fact->epoch);
     case FACT_set:
     case FACT_prompt:
+    case FACT_attachment:
     case FACT_model:
     case FACT_verifier:
     case FACT_pool:

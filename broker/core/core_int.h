@@ -7,6 +7,7 @@
 
 #include "broker/core/core.h"
 #include "broker/policy/policy.h"
+#include "common/attachment.h"
 #include "common/options.h"
 
 #include <uthash.h>
@@ -53,6 +54,13 @@ struct score {
 struct prompt_row {
     struct ref ref;
     uint32_t bytes, group;
+    uint32_t attached; /* of bytes: those that stand for attachments */
+};
+
+struct attachment_row {
+    struct attachment_id id;
+    struct ref ref;
+    UT_hash_handle hh;
 };
 
 struct group {
@@ -267,6 +275,7 @@ struct core {
     uint64_t epoch, next_lease;
     struct set *sets;
     uint32_t sets_len;
+    struct attachment_row *attachments; /* hash by id */
     struct model *models;
     uint32_t models_len;
     struct verifier *verifiers;
@@ -323,6 +332,7 @@ bool promise_useful(const struct core *core, const struct arm *payer,
 
 /* define.c: definitions */
 int define_apply(struct core *core, const struct fact *fact);
+struct attachment_row *attachment_of(const struct core *core, struct attachment_id id); /* NULL: not known */
 void submit(struct core *core, const struct event *event);
 void arm_free(struct arm *arm);
 

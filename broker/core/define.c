@@ -61,14 +61,34 @@ static uint32_t group_id(struct set *set, struct slice name)
 
 static int prompt_apply(struct core *core, const struct fact_prompt *f)
 {
-    if (f->set >= core->sets_len || core->sets[f->set].filled == core->sets[f->set].len)
+    if (f->set >= core->sets_len || core->sets[f->set].filled == core->sets[f->set].len || f->attached > f->bytes)
         return ERR_CORRUPT;
     struct set *set = &core->sets[f->set];
     set->prompts[set->filled++] = (struct prompt_row){
         .ref = {f->ref_commit, f->ref_offset, f->ref_len},
         .bytes = f->bytes,
         .group = group_id(set, f->group),
+        .attached = f->attached,
     };
+    return 0;
+}
+
+struct attachment_row *attachment_of(const struct core *core, struct attachment_id id)
+{
+    struct attachment_row *row;
+    HASH_FIND(hh, core->attachments, &id, sizeof id, row);
+    return row;
+}
+
+static int attachment_apply(struct core *core, const struct fact_attachment *f)
+{
+    struct attachment_id id = {f->high, f->low};
+    if (attachment_of(core, id) != NULL)
+        return ERR_CORRUPT;
+    struct attachment_row *row = xalloc(sizeof *row);
+    row->id = id;
+    row->ref = (struct ref){f->ref_commit, f->ref_offset, f->ref_len};
+    HASH_ADD(hh, core->attachments, id, sizeof row->id, row);
     return 0;
 }
 
@@ -137,9 +157,10 @@ static int pool_apply(struct core *core, const struct fact_pool *f)
         core->sets[f->set].filled != core->sets[f->set].len)
         return ERR_CORRUPT;
     uint32_t longest = 0;
-    for (uint32_t p = 0; p < core->sets[f->set].len; p++)
-        if (core->sets[f->set].prompts[p].bytes > longest)
-            longest = core->sets[f->set].prompts[p].bytes;
+    for (uint32_t p = 0; p < core->sets[f->set].len; p++) {
+        const struct prompt_row *row = &core->sets[f->set].prompts[p];
+        longest = row->bytes - row->attached > longest ? row->bytes - row->attached : longest;
+    }
     core->pools = grow_array(core->pools, core->pools_len, sizeof *core->pools);
     core->pools[core->pools_len++] = (struct pool){
         .fingerprint = f->fingerprint,
@@ -377,6 +398,8 @@ int define_apply(struct core *core, const struct fact *fact)
         return set_apply(core, &fact->set);
     case FACT_prompt:
         return prompt_apply(core, &fact->prompt);
+    case FACT_attachment:
+        return attachment_apply(core, &fact->attachment);
     case FACT_model:
         return model_apply(core, &fact->model);
     case FACT_verifier:
@@ -420,7 +443,7 @@ struct mapping {
     uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
     uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
     uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
-    uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest */
+    uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest, without attachments */
     struct demand models_demand[LIMIT_MODELS];
     uint32_t pool_models[LIMIT_MODELS];
     uint64_t names[LIMIT_ARMS]; /* hashes of the names and, for trees, n of its arms */
@@ -585,7 +608,10 @@ static bool in_order(const struct fact *fact, struct mapping *map)
         map->prompts_due = fact->set.len;
         return map->sets_len++ == 0 && fact->set.id == 0 && fact->set.len <= LIMIT_PROMPTS;
     case FACT_prompt:
-        return map->sets_len == 1 && fact->prompt.set == 0 && map->prompts++ < map->prompts_due;
+        return map->sets_len == 1 && fact->prompt.set == 0 && map->prompts++ < map->prompts_due &&
+               fact->prompt.attached <= fact->prompt.bytes;
+    case FACT_attachment:
+        return map->sets_len == 1;
     case FACT_model:
         return fact->model.id == map->models_len && map->models_len++ < LIMIT_MODELS;
     case FACT_verifier:
@@ -626,7 +652,8 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
         map->set = find_set(core, &fact->set);
         return 0;
     case FACT_prompt:
-        map->prompt_bytes = fact->prompt.bytes > map->prompt_bytes ? fact->prompt.bytes : map->prompt_bytes;
+        if (fact->prompt.bytes - fact->prompt.attached > map->prompt_bytes)
+            map->prompt_bytes = fact->prompt.bytes - fact->prompt.attached;
         return 0;
     case FACT_model:
         map->models[fact->model.id] = find_model(core, fact->model.fingerprint);
@@ -717,6 +744,9 @@ static bool submit_number(struct core *core, struct fact *fact, struct mapping *
     case FACT_prompt:
         fact->prompt.set = map->set;
         return *new_set;
+    case FACT_attachment:
+        return *new_set &&
+               attachment_of(core, (struct attachment_id){fact->attachment.high, fact->attachment.low}) == NULL;
     case FACT_model:
         return submit_model(core, fact, &map->models[fact->model.id]);
     case FACT_verifier:

@@ -34,9 +34,16 @@ static void dump_sets(const struct core *core, struct buf *out)
         for (uint32_t p = 0; p < set->filled; p++) {
             const struct prompt_row *row = &set->prompts[p];
             PUT(prompt, .set = i, .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len,
-                .bytes = row->bytes, .group = text(set->groups[row->group]));
+                .bytes = row->bytes, .group = text(set->groups[row->group]), .attached = row->attached);
         }
     }
+}
+
+static void dump_attachments(const struct core *core, struct buf *out)
+{
+    for (const struct attachment_row *row = core->attachments; row != NULL; row = row->hh.next)
+        PUT(attachment, .high = row->id.high, .low = row->id.low, .ref_commit = row->ref.commit,
+            .ref_offset = row->ref.offset, .ref_len = row->ref.len);
 }
 
 static void put_fact(struct buf *out, struct fact fact)
@@ -104,6 +111,7 @@ struct fact verifier_fact(const struct core *core, uint32_t id)
 static void dump_definitions(const struct core *core, struct buf *out)
 {
     dump_sets(core, out);
+    dump_attachments(core, out);
     for (uint32_t i = 0; i < core->models_len; i++)
         put_fact(out, model_fact(core, i));
     for (uint32_t i = 0; i < core->verifiers_len; i++)

@@ -220,7 +220,15 @@ struct prompt_info core_prompt(const struct core *core, uint32_t set, uint32_t p
 {
     assert(prompt < set_of(core, set)->len);
     const struct prompt_row *row = &core->sets[set].prompts[prompt];
-    return (struct prompt_info){row->ref, row->bytes, row->group};
+    return (struct prompt_info){row->ref, row->bytes, row->group, row->attached};
+}
+
+bool core_attachment(const struct core *core, struct attachment_id id, struct ref *ref)
+{
+    const struct attachment_row *row = attachment_of(core, id);
+    if (row != NULL)
+        *ref = row->ref;
+    return row != NULL;
 }
 
 uint32_t core_groups(const struct core *core, uint32_t set)

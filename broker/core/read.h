@@ -9,6 +9,7 @@
 
 #include "broker/core/core.h"
 #include "broker/policy/policy.h"
+#include "common/attachment.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -85,6 +86,7 @@ struct verifier_info {
 struct prompt_info {
     struct ref ref; /* its record */
     uint32_t bytes, group;
+    uint32_t attached; /* of bytes: those that stand for attachments */
 };
 
 uint64_t core_epoch(const struct core *core);
@@ -107,6 +109,7 @@ uint32_t core_sets(const struct core *core);
 uint64_t core_set_digest(const struct core *core, uint32_t set);
 uint32_t core_set_prompts(const struct core *core, uint32_t set);
 struct prompt_info core_prompt(const struct core *core, uint32_t set, uint32_t prompt);
+bool core_attachment(const struct core *core, struct attachment_id id, struct ref *ref); /* false: not known */
 uint32_t core_groups(const struct core *core, uint32_t set);
 const char *core_group(const struct core *core, uint32_t set, uint32_t group);
 const char *core_group_by(const struct core *core, uint32_t set); /* field that groups prompts, "" */

@@ -7,6 +7,7 @@
 #include "common/answer.h"
 #include "common/io/clock.h"
 #include "common/io/join_file.h"
+#include "common/io/kept.h"
 #include "common/io/log.h"
 #include "common/io/net.h"
 #include "common/limits.h"
@@ -44,6 +45,7 @@ struct spec {
     uint32_t id;
     struct buf json;
     const struct engine *engine; /* NULL: not served here */
+    bool reads;                  /* what is attached to prompts */
 };
 
 enum held_state { HELD_WAITING, HELD_RUNNING, HELD_DONE };
@@ -55,6 +57,9 @@ struct held {
     struct buf *texts;                        /* of the group */
     struct slice *group;
     uint32_t group_len;
+    struct kept **kept; /* what the record names, as many as `attached` has */
+    struct attachments attached;
+    size_t lacks;          /* under the lock: of these, those that have not come; it waits for them */
     bool asked;            /* whether its outcome is known */
     bool verify, returned; /* returned: given back, not finished */
     enum held_state state; /* under the lock */
@@ -82,6 +87,9 @@ struct agent {
     struct held *held; /* by lease; socket thread only */
     struct spec *specs[SPECS_MAX];
     size_t specs_len;
+    struct kept_table *kept;    /* socket thread only */
+    struct attachment_id asked; /* for this, at asked_ms; 0: for none */
+    int64_t asked_ms;
     int wake; /* eventfd */
     pthread_mutex_t lock;
     struct held *inbox, *outbox; /* under the lock, as all below */
@@ -235,6 +243,8 @@ static bool take_jobs(struct compute *compute)
     bool any = false;
     struct held *held, *next;
     DL_FOREACH_SAFE (compute->agent->inbox, held, next) {
+        if (held->lacks > 0)
+            continue;
         struct opened *opened = opened_for(compute, held->spec);
         if (opened->spec->engine != NULL && opened->len == opened->spec->engine->batch)
             continue;
@@ -451,6 +461,7 @@ static void send_hello(struct agent *agent)
 {
     struct buf out = {0};
     int64_t now = clock_ms();
+    agent->asked_ms = 0; /* what was asked on another connection may not have come through */
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
     msg_put(&out, &(struct msg){
@@ -507,6 +518,7 @@ static void on_spec(struct agent *agent, const struct msg_spec *msg)
     spec->id = msg->id;
     buf_put(&spec->json, msg->json.data, msg->json.len);
     spec->engine = agent->options.pick(buf_slice(&spec->json));
+    spec->reads = agent->options.reads(buf_slice(&spec->json));
     agent->specs[agent->specs_len++] = spec;
 }
 
@@ -515,6 +527,10 @@ static void held_free(struct agent *agent, struct held *held)
     HASH_DEL(agent->held, held);
     for (uint32_t i = 0; i < held->group_len; i++)
         buf_clear(&held->texts[i]);
+    for (size_t i = 0; i < held->attached.len; i++)
+        kept_release(agent->kept, held->kept[i]);
+    free(held->kept);
+    free(held->attached.at);
     free(held->texts);
     free(held->group);
     buf_clear(&held->record);
@@ -579,6 +595,87 @@ static int read_group(const struct msg_task *task, struct held *held)
     return 0;
 }
 
+/* Asks for the next attachment that a task waits for; again when no answer came. */
+static void ask_next(struct agent *agent)
+{
+    struct attachment_id id;
+    int64_t now = clock_ms();
+    if (!kept_wanted(agent->kept, &id))
+        return;
+    bool same = id.high == agent->asked.high && id.low == agent->asked.low;
+    if (same && agent->asked_ms != 0 && now - agent->asked_ms < RESEND_MS)
+        return;
+    agent->asked = id;
+    agent->asked_ms = now;
+    send_msg(agent, &(struct msg){.type = MSG_want, .want = {id.high, id.low}});
+}
+
+/* The task holds what its record names; it waits for what is not here. */
+static void hold_attached(struct agent *agent, struct held *held)
+{
+    struct attachment_id id;
+    struct slice name;
+    for (size_t at = 0; attachment_next(buf_slice(&held->record), &at, &id, &name);) {
+        size_t len = held->attached.len++;
+        held->kept = xrealloc(held->kept, (len + 1) * sizeof(struct kept *));
+        held->attached.at = xrealloc(held->attached.at, (len + 1) * sizeof *held->attached.at);
+        held->kept[len] = kept_hold(agent->kept, id);
+        held->attached.at[len].id = id;
+        held->lacks += !kept_data(held->kept[len], &held->attached.at[len].data);
+    }
+    held->job.attached = &held->attached;
+}
+
+static void arrived(struct agent *agent, const struct kept *kept)
+{
+    struct held *held, *next;
+    pthread_mutex_lock(&agent->lock);
+    HASH_ITER (hh, agent->held, held, next)
+        for (size_t i = 0; held->lacks > 0 && i < held->attached.len; i++)
+            if (held->kept[i] == kept) {
+                kept_data(kept, &held->attached.at[i].data);
+                held->lacks--;
+            }
+    pthread_mutex_unlock(&agent->lock);
+}
+
+static bool lacks(const struct held *held, const struct kept *kept)
+{
+    for (size_t i = 0; held->lacks > 0 && i < held->attached.len; i++)
+        if (held->kept[i] == kept)
+            return true;
+    return false;
+}
+
+/* The journal of this broker does not have it: another attempt may meet one that has. */
+static void fail_without(struct agent *agent, const struct kept *kept)
+{
+    struct held *held, *next;
+    HASH_ITER (hh, agent->held, held, next) {
+        if (held->state != HELD_WAITING || !lacks(held, kept))
+            continue;
+        pthread_mutex_lock(&agent->lock);
+        DL_DELETE(agent->inbox, held);
+        pthread_mutex_unlock(&agent->lock);
+        held->lacks = 0;
+        hand_over(agent, held, MSG_failed,
+                  "data that is attached to its prompt is not in the broker's journal, or damaged there: run `drover "
+                  "audit` on it");
+    }
+}
+
+static void on_attachment(struct agent *agent, const struct msg_attachment *msg)
+{
+    struct attachment_id id = {msg->high, msg->low};
+    const struct kept *waiting = kept_waiting(agent->kept, id), *kept = kept_arrived(agent->kept, id, msg->data);
+    if (kept != NULL) {
+        agent->asked_ms = 0;
+        arrived(agent, kept);
+    } else if (waiting != NULL) {
+        fail_without(agent, waiting);
+    }
+}
+
 static void on_task(struct agent *agent, const struct msg_task *task)
 {
     struct held *held;
@@ -616,6 +713,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         return;
     }
     held->job.spec = buf_slice(&held->spec->json);
+    if (held->spec->reads)
+        hold_attached(agent, held);
     pthread_mutex_lock(&agent->lock);
     DL_APPEND(agent->inbox, held);
     pthread_mutex_unlock(&agent->lock);
@@ -684,6 +783,9 @@ static int on_msg(struct agent *agent, const struct msg *msg)
         return 0;
     case MSG_task:
         on_task(agent, &msg->task);
+        return 0;
+    case MSG_attachment:
+        on_attachment(agent, &msg->attachment);
         return 0;
     case MSG_ack:
         on_ack(agent, &msg->ack);
@@ -873,6 +975,7 @@ static int agent_loop(struct agent *agent, int signals)
             if (got == 0 && on_frame(agent, frame) != 0)
                 return 1;
         flush_outbox(agent);
+        ask_next(agent);
         now = clock_ms();
         if (agent->options.join != NULL && !port_reached(agent->port) && now >= agent->look_ms &&
             look_elsewhere(agent, now, &error) != 0) {
@@ -937,6 +1040,7 @@ static void agent_clear(struct agent *agent)
         buf_clear(&agent->specs[i]->json);
         free(agent->specs[i]);
     }
+    kept_table_free(&agent->kept);
     close(agent->wake);
 }
 
@@ -955,6 +1059,7 @@ int agent_run(const struct agent_options *options)
                           .id = options->id,
                           .busy_ms = 2000,
                           .idle_ms = 2000,
+                          .kept = kept_table_new(LIMIT_KEPT),
                           .wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
     die_with_parent(options->parent);
     sigset_t signals;

@@ -6,6 +6,7 @@
 #ifndef DROVER_AGENT_H
 #define DROVER_AGENT_H
 
+#include "common/attachment.h"
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/rollout.h"
@@ -19,10 +20,11 @@ enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED };
 struct job {
     /* input: constant while the job runs */
     uint64_t lease;
-    struct slice spec;         /* JSON of the model or verifier, as in SPEC messages                       */
-    struct slice record;       /* the prompt's JSON record: id, prompt or messages, answer, meta            */
-    struct slice text;         /* generate: path root..parent to continue ("" at the root); verify: the text */
-    struct slice answer;       /* verify: the extracted answer of the text                                  */
+    struct slice spec;                  /* JSON of the model or verifier, as in SPEC messages                       */
+    struct slice record;                /* the prompt's JSON record: id, prompt or messages, answer, meta            */
+    struct slice text;                  /* generate: path root..parent to continue ("" at the root); verify: the text */
+    struct slice answer;                /* verify: the extracted answer of the text                                  */
+    const struct attachments *attached; /* what the record names, where the agent is handed it; else NULL        */
     const struct slice *group; /* verify, of a verifier of groups: texts of all rollouts of the prompt, by ordinal */
     uint32_t group_len;
     uint64_t seed;       /* of this rollout, node, or verdict                                         */
@@ -74,6 +76,7 @@ struct agent_options {
     bool verifier;
     const char *kinds;                               /* backends or checks that it serves, comma-separated */
     const struct engine *(*pick)(struct slice spec); /* engine for a spec, NULL: none */
+    bool (*reads)(struct slice spec);                /* whether it reads what is attached to prompts */
     bool (*known)(
         struct job *job); /* before an engine gets it: fills the output of one whose outcome is known; may be NULL */
     void (*finish)(struct job *job,

@@ -432,8 +432,8 @@ class Cluster:
     def write_conf(self):
         write(self.conf, "".join(f"{key}: {json.dumps(value)}\n" for key, value in self.keys.items()))
 
-    def start(self, **popen):
-        self.broker = Proc("broker", "--conf", self.conf, cwd=self.where, **popen)
+    def start(self, *args, **popen):
+        self.broker = Proc("broker", "--conf", self.conf, *args, cwd=self.where, **popen)
         self.listen = self.broker.says(r"agents=(\S+)").group(1)
         if self.keys["listen"] != self.listen:
             self.keys["listen"] = self.listen

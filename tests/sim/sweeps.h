@@ -122,9 +122,12 @@ static void put_world(struct buf *to, uint64_t seed)
 {
     fact_put(to, &(struct fact){.type = FACT_set, .set = {.digest = 7, .len = PROMPTS}});
     for (uint32_t p = 0; p < PROMPTS; p++)
-        fact_put(to,
-                 &(struct fact){.type = FACT_prompt,
-                                .prompt = {.ref_commit = 1, .ref_offset = p, .ref_len = 1, .bytes = BYTES_FIRST + p}});
+        fact_put(to, &(struct fact){
+                         .type = FACT_prompt,
+                         .prompt = {
+                             .ref_commit = 1, .ref_offset = p, .ref_len = 1, .bytes = BYTES_FIRST + p, .attached = p}});
+    for (uint64_t i = 0; i < 4; i++) /* two of them are the same */
+        fact_put(to, &(struct fact){.type = FACT_attachment, .attachment = {.high = i / 2, .ref_commit = 1}});
     fact_put(to, &(struct fact){.type = FACT_model,
                                 .model = {.fingerprint = 11,
                                           .name = slice_of("m"),

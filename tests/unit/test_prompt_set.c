@@ -201,12 +201,52 @@ static void files(void **state)
     rmdir(folder);
 }
 
+/* Lines ahead of the records hand over what these name; nothing else of the set depends on that. */
+static void attachments(void **state)
+{
+    (void)state;
+    char data[6001];
+    memset(data, 'A', 6000);
+    data[6000] = '\0';
+    struct attachment one = {attachment_id_of(slice_of(data)), slice_of(data)};
+    struct buf name = {0}, whole = {0}, apart = {0};
+    attachment_name_put(&name, one.id);
+    static const char record[] = "{\"messages\":[{\"role\":\"user\",\"content\":[{\"url\":\"data:x;base64,%s\"}]}]}\n";
+    buf_printf(&whole, record, data);
+    attachment_line_put(&apart, &one);
+    attachment_line_put(&apart, &one);
+    buf_printf(&apart, record, name.data);
+    struct prompt_set a, b;
+    struct error error = {""};
+    assert_int_equal(parse(whole.data, NULL, &a, &error), 0);
+    assert_int_equal(parse(apart.data, NULL, &b, &error), 0);
+    assert_true(a.digest == b.digest);
+    assert_string_equal(a.prompts[0].id, b.prompts[0].id); /* the number of its line */
+    assert_int_equal(a.prompts[0].attached, 0);
+    assert_int_equal(b.prompts[0].attached, 6000);
+    assert_true(b.prompts[0].bytes >= a.prompts[0].bytes);
+    assert_int_equal(HASH_COUNT(b.attachments), 1);
+    prompt_set_clear(&a);
+    prompt_set_clear(&b);
+    buf_reset(&whole);
+    buf_printf(&whole, record, name.data);
+    assert_int_equal(parse(whole.data, NULL, &a, &error), ERR_REFUSED);
+    assert_non_null(strstr(error.text, "p.jsonl:1: a text ends with 'attachment:"));
+    apart.data[60] = 'B';
+    assert_int_equal(parse(apart.data, NULL, &a, &error), ERR_SYNTAX);
+    assert_string_equal(error.text, "p.jsonl:1: an attachment that is damaged: submit again");
+    buf_clear(&name);
+    buf_clear(&whole);
+    buf_clear(&apart);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(records),      cmocka_unit_test(digest_is_of_the_records),
         cmocka_unit_test(refused),      cmocka_unit_test(limits),
         cmocka_unit_test(many_prompts), cmocka_unit_test(files),
+        cmocka_unit_test(attachments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
