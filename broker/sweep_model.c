@@ -208,6 +208,12 @@ static void option_json(const struct option_row *option, const struct conf_value
     }
 }
 
+/* Options of later releases say nothing at their defaults, so that specs stay equal, and with them their pools. */
+static bool left_out(const struct option_row *option, const struct conf_value *value)
+{
+    return strcmp(option->name, "per_request") == 0 && value->number == option->fallback;
+}
+
 void sweep_options_json(const struct option_row *options, const struct conf_value *values, struct buf *out)
 {
     size_t order[OPTIONS_MAX], len = 0;
@@ -220,6 +226,8 @@ void sweep_options_json(const struct option_row *options, const struct conf_valu
     }
     json_begin(out, '{');
     for (size_t i = 0; i < len; i++) {
+        if (left_out(&options[order[i]], &values[order[i]]))
+            continue;
         json_key(out, options[order[i]].name);
         option_json(&options[order[i]], &values[order[i]], out);
     }

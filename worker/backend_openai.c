@@ -1,5 +1,9 @@
 /* backend_openai.c - inference servers as a generator: one request per rollout, hundreds at a time.
  *
+ * With option `per_request` rollouts of one prompt that wait together go in one request: the first of them leads, the
+ * others ride along. Riders have no request of their own and share what becomes of it. One that is cancelled leaves its
+ * choice behind; the request ends with the last of them. Who tries again tries alone.
+ *
  * A job waits until a server has room (servers.h), is asked for, and asked for again elsewhere or later while its trouble
  * is one that passes and its time lasts. Answers come whole; they are streamed when something here may end one early.
  * Cancelling closes the connection, which is what servers take for an abort; the one that has a call for it gets that
@@ -61,6 +65,8 @@ struct work {
 
     /* of this attempt */
     char id[REQUEST_ID + 1];
+    struct work *riders; /* of one that leads */
+    size_t choice;       /* of the answer */
     struct server_lane lane;
     struct upstream *avoid;
     struct http_transfer *transfer;
@@ -73,6 +79,9 @@ struct work {
     bool stream, own_step, stepped, closed; /* closed: [DONE] came */
     struct work *prev, *next;
 };
+
+/* Says nothing about a server. */
+static const struct server_outcome nothing = {.cancelled = true, .retry_after_ms = -1};
 
 static uint64_t draw(struct state *state)
 {
@@ -93,6 +102,7 @@ static void move(struct work *work, struct work **to)
 
 static void attempt_clear(struct work *work)
 {
+    assert(work->riders == NULL);
     completion_clear(&work->completion);
     sse_clear(&work->sse);
     work->lane.server = NULL;
@@ -396,11 +406,108 @@ static void count_prompt(struct work *work)
     buf_clear(&body);
 }
 
+/* -- several rollouts of one request ---------------------------------------------------------------------------------- */
+
+static bool rides(const struct work *work)
+{
+    const struct state *state = work->state;
+    return work->list != NULL && work->list != &state->waiting && work->list != &state->flying &&
+           work->list != &state->refused;
+}
+
+/* Of those that wait, what may ride along: never tried, of the same prompt, as long. */
+static void gather(struct work *work, int64_t now_ms)
+{
+    struct state *state = work->state;
+    struct work *other, *next;
+    size_t len = 1;
+    if (state->spec.per_request <= 1 || !work->lane.dialect->many || !work->lane.logprobs || work->job->step ||
+        work->attempts > 0)
+        return;
+    DL_FOREACH_SAFE (state->waiting, other, next) {
+        bool fits = other != work && !other->job->step && other->attempts == 0 && other->next_ms <= now_ms &&
+                    other->job->tokens_max == work->job->tokens_max && other->prompt.len == work->prompt.len &&
+                    memcmp(other->prompt.data, work->prompt.data, work->prompt.len) == 0;
+        if (!fits)
+            continue;
+        if (len == state->spec.per_request || !server_join(work->lane.server))
+            return;
+        other->lane = work->lane;
+        other->choice = len++;
+        if (other->first_ms == 0)
+            other->first_ms = now_ms;
+        move(other, &work->riders);
+    }
+}
+
+/* The request is over: riders stand on their own again. How many there are, the leader among them. */
+static size_t dissolve(struct work *work, struct work *members[CHOICES_MAX])
+{
+    size_t len = 0;
+    members[len++] = work;
+    for (struct work *rider; (rider = work->riders) != NULL; members[len++] = rider) {
+        move(rider, NULL);
+        rider->trouble = work->trouble;
+        server_done(rider->lane.server, &nothing, clock_ms()); /* the leader's tells how it went */
+    }
+    return len;
+}
+
+/* A choice for each. Those of jobs that were cancelled meanwhile are nobody's, but what the prompt used is paid. */
+static void deal(struct work *const *members, size_t len, struct ended *ended)
+{
+    struct completion parts[CHOICES_MAX], *whole = &members[0]->completion;
+    size_t choices = whole->choices_len;
+    ended->rc = openai_split(whole, parts, &members[0]->trouble);
+    ended->retry = HTTP_NEVER;
+    for (size_t i = 1; ended->rc != 0 && i < len; i++)
+        members[i]->trouble = members[0]->trouble;
+    if (ended->rc != 0)
+        return;
+    completion_clear(whole);
+    for (size_t i = 0; i < len; i++) {
+        struct completion *part = &parts[members[i]->choice];
+        part->tokens_in = i == 0 ? parts[0].tokens_in : 0;
+        part->tokens_cached = i == 0 ? parts[0].tokens_cached : 0;
+        members[i]->completion = *part;
+        *part = (struct completion){0};
+    }
+    for (size_t i = 0; i < choices; i++)
+        completion_clear(&parts[i]);
+}
+
+/* The leader and a rider change jobs, so that the leader's can go: what rides with it now. */
+static struct work *hand_lead(struct work *work)
+{
+    struct work *rider = work->riders;
+    struct job *job = work->job;
+    size_t choice = work->choice;
+    work->job = rider->job;
+    work->choice = rider->choice;
+    rider->job = job;
+    rider->choice = choice;
+    work->job->engine_data = work;
+    job->engine_data = rider;
+    return rider;
+}
+
 /* -- one attempt's end, as it comes ----------------------------------------------------------------------------------- */
+
+static void end_attempt(struct work *work, struct ended *ended, bool overload, const struct http_reply *reply)
+{
+    if (ended->rc == 0)
+        take_answer(work, ended);
+    else if (ended->retry == HTTP_NEVER && ended->common)
+        fail_job(work, ended->rc, work->trouble.text);
+    else if (ended->retry == HTTP_NEVER)
+        refuse(work);
+    else
+        try_again(work, overload, overload || ended->retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
+}
 
 static void on_done(void *user, const struct http_reply *reply)
 {
-    struct work *work = user;
+    struct work *work = user, *members[CHOICES_MAX];
     struct ended ended = judge(work, reply);
     work->transfer = NULL;
     move(work, NULL);
@@ -413,14 +520,13 @@ static void on_done(void *user, const struct http_reply *reply)
     if (overload && ended.outcome.retry_after_ms < 0)
         ended.outcome.retry_after_ms = backoff(work->state, work->overloads + 1);
     server_done(work->lane.server, &ended.outcome, clock_ms());
-    if (ended.rc == 0)
-        take_answer(work, &ended);
-    else if (ended.retry == HTTP_NEVER && ended.common)
-        fail_job(work, ended.rc, work->trouble.text);
-    else if (ended.retry == HTTP_NEVER)
-        refuse(work);
-    else
-        try_again(work, overload, overload || ended.retry == HTTP_AT_ONCE ? 0 : reply->retry_after_ms);
+    size_t len = dissolve(work, members);
+    if (ended.rc == 0 && work->completion.choices_len > 1)
+        deal(members, len, &ended);
+    for (size_t i = 0; i < len; i++) {
+        struct ended each = ended;
+        end_attempt(members[i], &each, overload, reply);
+    }
 }
 
 /* -- one attempt's start ---------------------------------------------------------------------------------------------- */
@@ -430,6 +536,8 @@ static void write_body(struct work *work, struct buf *body)
     struct slice stops[STOPS_MAX];
     struct ask ask;
     openai_ask(&work->state->spec, work->job, buf_slice(&work->prompt), work->stream, stops, &ask);
+    for (const struct work *rider = work->riders; rider != NULL; rider = rider->next)
+        ask.n++;
     if (work->own_step)
         ask.stops_len--; /* the server would cut it off and not say so */
     if (!work->lane.logprobs)
@@ -438,7 +546,7 @@ static void write_body(struct work *work, struct buf *body)
     ask.id = work->id;
     work->lane.dialect->write(&ask, body);
     attachments_fill(work->job->attached, body);
-    completion_init(&work->completion, 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
+    completion_init(&work->completion, ask.n, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
     work->completion.cumulative = work->lane.dialect->cumulative && !ask.chat && ask.stream;
 }
 
@@ -450,6 +558,8 @@ static void start(struct work *work, int64_t now_ms)
     work->own_step = work->job->step && !(state->spec.chat ? dialect->chat_says_stop : dialect->says_stop);
     work->stream = state->spec.stream == 1 || (state->spec.stream == 0 && work->own_step);
     work->own_step = work->own_step && work->stream;
+    work->choice = 0;
+    gather(work, now_ms);
     snprintf(work->id, sizeof work->id, "%016llx%016llx", (unsigned long long)work->job->lease,
              (unsigned long long)draw(state));
     write_body(work, &body);
@@ -489,10 +599,12 @@ static int64_t start_waiting(struct state *state, int64_t now_ms)
         int rc = pick == PICK_TAKEN ? openai_possible(&state->spec, work->job, work->lane.dialect, &error) : ERR_CLOSED;
         if (rc == 0) {
             start(work, now_ms);
+            if (work->riders != NULL) /* `next` may be one of them */
+                next = state->waiting;
             continue;
         }
         if (pick == PICK_TAKEN)
-            server_done(work->lane.server, &(struct server_outcome){.cancelled = true, .retry_after_ms = -1}, now_ms);
+            server_done(work->lane.server, &nothing, now_ms);
         fail_job(work, rc, error.text);
     }
     return wait_ms;
@@ -513,7 +625,7 @@ static void abort_flight(struct work *work)
     const struct dialect *dialect = work->lane.dialect;
     http_cancel(state->http, &work->transfer);
     move(work, NULL);
-    server_done(work->lane.server, &(struct server_outcome){.cancelled = true, .retry_after_ms = -1}, clock_ms());
+    server_done(work->lane.server, &nothing, clock_ms());
     if (dialect->abort_route == NULL)
         return;
     struct buf body = {0};
@@ -525,19 +637,27 @@ static void abort_flight(struct work *work)
     buf_clear(&body);
 }
 
+static void fail_late(struct work *work)
+{
+    char why[400];
+    snprintf(why, sizeof why, "%.200s: no answer within %.1f s", work->lane.url, (double)timeout_of(work) / 1000);
+    fail_job(work, ERR_TIMEOUT, why);
+}
+
 /* The time is up. What a stream has told until now is an answer, if it also told its cost. */
 static void time_out(struct work *work)
 {
     struct completion *completion = &work->completion;
+    struct work *members[CHOICES_MAX];
     abort_flight(work);
+    for (size_t len = dissolve(work, members); len > 1;)
+        fail_late(members[--len]);
     openai_count(completion);
     if (completion->has_in && completion->has_out) {
         finish_job(work, FINISH_TIMEOUT);
         return;
     }
-    char why[400];
-    snprintf(why, sizeof why, "%.200s: no answer within %.1f s", work->lane.url, (double)timeout_of(work) / 1000);
-    fail_job(work, ERR_TIMEOUT, why);
+    fail_late(work);
 }
 
 static void sweep_late(struct state *state, int64_t now_ms)
@@ -557,8 +677,12 @@ static void openai_cancel(void *opaque, struct job *job)
     (void)opaque;
     if (work == NULL)
         return;
+    if (work->riders != NULL)
+        work = hand_lead(work);
     if (work->transfer != NULL)
         abort_flight(work);
+    else if (rides(work)) /* the others still want the answer */
+        server_done(work->lane.server, &nothing, clock_ms());
     work_free(work);
 }
 

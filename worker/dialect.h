@@ -47,6 +47,7 @@ struct dialect {
     bool truncation;                         /* knows top_k, min_p and repetition_penalty */
     bool partial_turn;                       /* chat can continue a partial turn of the assistant */
     bool cumulative;                         /* chunks of a stream of `route` hold everything so far */
+    bool many;                               /* may be asked for several choices at once */
     bool says_stop, chat_says_stop; /* `route`, `chat_route`: tells which stop text ended an answer, or includes it */
     enum logprob_mode logprobs;
 };

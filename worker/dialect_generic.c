@@ -16,6 +16,7 @@ const struct dialect dialect_generic = {
     .route = "/v1/completions",
     .chat_route = "/v1/chat/completions",
     .write = generic_write,
+    .many = true,
     .gauges = {{NULL}, {NULL}, {NULL}},
     .logprobs = LOGPROB_RAW,
 };

@@ -21,6 +21,7 @@ const struct dialect dialect_vllm = {
                {"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"}},
     .truncation = true,
     .partial_turn = true,
+    .many = true,
     .says_stop = true,
     .chat_says_stop = true,
     .logprobs = LOGPROB_RAW,

@@ -99,6 +99,29 @@ int openai_judge(const struct openai_spec *spec, const struct job *job, struct c
     return rc != 0 ? rc : judge_usage(spec, job, completion, ending, error);
 }
 
+int openai_split(struct completion *completion, struct completion *to, struct error *error)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < completion->choices_len; i++)
+        sum += completion->choices[i].logprobs.len;
+    if (completion->has_out && sum != completion->tokens_out)
+        return error_set(error, ERR_PROTOCOL,
+                         "%zu choices used %llu tokens and have %llu log-probabilities: what each of them used is "
+                         "unknown, so leave out the option `per_request`",
+                         completion->choices_len, (unsigned long long)completion->tokens_out, (unsigned long long)sum);
+    for (size_t i = 0; i < completion->choices_len; i++) {
+        completion_init(&to[i], 1, 0);
+        to[i].choices[0] = completion->choices[i];
+        to[i].has_in = completion->has_in;
+        to[i].has_out = completion->has_out;
+        to[i].tokens_out = completion->choices[i].logprobs.len;
+    }
+    to[0].tokens_in = completion->tokens_in;
+    to[0].tokens_cached = completion->tokens_cached;
+    memset(completion->choices, 0, completion->choices_len * sizeof *completion->choices); /* they went to `to` */
+    return 0;
+}
+
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,
                  struct job *job)
 {

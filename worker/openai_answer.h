@@ -21,6 +21,10 @@ int openai_judge(const struct openai_spec *spec, const struct job *job, struct c
 /* The tokens of what came so far, from their log-probabilities, when the server has not told them. */
 void openai_count(struct completion *completion);
 
+/* The choices of one answer as answers of their own, to[0] to to[choices_len - 1], which are to be cleared. What the prompt
+ * used goes to the first. ERR_PROTOCOL when what each of them used is not known: usage tells only the sum. */
+int openai_split(struct completion *completion, struct completion *to, struct error *error);
+
 /* Fills text and result, the time apart. */
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,
                  struct job *job);

@@ -79,7 +79,7 @@ static int stops_read(struct openai_spec *spec, struct error *error)
 
 static int numbers_read(struct openai_spec *spec, const struct fields *options, struct error *error)
 {
-    uint64_t tokens_max = 0, top_k = 0;
+    uint64_t tokens_max = 0, top_k = 0, per_request = 1;
     double logprobs = 0;
     spec->temperature = spec->top_p = spec->repetition_penalty = 1;
     int rc = fields_real(spec->json, "temperature", 0, 100, &spec->temperature, error);
@@ -95,6 +95,15 @@ static int numbers_read(struct openai_spec *spec, const struct fields *options, 
         rc = fields_real(options, "repetition_penalty", 0.01, 10, &spec->repetition_penalty, error);
     if (rc == 0)
         rc = fields_real(options, "logprobs", -1, 20, &logprobs, error);
+    if (rc == 0)
+        rc = fields_count(options, "per_request", 64, &per_request, error);
+    if (rc == 0 && per_request > 1 && (logprobs < 0 || spec->stream == 1))
+        rc =
+            error_set(error, ERR_CONFLICT,
+                      "option 'per_request' needs log-probabilities, which tell the tokens of each choice, and answers "
+                      "that come whole: leave out `%s`",
+                      logprobs < 0 ? "logprobs: -1" : "stream: always");
+    spec->per_request = (uint32_t)per_request;
     spec->tokens_max = (uint32_t)tokens_max;
     spec->top_k = (uint32_t)top_k;
     spec->logprobs = (int32_t)logprobs;

@@ -18,7 +18,7 @@ struct openai_spec {
     struct slice stops[STOPS_MAX - 1];
     size_t stops_len;
     double temperature, top_p, min_p, repetition_penalty;
-    uint32_t top_k, tokens_max;
+    uint32_t top_k, tokens_max, per_request;
     int32_t logprobs;
 };
 

@@ -584,6 +584,16 @@ enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct 
     return pick;
 }
 
+bool server_join(struct upstream *server)
+{
+    pthread_mutex_lock(&registry.lock);
+    bool room = server->in_flight + 1 <= server->limit;
+    server->in_flight += room;
+    server->hot = server->hot || server->in_flight + 1 > server->limit;
+    pthread_mutex_unlock(&registry.lock);
+    return room;
+}
+
 void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms)
 {
     bool opened = false;

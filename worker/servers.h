@@ -76,6 +76,9 @@ enum pick {
 /* error: set for PICK_DOWN and PICK_NOWHERE. */
 enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct server_lane *lane, struct error *error);
 
+/* Room for one more request of the lane's; like a pick of it. */
+bool server_join(struct upstream *server);
+
 struct server_outcome {
     bool transport;         /* the connection failed, or the answer made no sense */
     bool overload;          /* 429, 503 and their kin */

@@ -72,6 +72,25 @@ static void define(const char *yaml, const struct core *core, struct buf *to)
     sweep_spec_clear(&spec);
 }
 
+/* Another byte here, and pools of journals that exist are not found again. An option that is added later is left out while
+ * it has its default. */
+static void specs_of_models_stay_equal_to_those_of_earlier_releases(void **state)
+{
+    (void)state;
+    struct sweep_spec spec;
+    struct error error = {""};
+    const char *yaml = HEAD "models: [{name: m, backend: openai}]\narms: [{name: a, n: 8}]\n";
+    assert_int_equal(sweep_spec_parse(slice_of(yaml), "s.yaml", NULL, 0, &spec, &error), 0);
+    assert_string_equal(
+        spec.models[0].spec,
+        "{\"answer\":{\"kind\":\"last-line\",\"marker\":null,\"partial\":false,\"pattern\":null},\"backend\":\"openai\","
+        "\"max_tokens\":256,\"min_p\":0,\"name\":\"m\",\"options\":{\"api\":\"completions\",\"ca_file\":null,"
+        "\"dialect\":\"auto\",\"extra\":null,\"key_env\":null,\"key_file\":null,\"logprobs\":0,\"model\":null,"
+        "\"repetition_penalty\":1,\"salt\":null,\"stream\":\"auto\",\"top_k\":0},\"path\":null,\"step\":\"\\n\",\"stop\":"
+        "[],\"system\":null,\"temperature\":1,\"template\":null,\"top_p\":1,\"url\":null}");
+    sweep_spec_clear(&spec);
+}
+
 /* Fingerprints of the model, verifier and pool. */
 struct prints {
     uint64_t model, verifier, pool;
@@ -206,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places_are_blanked_wherever_they_stand),
         cmocka_unit_test(what_is_no_spec_stays_as_it_is),
+        cmocka_unit_test(specs_of_models_stay_equal_to_those_of_earlier_releases),
         cmocka_unit_test(servers_that_move_change_no_identity),
         cmocka_unit_test(what_an_earlier_release_wrote_keeps_its_fingerprints),
         cmocka_unit_test(a_move_is_a_fact),
