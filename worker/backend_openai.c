@@ -719,6 +719,13 @@ static int64_t openai_advance(void *opaque, struct job **jobs, size_t len, int64
     return wait_ms < SWEEP_MS ? wait_ms : SWEEP_MS;
 }
 
+/* Requests to abort go on when the job that they are for is long gone. */
+static bool openai_busy(void *opaque)
+{
+    struct state *state = opaque;
+    return http_len(state->http) > 0;
+}
+
 static int openai_fd(void *opaque)
 {
     struct state *state = opaque;
@@ -784,6 +791,7 @@ const struct engine engine_openai = {
     .open = openai_open,
     .advance = openai_advance,
     .cancel = openai_cancel,
+    .busy = openai_busy,
     .fd = openai_fd,
     .close = openai_close,
 };

@@ -171,10 +171,10 @@ static void came_up(struct upstream *server, struct server_facts *facts)
     } else {
         server->limit = clamp_limit(server, LIMIT_BACK);
     }
-    server->probe = server->told = false;
+    server->told = false;
     server->failures = 0;
     server->gate_ms = 0;
-    if (server->state != SERVER_REMOVED)
+    if (server->state != SERVER_REMOVED && !server->probe) /* else it was added again meanwhile, and may be another */
         server->state = SERVER_UP;
     server_facts_print(server->facts, &line);
     pthread_cond_broadcast(&registry.changed);
@@ -192,7 +192,11 @@ static bool try_up(struct upstream *server, const struct server_access *access)
     struct error error = {""};
     struct server_facts *facts = NULL;
     bool up = server_healthy(access, &error);
-    if (up && server->probe) {
+    pthread_mutex_lock(&registry.lock);
+    bool probe = up && server->probe;
+    server->probe = server->probe && !up;
+    pthread_mutex_unlock(&registry.lock);
+    if (probe) {
         facts = xalloc(sizeof *facts);
         up = server_probe(access, server->forced, facts, &error) == 0;
     }
@@ -205,6 +209,7 @@ static bool try_up(struct upstream *server, const struct server_access *access)
     pthread_mutex_lock(&registry.lock);
     bool tell = !server->told && !atomic_load(&registry.stop);
     server->told = true;
+    server->probe = server->probe || probe;
     memcpy(server->why, error.text, sizeof server->why);
     server->why[sizeof server->why - 1] = '\0';
     pthread_cond_broadcast(&registry.changed);

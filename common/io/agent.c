@@ -313,6 +313,21 @@ static void hand_over_known(struct compute *compute, struct opened *opened)
     }
 }
 
+/* Has jobs, or something to end behind the last of them. */
+static bool is_busy(const struct opened *opened)
+{
+    return opened->len > 0 ||
+           (opened->state != NULL && opened->spec->engine->busy != NULL && opened->spec->engine->busy(opened->state));
+}
+
+static bool any_busy(const struct compute *compute)
+{
+    for (size_t i = 0; i < compute->opened_len; i++)
+        if (is_busy(&compute->opened[i]))
+            return true;
+    return false;
+}
+
 /* Moves one spec's jobs forward; in how many ms it wants to be called again. */
 static int64_t advance(struct compute *compute, struct opened *opened)
 {
@@ -322,7 +337,7 @@ static int64_t advance(struct compute *compute, struct opened *opened)
     }
     drop_cancelled(compute, opened);
     hand_over_known(compute, opened);
-    if (opened->len == 0)
+    if (!is_busy(opened))
         return INT64_MAX;
     int64_t wait = opened->spec->engine->advance(opened->state, opened->jobs, opened->len, clock_ms());
     for (size_t i = opened->len; i-- > 0;) {
@@ -360,7 +375,7 @@ static void wait_for_work(struct compute *compute, int64_t wait_ms)
     fds[len++] = (struct pollfd){.fd = compute->wake, .events = POLLIN};
     for (size_t i = 0; i < compute->opened_len; i++) {
         const struct opened *opened = &compute->opened[i];
-        if (opened->len > 0 && opened->state != NULL && opened->spec->engine->fd != NULL)
+        if (opened->state != NULL && opened->spec->engine->fd != NULL && is_busy(opened))
             fds[len++] = (struct pollfd){.fd = opened->spec->engine->fd(opened->state), .events = POLLIN};
     }
     poll(fds, len, wait_ms < 0 ? -1 : wait_ms < 60000 ? (int)wait_ms : 60000);
@@ -376,10 +391,11 @@ static bool next_work(struct compute *compute, int64_t wait_ms)
     pthread_mutex_lock(&agent->lock);
     bool any = take_jobs(compute);
     any = see_cancels(compute) || any;
-    if (!any && !agent->stop && (compute->running == 0 || wait_ms > 0)) {
+    bool idle = !any_busy(compute);
+    if (!any && !agent->stop && (idle || wait_ms > 0)) {
         compute->waiting = true;
         pthread_mutex_unlock(&agent->lock);
-        wait_for_work(compute, compute->running == 0 ? -1 : wait_ms);
+        wait_for_work(compute, idle ? -1 : wait_ms);
         pthread_mutex_lock(&agent->lock);
         compute->waiting = false;
         take_jobs(compute);
@@ -397,7 +413,7 @@ static void *compute_main(void *arg)
     while (next_work(compute, wait)) {
         wait = INT64_MAX;
         for (size_t i = 0; i < compute->opened_len; i++) {
-            if (compute->opened[i].len == 0)
+            if (!is_busy(&compute->opened[i]))
                 continue;
             int64_t wants = advance(compute, &compute->opened[i]);
             wait = wants < wait ? wants : wait;

@@ -57,7 +57,8 @@ struct engine {
      * tens of ms when all it does is compute. Errors of one job go into that job only. */
     int64_t (*advance)(void *state, struct job **jobs, size_t len, int64_t now_ms);
     void (*cancel)(void *state, struct job *job); /* forget it; may be NULL when engine_data is never used */
-    int (*fd)(void *state); /* can be read when `advance` could make progress before its time; NULL: there is none */
+    bool (*busy)(void *state); /* without jobs: something of its own is to be sent still; NULL: never */
+    int (*fd)(void *state);    /* can be read when `advance` could make progress before its time; NULL: there is none */
     void (*close)(void **state);
 };
 
