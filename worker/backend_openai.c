@@ -176,6 +176,13 @@ static int64_t backoff(struct state *state, uint32_t tries)
     return (int64_t)(draw(state) % (uint64_t)(most < BACKOFF_MAX_MS ? most : BACKOFF_MAX_MS));
 }
 
+static void fail_tried(struct work *work, int rc)
+{
+    char why[480];
+    snprintf(why, sizeof why, "%.400s (attempt %u)", work->trouble.text, work->attempts + work->overloads);
+    fail_job(work, rc, why);
+}
+
 /* The last attempt failed in a way that passes. wait_ms: -1 for a back-off of ours. */
 static void try_again(struct work *work, bool overload, int64_t wait_ms)
 {
@@ -189,9 +196,7 @@ static void try_again(struct work *work, bool overload, int64_t wait_ms)
     move(work, NULL);
     attempt_clear(work);
     if (work->attempts >= ATTEMPTS_MAX || work->next_ms - work->first_ms >= timeout_of(work)) {
-        char why[480];
-        snprintf(why, sizeof why, "%.400s (attempt %u)", work->trouble.text, work->attempts + work->overloads);
-        fail_job(work, ERR_CLOSED, why);
+        fail_tried(work, ERR_CLOSED);
         return;
     }
     move(work, &state->waiting);
@@ -666,6 +671,9 @@ static void sweep_late(struct state *state, int64_t now_ms)
     if (now_ms - state->sweep_ms < SWEEP_MS)
         return;
     state->sweep_ms = now_ms;
+    DL_FOREACH_SAFE (state->waiting, work, next) /* what no server had room for yet is not late: it waits here */
+        if (work->first_ms != 0 && now_ms - work->first_ms >= timeout_of(work))
+            fail_tried(work, ERR_TIMEOUT);
     DL_FOREACH_SAFE (state->flying, work, next)
         if (now_ms - work->first_ms >= timeout_of(work))
             time_out(work);
