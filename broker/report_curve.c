@@ -41,7 +41,7 @@ static uint32_t decide_again(const struct core *core, const struct arm_info *arm
     struct key key;
     struct item item;
     struct ranking ranking = {.winner = NO_ORDINAL};
-    stats_init(&stats);
+    stats_init(&stats, policies_read_items(arm->allocator, arm->stopper, arm->selector));
     for (uint32_t k = 0; k < cap && core_delivered(core, arm->id, prompt, k, &key); k++) {
         if (!core_item(core, arm->id, &key, k, &item))
             break;

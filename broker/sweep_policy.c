@@ -139,7 +139,7 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
     return rc;
 }
 
-/* NEED_LOGPROB is not looked at here: whether a server gives log-probabilities is known where workers are, see
+/* Features are not looked at here: whether a server gives log-probabilities is known where workers are, see
  * broker/core/offer.c. */
 static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
                        const struct row *row)

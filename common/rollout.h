@@ -37,7 +37,14 @@ enum finish {
     X(FEATURE_CONF_MEAN, 8, "conf_mean", "mean confidence: minus the mean of the top log-probabilities of a token") \
     X(FEATURE_CONF_TAIL, 9, "conf_tail", "mean confidence over the last 2048 tokens")              \
     X(FEATURE_CONF_BOTTOM10, 10, "conf_bottom10", "mean confidence of the lowest tenth of its windows") \
-    X(FEATURE_CONF_MIN, 11, "conf_min", "lowest mean confidence of a window of 2048 tokens")
+    X(FEATURE_CONF_MIN, 11, "conf_min", "lowest mean confidence of a window of 2048 tokens")       \
+    X(FEATURE_SELF_CERT, 12, "self_cert", "mean divergence of the uniform from the token distribution, whole vocabulary") \
+    X(FEATURE_LAST_TOKEN_LP, 13, "last_token_lp", "log-probability of a fixed token behind the last one") \
+    X(FEATURE_LP_RATIO_SUM, 14, "lp_ratio_sum", "sum of ln of the ratio of two models' probabilities") \
+    X(FEATURE_MARKERS, 15, "markers", "words that tell of doubt, in the text")                    \
+    X(FEATURE_LATENT_NET, 16, "latent_net", "net change of the hidden state along the trajectory") \
+    X(FEATURE_LATENT_SUM, 17, "latent_sum", "cumulative change of the hidden state along the trajectory") \
+    X(FEATURE_LATENT_ALIGN, 18, "latent_align", "mean alignment of its steps with the net change")
 /* clang-format on */
 
 enum feature {

@@ -58,7 +58,7 @@ static struct stats *cell_stats(const struct core *core, const struct arm *arm, 
     if (cell->stats != NULL)
         return cell->stats;
     cell->stats = xalloc(sizeof *cell->stats);
-    stats_init(cell->stats);
+    stats_init(cell->stats, policies_read_items(arm->allocator, arm->stopper, arm->selector));
     for (uint32_t k = 0; k < cell->delivered; k++) {
         struct item item = item_of(core, arm, prompt, k);
         stats_fold(cell->stats, &item);
@@ -83,7 +83,6 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
                                        .top_weight = NO_ORDINAL,
                                        .first_pass = NO_ORDINAL,
                                        .best = NO_ORDINAL,
-                                       .best_lp = NO_ORDINAL,
                                        .first_answer = NO_ORDINAL};
     const struct cell *cell = &arm->cells[prompt];
     const struct pool *pool = &core->pools[arm->pool];

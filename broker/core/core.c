@@ -70,6 +70,8 @@ static void set_free(struct set *set)
 static void pool_free(const struct core *core, struct pool *pool)
 {
     for (uint32_t p = 0; p < core->sets[pool->set].len; p++) {
+        for (uint32_t k = 0; k < pool->stocks[p].issued; k++)
+            row_clear(&pool->stocks[p].rows[k]);
         free(pool->stocks[p].rows);
         free(pool->stocks[p].scores);
     }

@@ -34,13 +34,13 @@ enum {
     ROW_PROMISED = 2, /* its first verdict is reserved in the payer's sweep */
 };
 
-/* One rollout of a pool, or one node of a tree. 56 bytes; texts stay in the journal. */
+/* One rollout of a pool, or one node of a tree. 64 bytes and its features; texts stay in the journal. */
 struct row {
     uint64_t class;
     struct ref ref;
     uint32_t tokens_in, tokens_out, latency_ms, payer;
-    float lp_mean;
-    uint32_t have; /* features present */
+    uint32_t have;   /* bitmap of enum feature */
+    float *features; /* owned: those that it has, lowest first */
     uint8_t state, finish, flags;
 };
 
@@ -337,6 +337,11 @@ void submit(struct core *core, const struct event *event);
 void arm_free(struct arm *arm);
 
 /* pool.c */
+void row_clear(struct row *row);
+/* Takes over what `from` holds of features as numbers of 4 or 8 bytes, one for each bit of have; false: so many are not
+ * there. */
+bool row_features(struct row *row, uint32_t have, struct slice from, size_t size);
+float row_lp_mean(const struct row *row); /* 0: has none */
 struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal);
 struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
 struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */

@@ -12,8 +12,9 @@ static void add(struct buf *to, uint64_t word)
 /* How much of its path a node had to read again depends on what was warm where it ran: tokens_in is of rollouts only. */
 static void add_row(struct buf *to, const struct row *row, bool rollout)
 {
+    const float mean = row_lp_mean(row);
     uint32_t lp;
-    memcpy(&lp, &row->lp_mean, sizeof lp);
+    memcpy(&lp, &mean, sizeof lp);
     add(to, row->class);
     add(to, (uint64_t)(rollout ? row->tokens_in : 0) << 32 | row->tokens_out);
     add(to, (uint64_t)row->finish << 40 | (uint64_t)row->state << 32 | lp);

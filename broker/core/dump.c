@@ -161,12 +161,17 @@ static void dump_arms(const struct core *core, struct buf *out)
         put_fact(out, arm_fact(core, i));
 }
 
+static struct slice features_of(const struct row *row)
+{
+    return (struct slice){(const char *)row->features, (size_t)__builtin_popcount(row->have) * sizeof(float)};
+}
+
 static void dump_row(struct buf *out, uint32_t pool, uint32_t prompt, uint32_t k, const struct row *row)
 {
     PUT(row, .pool = pool, .prompt = prompt, .ordinal = k, .state = row->state, .finish = row->finish,
         .flags = row->flags, .payer = row->payer, .tokens_in = row->tokens_in, .tokens_out = row->tokens_out,
         .latency_ms = row->latency_ms, .class = row->class, .ref_commit = row->ref.commit,
-        .ref_offset = row->ref.offset, .ref_len = row->ref.len, .have = row->have, .lp_mean = (double)row->lp_mean);
+        .ref_offset = row->ref.offset, .ref_len = row->ref.len, .have = row->have, .features = features_of(row));
 }
 
 static void dump_score(struct buf *out, const struct key *key, const struct score *score)
@@ -199,7 +204,7 @@ static void dump_tree(const struct core *core, const struct arm *arm, uint32_t p
             .finish = row->finish, .flags = row->flags, .payer = row->payer, .latency_ms = row->latency_ms,
             .tokens_in = row->tokens_in, .tokens_out = row->tokens_out, .class = row->class,
             .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len, .have = row->have,
-            .lp_mean = (double)row->lp_mean);
+            .features = features_of(row));
         struct key key = {TASK_VERIFY, arm->id, p, t, n, arm->verifier};
         if (arm->verifier != NO_ID)
             dump_score(out, &key, &tree->scores[2 * n]);
@@ -329,8 +334,8 @@ static bool row_valid(const struct core *core, uint8_t state, uint8_t finish, ui
     (struct row)                                                                                                   \
     {                                                                                                              \
         .class = (f)->class, .ref = {(f)->ref_commit, (f)->ref_offset, (f)->ref_len}, .tokens_in = (f)->tokens_in, \
-        .tokens_out = (f)->tokens_out, .payer = (f)->payer, .latency_ms = (f)->latency_ms, .have = (f)->have,      \
-        .lp_mean = (float)(f)->lp_mean, .state = (f)->state, .finish = (f)->finish, .flags = (f)->flags,           \
+        .tokens_out = (f)->tokens_out, .payer = (f)->payer, .latency_ms = (f)->latency_ms, .state = (f)->state,    \
+        .finish = (f)->finish, .flags = (f)->flags,                                                                \
     }
 
 static int row_apply(struct core *core, const struct fact_row *f)
@@ -343,8 +348,9 @@ static int row_apply(struct core *core, const struct fact_row *f)
         !row_valid(core, f->state, f->finish, f->flags, f->payer))
         return ERR_CORRUPT;
     stock_reserve(pool, stock, stock->issued + 1);
-    stock->rows[stock->issued++] = ROW_OF(f);
-    return 0;
+    struct row *row = &stock->rows[stock->issued++];
+    *row = ROW_OF(f);
+    return row_features(row, f->have, f->features, sizeof(float)) ? 0 : ERR_CORRUPT;
 }
 
 static struct arm *arm_at(struct core *core, uint32_t arm, uint32_t prompt)
@@ -384,6 +390,8 @@ static int node_apply(struct core *core, const struct fact_node *f)
     tree_add(core, arm, f->prompt, tree, f->parent);
     struct row *row = &tree->nodes[tree->nodes_len - 1];
     *row = ROW_OF(f);
+    if (!row_features(row, f->have, f->features, sizeof(float)))
+        return ERR_CORRUPT;
     tree->views[tree->nodes_len - 1].finish = (enum finish)f->finish;
     if (row->state == ROW_FAILED || (row->state == ROW_DONE && arm->verifier == NO_ID))
         tree->unsettled--;

@@ -32,8 +32,7 @@ uint32_t context_needed(uint32_t prompt_bytes, uint32_t max_tokens)
 
 uint32_t features_needed(const struct arm *arm)
 {
-    uint32_t needs = arm->strategy->needs | arm->allocator->needs | arm->stopper->needs | arm->selector->needs;
-    return (needs & NEED_LOGPROB) != 0 ? 1u << FEATURE_LP_MEAN : 0;
+    return arm->allocator->features | arm->stopper->features | arm->selector->features;
 }
 
 static bool names(struct slice model, const struct server_offer *offer)

@@ -104,6 +104,35 @@ uint32_t cell_wants(const struct cell *cell)
     return cell->decided != DECIDED_NOT ? cell->stop : cell->opened;
 }
 
+void row_clear(struct row *row)
+{
+    free(row->features);
+    *row = (struct row){0};
+}
+
+bool row_features(struct row *row, uint32_t have, struct slice from, size_t size)
+{
+    size_t len = (size_t)__builtin_popcount(have);
+    if (from.len != len * size)
+        return false;
+    row->have = have;
+    row->features = len == 0 ? NULL : xalloc(len * sizeof *row->features);
+    for (size_t i = 0; i < len; i++) {
+        double wide = 0;
+        float narrow = 0;
+        memcpy(size == sizeof wide ? (void *)&wide : &narrow, from.data + i * size, size);
+        row->features[i] = size == sizeof wide ? (float)wide : narrow;
+    }
+    return true;
+}
+
+float row_lp_mean(const struct row *row)
+{
+    double value = 0;
+    item_feature(&(struct item){.have = row->have, .features = row->features}, FEATURE_LP_MEAN, &value);
+    return (float)value;
+}
+
 /* What policies see of a rollout or node: score is that of the arm's verifier. */
 struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal)
 {
@@ -115,9 +144,10 @@ struct item row_item(const struct row *row, const struct score *score, uint32_t 
         .scored = scored,
         .passed = scored && score->outcome == OUTCOME_PASS,
         .score = scored ? score->score : 0,
-        .has_lp = (row->have & 1u << FEATURE_LP_MEAN) != 0,
-        .lp_mean = (double)row->lp_mean,
+        .truncated = row->finish == FINISH_LENGTH || row->finish == FINISH_TIMEOUT,
         .tokens = row->tokens_out,
+        .have = row->have,
+        .features = row->features,
     };
 }
 
@@ -211,7 +241,7 @@ int voided_apply(struct core *core, const struct fact_voided *f)
             sweep->broke = false;
         }
         promise_release(core, row);
-        memset(row, 0, sizeof *row);
+        row_clear(row);
         if (pool->planes_len > 0)
             memset(stock->scores + (size_t)k * pool->planes_len, 0, pool->planes_len * sizeof *stock->scores);
     }

@@ -350,8 +350,6 @@ bool core_rollout(const struct core *core, const struct key *key, struct rollout
     out->tokens_in = row->tokens_in;
     out->tokens_out = row->tokens_out;
     out->latency_ms = row->latency_ms;
-    out->have = row->have;
-    out->lp_mean = (double)row->lp_mean;
     out->raced = (row->flags & ROW_RACED) != 0;
     return true;
 }

@@ -138,8 +138,6 @@ struct rollout_info {
     uint64_t class; /* of its answer, 0: none */
     struct ref ref; /* its text: u32 length of the answer, answer, text frame */
     uint32_t tokens_in, tokens_out, latency_ms;
-    uint32_t have;   /* features that it came with */
-    double lp_mean;  /* if have says so */
     bool raced;      /* had two live attempts */
     uint32_t parent; /* trees: node, NO_ORDINAL: the prompt; NO_ORDINAL for samples */
 };

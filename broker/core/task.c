@@ -397,14 +397,6 @@ int result_apply(struct core *core, const struct fact_result *f)
     struct key key = lease->task->key;
     struct row *row = key_row(core, &key);
     struct model *model = &core->models[model_of(core, &key)];
-    uint64_t features[FEATURES] = {0};
-    double lp_mean = 0;
-    size_t present = f->features.len / 8 < FEATURES ? f->features.len / 8 : FEATURES;
-    if (present > 0)
-        memcpy(features, f->features.data, present * 8);
-    size_t at = (size_t)__builtin_popcount(f->have & ((1u << FEATURE_LP_MEAN) - 1));
-    if ((f->have & 1u << FEATURE_LP_MEAN) != 0 && at < present)
-        memcpy(&lp_mean, &features[at], 8);
     uint8_t flags = row->flags;
     *row = (struct row){
         .class = f->class,
@@ -413,12 +405,12 @@ int result_apply(struct core *core, const struct fact_result *f)
         .tokens_out = f->tokens_out,
         .latency_ms = bounded(f->latency_ms, model->timeout_ms),
         .payer = lease->payer,
-        .lp_mean = (float)lp_mean,
-        .have = f->have,
         .state = ROW_DONE,
         .finish = f->finish,
         .flags = flags,
     };
+    if (!row_features(row, f->have, f->features, sizeof(double)))
+        return ERR_CORRUPT;
     struct amounts spent = cost_row(core, model_of(core, &key), key_is_root(core, &key), row);
     uint32_t payer = lease->payer;
     reading_add(&model->read, f->tokens_in, f->tokens_cached);

@@ -16,6 +16,8 @@ void trees_free(const struct arm *arm, struct cell *cell)
         return;
     for (uint32_t t = 0; t < arm->trees; t++) {
         struct tree *tree = &cell->trees[t];
+        for (uint32_t n = 0; n < tree->nodes_len; n++)
+            row_clear(&tree->nodes[n]);
         free(tree->nodes);
         free(tree->views);
         free(tree->scores);
@@ -194,7 +196,7 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
     struct stats stats;
-    stats_init(&stats);
+    stats_init(&stats, policies_read_items(arm->allocator, arm->stopper, arm->selector));
     for (uint32_t t = 0; t < arm->trees; t++) {
         for (uint32_t i = 0; i < cell->trees[t].finals_len; i++) {
             const struct tree *tree = &cell->trees[t];

@@ -29,6 +29,12 @@ const struct selector *const selectors[] = {
     &select_majority, &select_weighted, &select_best, &select_best_logprob, &select_first_pass, NULL,
 };
 
+bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,
+                         const struct selector *selector)
+{
+    return allocator->items || stopper->items || selector->items;
+}
+
 const struct strategy *strategy_find(const char *name)
 {
     for (size_t i = 0; strategies[i]; i++)

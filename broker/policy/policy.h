@@ -21,22 +21,25 @@
 enum policy_needs {
     NEED_ANSWER = 1,   /* the model has an answer extractor        */
     NEED_VERIFIER = 2, /* the arm names a verifier                 */
-    NEED_LOGPROB = 4,  /* FEATURE_LP_MEAN                          */
     NEED_STEPS = 8,    /* the backend can continue a path stepwise */
 };
 
 /* One delivered rollout, as folded into the statistics. */
 struct item {
-    uint32_t ordinal; /* position in the delivered order */
-    uint64_t class;   /* hash of the canonical answer; 0: no answer, no vote */
-    bool failed;      /* failed for good: keeps its place, nothing else */
-    bool scored;      /* the arm's verdict is known (not UNKNOWN) */
-    bool passed;      /* outcome of that verdict */
-    double score;     /* its score, if scored */
-    bool has_lp;
-    double lp_mean;  /* FEATURE_LP_MEAN, if has_lp */
-    uint32_t tokens; /* generated tokens */
+    uint32_t ordinal;      /* position in the delivered order */
+    uint64_t class;        /* hash of the canonical answer; 0: no answer, no vote */
+    bool failed;           /* failed for good: keeps its place, nothing else */
+    bool scored;           /* the arm's verdict is known (not UNKNOWN) */
+    bool passed;           /* outcome of that verdict */
+    double score;          /* its score, if scored */
+    bool truncated;        /* ended by a limit: its answer, if any, is of a part */
+    uint32_t tokens;       /* generated tokens */
+    uint32_t have;         /* bitmap of enum feature */
+    const float *features; /* those that it has, lowest first; lives as long as the rollout's arm is undecided */
 };
+
+/* Whether the rollout has this feature; *value is set if so. Failed rollouts have none. */
+bool item_feature(const struct item *item, enum feature feature, double *value);
 
 struct class_stat {
     uint64_t class;
@@ -54,15 +57,18 @@ struct stats {
     uint32_t top, second;       /* index of the two largest counts; ties: lowest first ordinal */
     uint32_t top_weight;        /* index of the largest weight; ties: lowest first ordinal */
     uint32_t scored, passes;
-    uint32_t first_pass;    /* ordinal, or NO_ORDINAL */
-    uint32_t best, best_lp; /* ordinal of the best score / lp_mean, lowest on ties, or NO_ORDINAL */
-    uint32_t first_answer;  /* lowest ordinal that has an answer, or NO_ORDINAL */
-    double score_best, lp_best;
+    uint32_t first_pass;   /* ordinal, or NO_ORDINAL */
+    uint32_t best;         /* ordinal of the best score, lowest on ties, or NO_ORDINAL */
+    uint32_t first_answer; /* lowest ordinal that has an answer, or NO_ORDINAL */
+    double score_best;
     double score_sum, score_sumsq;
     uint64_t tokens;
+    bool keeps;         /* the folded items are kept, for policies that say `items` */
+    struct item *items; /* if kept: `delivered` of them */
+    uint32_t items_cap;
 };
 
-void stats_init(struct stats *stats);
+void stats_init(struct stats *stats, bool keeps);
 void stats_clear(struct stats *stats);
 void stats_fold(struct stats *stats, const struct item *item);
 void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cleared */
@@ -82,7 +88,9 @@ struct allocator {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
-    bool existing; /* never asks for a rollout that is not there: a prompt without more of them is decided */
+    uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
+    bool items;        /* reads stats->items */
+    bool existing;     /* never asks for a rollout that is not there: a prompt without more of them is decided */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
@@ -91,6 +99,8 @@ struct stopper {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
+    uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
+    bool items;        /* reads stats->items */
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
 };
@@ -104,7 +114,9 @@ struct selector {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
-    bool covers; /* measures coverage: right when any rollout is, whatever the winner */
+    uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
+    bool items;        /* reads stats->items */
+    bool covers;       /* measures coverage: right when any rollout is, whatever the winner */
     void (*select)(const struct prompt_view *view, struct ranking *out);
 };
 
@@ -158,6 +170,10 @@ extern const struct strategy *const strategies[];
 extern const struct allocator *const allocators[];
 extern const struct stopper *const stoppers[];
 extern const struct selector *const selectors[];
+
+/* Whether one of an arm's policies reads stats->items. */
+bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,
+                         const struct selector *selector);
 
 const struct strategy *strategy_find(const char *name);
 const struct allocator *allocator_find(const char *name);

@@ -8,18 +8,24 @@ static const struct option_row options[] = {{.name = NULL}};
 
 static void best_logprob_select(const struct prompt_view *view, struct ranking *out)
 {
-    const struct stats *stats = view->stats;
-    out->winner = stats->best_lp;
-    out->confidence = stats->best_lp == NO_ORDINAL ? 0 : stats->lp_best;
+    double value;
+    *out = (struct ranking){.winner = NO_ORDINAL};
+    for (uint32_t i = 0; i < view->stats->delivered; i++) {
+        const struct item *item = &view->stats->items[i];
+        if (!item_feature(item, FEATURE_LP_MEAN, &value) || (out->winner != NO_ORDINAL && value <= out->confidence))
+            continue;
+        *out = (struct ranking){item->ordinal, value};
+    }
 }
 
 const struct selector select_best_logprob = {
     .name = "best-logprob",
     .help = "the rollout with the highest mean log-probability of a token",
     .version = 1,
-    .needs = NEED_LOGPROB,
     .min_n = 1,
     .options = options,
+    .features = 1u << FEATURE_LP_MEAN,
+    .items = true,
     .covers = false,
     .select = best_logprob_select,
 };

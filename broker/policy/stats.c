@@ -9,7 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-void stats_init(struct stats *stats)
+bool item_feature(const struct item *item, enum feature feature, double *value)
+{
+    if (item->failed || (item->have >> feature & 1) == 0)
+        return false;
+    *value = (double)item->features[__builtin_popcount(item->have & ((1u << feature) - 1))];
+    return true;
+}
+
+void stats_init(struct stats *stats, bool keeps)
 {
     *stats = (struct stats){
         .top = NO_ORDINAL,
@@ -17,26 +25,33 @@ void stats_init(struct stats *stats)
         .top_weight = NO_ORDINAL,
         .first_pass = NO_ORDINAL,
         .best = NO_ORDINAL,
-        .best_lp = NO_ORDINAL,
         .first_answer = NO_ORDINAL,
+        .keeps = keeps,
     };
 }
 
 void stats_clear(struct stats *stats)
 {
     free(stats->classes);
-    stats_init(stats);
+    free(stats->items);
+    stats_init(stats, stats->keeps);
+}
+
+static void *copy_of(const void *from, size_t size)
+{
+    void *to = size == 0 ? NULL : xalloc(size);
+    if (size > 0)
+        memcpy(to, from, size);
+    return to;
 }
 
 void stats_copy(struct stats *to, const struct stats *from)
 {
     *to = *from;
-    to->classes = NULL;
     to->classes_cap = from->classes_len;
-    if (from->classes_len == 0)
-        return;
-    to->classes = xalloc(from->classes_len * sizeof(*to->classes));
-    memcpy(to->classes, from->classes, from->classes_len * sizeof(*to->classes));
+    to->classes = copy_of(from->classes, from->classes_len * sizeof *to->classes);
+    to->items_cap = from->keeps ? from->delivered : 0;
+    to->items = copy_of(from->items, to->items_cap * sizeof *to->items);
 }
 
 /* Index of the class, added when it is new. Classes come in the order of their first ordinal. */
@@ -137,8 +152,19 @@ static void fold_answer(struct stats *stats, const struct item *item)
     fold_weight(stats, index, item);
 }
 
+static void keep_item(struct stats *stats, const struct item *item)
+{
+    if (stats->delivered == stats->items_cap) {
+        stats->items_cap = stats->items_cap ? 2 * stats->items_cap : 8;
+        stats->items = xrealloc(stats->items, stats->items_cap * sizeof *stats->items);
+    }
+    stats->items[stats->delivered] = *item;
+}
+
 void stats_fold(struct stats *stats, const struct item *item)
 {
+    if (stats->keeps)
+        keep_item(stats, item);
     stats->delivered++;
     if (item->failed) {
         stats->failed++;
@@ -149,8 +175,4 @@ void stats_fold(struct stats *stats, const struct item *item)
         fold_answer(stats, item);
     if (item->scored)
         fold_score(stats, item);
-    if (item->has_lp && (stats->best_lp == NO_ORDINAL || item->lp_mean > stats->lp_best)) {
-        stats->best_lp = item->ordinal;
-        stats->lp_best = item->lp_mean;
-    }
 }

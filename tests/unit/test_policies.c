@@ -19,7 +19,7 @@ struct fixture {
 
 static void fixture_init(struct fixture *f, const struct option_row *options, uint32_t cap)
 {
-    stats_init(&f->stats);
+    stats_init(&f->stats, true);
     for (size_t i = 0; options[i].name; i++)
         f->values[i] = options[i].fallback;
     f->view = (struct prompt_view){.cap = cap, .stats = &f->stats, .cost = 1, .options = f->values};
@@ -374,9 +374,9 @@ static void best_logprob(void **state)
     (void)state;
     struct fixture f;
     fixture_init(&f, select_best_logprob.options, 16);
-    const double lp[] = {-2, -.5, -.5, -1};
+    const float lp[] = {-2, -.5f, -.5f, -1};
     for (uint32_t i = 0; i < 4; i++)
-        stats_fold(&f.stats, &(struct item){.ordinal = i, .has_lp = true, .lp_mean = lp[i]});
+        stats_fold(&f.stats, &(struct item){.ordinal = i, .have = 1u << FEATURE_LP_MEAN, .features = &lp[i]});
     assert_choice(&select_best_logprob, &f, 1, -.5);
     stats_clear(&f.stats);
 }

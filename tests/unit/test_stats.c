@@ -25,8 +25,6 @@ static struct item random_item(uint64_t seed, uint32_t ordinal)
         .scored = (bits >> 16) % 4 != 0,
         .passed = (bits >> 20) % 5 == 0,
         .score = (double)((bits >> 24) % 5) * 0.5 - (seed % 2 ? 1 : 0),
-        .has_lp = (bits >> 32) % 3 != 0,
-        .lp_mean = -(double)((bits >> 36) % 4),
         .tokens = (bits >> 40) % 100,
     };
 }
@@ -97,8 +95,8 @@ static void check_classes(const struct stats *s, const struct item *items, uint3
 }
 
 struct sums {
-    uint32_t failed, voters, scored, passes, first_pass, best, best_lp, first_answer;
-    double score_best, lp_best, score_sum, score_sumsq;
+    uint32_t failed, voters, scored, passes, first_pass, best, first_answer;
+    double score_best, score_sum, score_sumsq;
     uint64_t tokens;
 };
 
@@ -118,12 +116,7 @@ static void brute_score(struct sums *s, const struct item *item)
 
 static struct sums brute_sums(const struct item *items, uint32_t n)
 {
-    struct sums s = {.first_pass = NO_ORDINAL,
-                     .best = NO_ORDINAL,
-                     .best_lp = NO_ORDINAL,
-                     .first_answer = NO_ORDINAL,
-                     .score_best = -INFINITY,
-                     .lp_best = -INFINITY};
+    struct sums s = {.first_pass = NO_ORDINAL, .best = NO_ORDINAL, .first_answer = NO_ORDINAL, .score_best = -INFINITY};
     for (uint32_t i = 0; i < n; i++) {
         s.failed += items[i].failed;
         s.voters += votes(&items[i]);
@@ -132,10 +125,6 @@ static struct sums brute_sums(const struct item *items, uint32_t n)
             s.first_answer = items[i].ordinal;
         if (has_score(&items[i]))
             brute_score(&s, &items[i]);
-        if (!items[i].failed && items[i].has_lp && items[i].lp_mean > s.lp_best) {
-            s.lp_best = items[i].lp_mean;
-            s.best_lp = items[i].ordinal;
-        }
     }
     return s;
 }
@@ -150,13 +139,13 @@ static void check_sums(const struct stats *s, const struct item *items, uint32_t
     assert_int_equal(s->passes, b.passes);
     assert_int_equal(s->first_pass, b.first_pass);
     assert_int_equal(s->best, b.best);
-    assert_int_equal(s->best_lp, b.best_lp);
     assert_int_equal(s->first_answer, b.first_answer);
     assert_int_equal(s->tokens, b.tokens);
     assert_true(s->score_sum == b.score_sum);
     assert_true(s->score_sumsq == b.score_sumsq);
     assert_true(b.best == NO_ORDINAL || s->score_best == b.score_best);
-    assert_true(b.best_lp == NO_ORDINAL || s->lp_best == b.lp_best);
+    for (uint32_t i = 0; s->keeps && i < n; i++)
+        assert_memory_equal(&s->items[i], &items[i], sizeof items[i]);
 }
 
 static void incremental_equals_brute_force(void **state)
@@ -166,7 +155,7 @@ static void incremental_equals_brute_force(void **state)
         struct item items[ITEMS_MAX];
         uint32_t len = (uint32_t)(rng_u64(seed, RNG_TEST, 0, 0) % (ITEMS_MAX + 1));
         struct stats s;
-        stats_init(&s);
+        stats_init(&s, seed % 2);
         for (uint32_t i = 0; i < len; i++) {
             items[i] = random_item(seed, i);
             stats_fold(&s, &items[i]);
@@ -185,7 +174,7 @@ static void empty(void **state)
 {
     (void)state;
     struct stats s;
-    stats_init(&s);
+    stats_init(&s, true);
     check_classes(&s, NULL, 0);
     check_sums(&s, NULL, 0);
     stats_clear(&s);
@@ -197,22 +186,23 @@ static void failed_counts_only(void **state)
 {
     (void)state;
     struct stats s;
-    stats_init(&s);
+    stats_init(&s, true);
     stats_fold(&s, &(struct item){.ordinal = 0,
                                   .class = 7,
                                   .failed = true,
                                   .scored = true,
                                   .passed = true,
                                   .score = 1,
-                                  .has_lp = true,
-                                  .lp_mean = -1,
+                                  .have = 1u << FEATURE_LP_MEAN,
+                                  .features = (float[]){-1},
                                   .tokens = 9});
     assert_int_equal(s.delivered, 1);
     assert_int_equal(s.failed, 1);
     assert_int_equal(s.voters + s.scored + s.passes + s.classes_len, 0);
     assert_int_equal(s.best, NO_ORDINAL);
-    assert_int_equal(s.best_lp, NO_ORDINAL);
     assert_int_equal(s.tokens, 0);
+    double value;
+    assert_false(item_feature(&s.items[0], FEATURE_LP_MEAN, &value));
     stats_clear(&s);
 }
 
@@ -220,7 +210,7 @@ static void copy_is_independent(void **state)
 {
     (void)state;
     struct stats a, b;
-    stats_init(&a);
+    stats_init(&a, true);
     stats_copy(&b, &a);
     stats_clear(&b);
     struct item items[20];
