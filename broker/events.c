@@ -8,10 +8,10 @@
 #include "common/limits.h"
 #include "common/text.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
+#include <utlist.h>
 
 /* -- what ids mean ---------------------------------------------------------------------------------------------------- */
 
@@ -38,6 +38,18 @@ struct lease {
     uint64_t id;
     struct key key;
     uint32_t payer;
+    bool lost;                 /* a result may still come, if no other attempt wins */
+    bool ended;                /* stands in `ended` */
+    struct lease *prev, *next; /* lost ones of one place */
+    UT_hash_handle hh;
+};
+
+/* Where leases were lost. They go when another attempt has won there: nothing can name them any more. */
+struct place {
+    struct {
+        uint32_t owner, prompt, tree;
+    } id;
+    struct lease *lost;
     UT_hash_handle hh;
 };
 
@@ -57,9 +69,12 @@ struct id {
 
 struct events {
     struct events_options options;
-    uint64_t next, learned; /* learned: of this commit the definitions and leases are known already */
+    uint64_t next;
+    uint32_t learned; /* facts of this commit that are known already: it is taken again */
     struct table sweeps, arms, pools, sets, models, verifiers;
-    struct lease *leases;
+    struct lease *leases, *last; /* last: that was looked for */
+    struct place *places;
+    struct buf ended; /* struct lease *: of the commit at hand, those that no later fact can name */
     struct id *ids;
     bool found, skip; /* skip: the event at hand is not one of the sweep of the options */
     struct slice texts;
@@ -88,6 +103,154 @@ static void *table_at(const struct table *table, uint32_t id)
     return id < table->len ? table->items + id * table->size : NULL;
 }
 
+/* -- leases --------------------------------------------------------------------------------------------------------------- */
+
+static struct lease *lease_of(struct events *events, uint64_t id)
+{
+    if (events->last == NULL || events->last->id != id)
+        HASH_FIND(hh, events->leases, &id, sizeof id, events->last);
+    return events->last;
+}
+
+static struct place *place_of(const struct events *events, struct place *wanted)
+{
+    struct place *place;
+    HASH_FIND(hh, events->places, &wanted->id, sizeof wanted->id, place);
+    return place;
+}
+
+static struct place *place_at(struct events *events, uint32_t owner, uint32_t prompt, uint32_t tree)
+{
+    struct place wanted = {.id = {owner, prompt, tree}};
+    return place_of(events, &wanted);
+}
+
+static void lose(struct events *events, struct lease *lease)
+{
+    if (lease == NULL || lease->lost)
+        return;
+    struct place wanted = {.id = {lease->key.owner, lease->key.prompt, lease->key.tree}};
+    struct place *place = place_of(events, &wanted);
+    if (place == NULL) {
+        place = xalloc(sizeof *place);
+        place->id = wanted.id;
+        HASH_ADD(hh, events->places, id, sizeof place->id, place);
+    }
+    lease->lost = true;
+    DL_APPEND(place->lost, lease);
+}
+
+static void end(struct events *events, struct lease *lease)
+{
+    if (lease == NULL || lease->ended)
+        return;
+    lease->ended = true;
+    buf_put(&events->ended, &lease, sizeof lease);
+}
+
+/* The task is closed: lost attempts at it cannot win any more. */
+static void end_attempts(struct events *events, const struct key *key)
+{
+    struct place *place = place_at(events, key->owner, key->prompt, key->tree);
+    struct lease *lease;
+    DL_FOREACH (place == NULL ? NULL : place->lost, lease)
+        if (lease->key.kind == key->kind && lease->key.item == key->item && lease->key.verifier == key->verifier)
+            end(events, lease);
+}
+
+static void end_won(struct events *events, uint64_t id)
+{
+    struct lease *lease = lease_of(events, id);
+    if (lease == NULL)
+        return;
+    end_attempts(events, &lease->key);
+    end(events, lease);
+}
+
+static void end_voided(struct events *events, const struct fact_voided *f)
+{
+    struct place *place = place_at(events, f->pool, f->prompt, NO_ID);
+    struct lease *lease;
+    DL_FOREACH (place == NULL ? NULL : place->lost, lease)
+        if (lease->key.item >= f->from)
+            end(events, lease);
+}
+
+/* Of an epoch without fleet nobody is left who could report. */
+static void end_all(struct events *events)
+{
+    struct lease *lease, *next;
+    HASH_ITER (hh, events->leases, lease, next)
+        end(events, lease);
+}
+
+static void note_end(struct events *events, const struct fact *fact)
+{
+    const struct fact_give_up *given_up = &fact->give_up;
+    switch ((int)fact->type) {
+    case FACT_epoch:
+        if (fact->epoch.fleet_died)
+            end_all(events);
+        return;
+    case FACT_result:
+        end_won(events, fact->result.lease);
+        return;
+    case FACT_verdict:
+        end_won(events, fact->verdict.lease);
+        return;
+    case FACT_fail:
+        end(events, lease_of(events, fact->fail.lease));
+        return;
+    case FACT_lost:
+        if (fact->lost.why == LOST_SILENT || fact->lost.why == LOST_GRACE)
+            lose(events, lease_of(events, fact->lost.lease));
+        else
+            end(events, lease_of(events, fact->lost.lease));
+        return;
+    case FACT_correct:
+        end(events, lease_of(events, fact->correct.lease));
+        return;
+    case FACT_forget:
+        end(events, lease_of(events, fact->forget.lease));
+        return;
+    case FACT_give_up:
+        end_attempts(events, &(struct key){given_up->kind, given_up->owner, given_up->prompt, given_up->tree,
+                                           given_up->item, given_up->verifier});
+        return;
+    case FACT_voided:
+        end_voided(events, &fact->voided);
+        return;
+    }
+}
+
+static void lease_free(struct events *events, struct lease *lease)
+{
+    if (lease->lost) {
+        struct place *place = place_at(events, lease->key.owner, lease->key.prompt, lease->key.tree);
+        DL_DELETE(place->lost, lease);
+        if (place->lost == NULL) {
+            HASH_DEL(events->places, place);
+            free(place);
+        }
+    }
+    HASH_DEL(events->leases, lease);
+    free(lease);
+}
+
+/* Leases that ended with this commit are forgotten (`gone`), or it is taken again and they are needed. */
+static void close_ended(struct events *events, bool gone)
+{
+    for (size_t at = 0; at < events->ended.len; at += sizeof(struct lease *)) {
+        struct lease *lease;
+        memcpy(&lease, events->ended.data + at, sizeof lease);
+        lease->ended = false;
+        if (gone)
+            lease_free(events, lease);
+    }
+    events->last = NULL;
+    buf_reset(&events->ended);
+}
+
 struct events *events_new(const struct events_options *options)
 {
     struct events *events = xalloc(sizeof *events);
@@ -103,13 +266,11 @@ struct events *events_new(const struct events_options *options)
 void events_free(struct events **events_ptr)
 {
     struct events *events = *events_ptr;
-    struct lease *lease, *next;
     if (events == NULL)
         return;
-    HASH_ITER (hh, events->leases, lease, next) {
-        HASH_DEL(events->leases, lease);
-        free(lease);
-    }
+    end_all(events);
+    close_ended(events, true);
+    buf_clear(&events->ended);
     for (uint32_t i = 0; i < events->sets.len; i++)
         free(((struct set *)table_at(&events->sets, i))->refs);
     for (size_t i = 0; i < IDS; i++)
@@ -244,13 +405,14 @@ static bool learn_prompt(struct events *events, const struct fact_prompt *f)
 
 static bool learn_lease(struct events *events, const struct fact_lease *f)
 {
+    if (lease_of(events, f->lease) != NULL)
+        return false;
     struct lease *lease = xalloc(sizeof *lease);
     lease->id = f->lease;
     lease->key = (struct key){f->kind, f->owner, f->prompt, f->tree, f->item, f->verifier};
     lease->payer = f->payer;
-    struct lease *old;
-    HASH_REPLACE(hh, events->leases, id, sizeof lease->id, lease, old);
-    free(old);
+    HASH_ADD(hh, events->leases, id, sizeof lease->id, lease);
+    events->last = lease;
     return true;
 }
 
@@ -275,63 +437,6 @@ static bool learn(struct events *events, const struct fact *fact)
         return learn_lease(events, &fact->lease);
     }
     return true;
-}
-
-static const struct lease *lease_of(const struct events *events, uint64_t id)
-{
-    struct lease *lease;
-    HASH_FIND(hh, events->leases, &id, sizeof id, lease);
-    return lease;
-}
-
-/* Of an epoch without fleet nobody is left who could report. */
-static void forget_all(struct events *events)
-{
-    struct lease *lease, *next;
-    HASH_ITER (hh, events->leases, lease, next) {
-        HASH_DEL(events->leases, lease);
-        free(lease);
-    }
-}
-
-/* Leases that no later fact can name. */
-static void forget(struct events *events, const struct fact *fact)
-{
-    uint64_t id;
-    switch ((int)fact->type) {
-    case FACT_epoch:
-        if (fact->epoch.fleet_died)
-            forget_all(events);
-        return;
-    case FACT_result:
-        id = fact->result.lease;
-        break;
-    case FACT_verdict:
-        id = fact->verdict.lease;
-        break;
-    case FACT_fail:
-        id = fact->fail.lease;
-        break;
-    case FACT_lost:
-        if (fact->lost.why == LOST_SILENT || fact->lost.why == LOST_GRACE) /* its result may still come */
-            return;
-        id = fact->lost.lease;
-        break;
-    case FACT_correct:
-        id = fact->correct.lease;
-        break;
-    case FACT_forget:
-        id = fact->forget.lease;
-        break;
-    default:
-        return;
-    }
-    struct lease *lease;
-    HASH_FIND(hh, events->leases, &id, sizeof id, lease);
-    if (lease != NULL) {
-        HASH_DEL(events->leases, lease);
-        free(lease);
-    }
 }
 
 /* -- lines ----------------------------------------------------------------------------------------------------------------- */
@@ -704,7 +809,7 @@ static const struct row {
     {FACT_voided, "voided", put_voided},
 };
 
-static const char *rollout_or_node(const struct events *events, uint64_t id)
+static const char *rollout_or_node(struct events *events, uint64_t id)
 {
     const struct lease *lease = lease_of(events, id);
     return lease != NULL && lease->key.tree != NO_ID ? "node" : "rollout";
@@ -735,49 +840,43 @@ static int put_event(struct events *events, const struct fact *fact, struct seq 
 
 /* -- commits --------------------------------------------------------------------------------------------------------------- */
 
-static int learn_all(struct events *events, struct slice facts, struct error *error)
+/* One fact: learned the first time, told if it is an event and not before `from`. */
+static int take(struct events *events, const struct fact *fact, struct seq seq, struct seq from,
+                int (*put)(void *arg, struct seq seq, struct slice line), void *arg, struct error *error)
 {
-    struct fact fact;
-    if (events->learned == events->next)
+    bool is_event;
+    if (seq.index > events->learned && !learn(events, fact))
+        return corrupt(events, "holds a fact that does not follow from those before it", error);
+    if (seq.index > events->learned)
+        events->learned = seq.index;
+    if (put == NULL || seq_before(seq, from))
         return 0;
-    for (size_t at = 0; at < facts.len;)
-        if (fact_get(facts, &at, &fact) != 0 || !learn(events, &fact))
-            return corrupt(events, "holds a fact that does not follow from those before it", error);
-    events->learned = events->next;
-    return 0;
+    int rc = put_event(events, fact, seq, &is_event, error);
+    return rc == 0 && is_event ? put(arg, seq, buf_slice(&events->line)) : rc;
 }
 
-static void forget_those(struct events *events, struct slice facts)
-{
-    struct fact fact;
-    for (size_t at = 0; at < facts.len && fact_get(facts, &at, &fact) == 0;)
-        forget(events, &fact);
-    events->next++;
-}
-
-/* Learns first and forgets last, so that nothing has changed when put gives up and the commit is taken again. */
+/* Forgets last, so that all is there still when put gives up and the commit is taken again. */
 int events_commit(struct events *events, struct slice facts, struct slice texts, struct seq from,
                   int (*put)(void *arg, struct seq seq, struct slice line), void *arg, struct error *error)
 {
     struct fact fact;
     struct seq seq = {events->next, 0};
-    int rc = learn_all(events, facts, error);
+    int rc = 0;
     events->texts = texts;
     for (size_t at = 0; rc == 0 && at < facts.len;) {
-        bool is_event;
-        rc = fact_get(facts, &at, &fact);
-        assert(rc == 0); /* learn_all read it */
         seq.index++;
-        if (seq_before(seq, from))
-            continue;
-        rc = put_event(events, &fact, seq, &is_event, error);
-        if (rc == 0 && is_event)
-            rc = put(arg, seq, buf_slice(&events->line));
+        rc = fact_get(facts, &at, &fact) == 0 ? take(events, &fact, seq, from, put, arg, error)
+                                              : corrupt(events, "holds what is no fact", error);
+        if (rc == 0)
+            note_end(events, &fact);
     }
     events->texts = (struct slice){0};
-    if (rc == 0)
-        forget_those(events, facts);
-    return rc;
+    close_ended(events, rc == 0);
+    if (rc != 0)
+        return rc;
+    events->learned = 0;
+    events->next++;
+    return 0;
 }
 
 struct skip {
@@ -791,10 +890,7 @@ static int skip_commit(void *arg, uint64_t commit, struct slice facts)
     struct skip *skip = arg;
     if (commit >= skip->until)
         return ERR_CLOSED;
-    int rc = learn_all(skip->events, facts, skip->error);
-    if (rc == 0)
-        forget_those(skip->events, facts);
-    return rc;
+    return events_commit(skip->events, facts, (struct slice){0}, (struct seq){0}, NULL, NULL, skip->error);
 }
 
 int events_skip(struct events *events, uint64_t until, struct error *error)

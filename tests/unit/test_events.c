@@ -253,6 +253,62 @@ static void what_does_not_follow_is_refused(void **state)
     }
 }
 
+static int commit_facts(struct events *events, const struct fact *facts, size_t len)
+{
+    struct buf run = {0};
+    struct error error;
+    for (size_t i = 0; i < len; i++)
+        fact_put(&run, &facts[i]);
+    int rc = events_commit(events, buf_slice(&run), slice_of("{}"), (struct seq){0}, put_nothing, NULL, &error);
+    buf_clear(&run);
+    return rc;
+}
+
+/* A commit about lease 1 of the first rollout, after `then`. */
+static int result_after(const struct fact *then, size_t len)
+{
+    const struct fact world[] = {
+        {.type = FACT_set, .set = {.len = 2}},
+        {.type = FACT_prompt, .prompt = {.ref_commit = 1, .ref_len = 2}},
+        {.type = FACT_prompt, .prompt = {.ref_commit = 1, .ref_len = 2}},
+        {.type = FACT_model},
+        {.type = FACT_pool},
+        {.type = FACT_sweep},
+        {.type = FACT_arm},
+        {.type = FACT_lease, .lease = {.lease = 1, .tree = NO_ID, .verifier = NO_ID}},
+        {.type = FACT_lost, .lost = {.lease = 1, .why = LOST_SILENT}},
+        {.type = FACT_voided, .voided = {.from = 9}}, /* reads the names of the prompts, which no later commit can */
+        {.type = FACT_voided, .voided = {.prompt = 1, .from = 9}},
+    };
+    const struct fact result = {.type = FACT_result, .result = {.lease = 1}};
+    struct events *events = events_new(&(struct events_options){0});
+    assert_int_equal(commit_facts(events, world, sizeof world / sizeof world[0]), 0);
+    assert_int_equal(commit_facts(events, then, len), 0);
+    int rc = commit_facts(events, &result, 1);
+    events_free(&events);
+    return rc;
+}
+
+/* A lease that was lost counts until somebody else has brought the result; then it is forgotten. */
+static void lost_leases_are_kept_while_they_may_win(void **state)
+{
+    (void)state;
+    const struct fact again[] = {
+        {.type = FACT_lease, .lease = {.lease = 2, .tree = NO_ID, .verifier = NO_ID}},
+        {.type = FACT_lease, .lease = {.lease = 3, .tree = NO_ID, .item = 1, .verifier = NO_ID}},
+        {.type = FACT_result, .result = {.lease = 3}},
+        {.type = FACT_voided, .voided = {.prompt = 1}},
+        {.type = FACT_voided, .voided = {.from = 1}},
+        {.type = FACT_result, .result = {.lease = 2}},
+    };
+    const struct fact given_up = {.type = FACT_give_up, .give_up = {.tree = NO_ID, .verifier = NO_ID}};
+    const struct fact voided = {.type = FACT_voided};
+    assert_int_equal(result_after(again, 5), 0); /* the others are about something else */
+    assert_int_equal(result_after(again, 6), ERR_CORRUPT);
+    assert_int_equal(result_after(&given_up, 1), ERR_CORRUPT);
+    assert_int_equal(result_after(&voided, 1), ERR_CORRUPT);
+}
+
 static void sequence_numbers(void **state)
 {
     (void)state;
@@ -288,9 +344,13 @@ static void sequence_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_line_per_fact_that_matters),  cmocka_unit_test(any_place_gives_the_rest_of_the_same),
-        cmocka_unit_test(a_refused_line_is_given_again),   cmocka_unit_test(one_sweep_alone),
-        cmocka_unit_test(what_does_not_follow_is_refused), cmocka_unit_test(sequence_numbers),
+        cmocka_unit_test(one_line_per_fact_that_matters),
+        cmocka_unit_test(any_place_gives_the_rest_of_the_same),
+        cmocka_unit_test(a_refused_line_is_given_again),
+        cmocka_unit_test(one_sweep_alone),
+        cmocka_unit_test(what_does_not_follow_is_refused),
+        cmocka_unit_test(sequence_numbers),
+        cmocka_unit_test(lost_leases_are_kept_while_they_may_win),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
