@@ -334,7 +334,9 @@ bool seq_parse(struct slice text, struct seq *seq)
 
 void seq_put(struct buf *out, struct seq seq)
 {
-    buf_printf(out, "%llu-%u", (unsigned long long)seq.commit, seq.index);
+    buf_put_u64(out, seq.commit);
+    buf_put(out, "-", 1);
+    buf_put_u64(out, seq.index);
 }
 
 bool seq_before(struct seq a, struct seq b)

@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 enum {
-    ENTRY_BYTES = 1 << 20, /* a longer commit becomes several entries */
+    ENTRY_BYTES = 1 << 20,  /* a longer commit becomes several entries */
+    GATHER_BYTES = 1 << 18, /* fewer wait for the next commit, for a moment */
+    GATHER_MS = 10,
     ANNOUNCE_MS = 5000,
     RETRY_MS_MIN = 100,
     RETRY_MS_MAX = 10000,
@@ -103,7 +105,7 @@ static void count(struct mirror *mirror, uint64_t entries, uint64_t skipped)
     pthread_mutex_lock(&mirror->lock);
     mirror->status.entries += entries;
     mirror->status.skipped += skipped;
-    mirror->sent = events_next(mirror->events) - (mirror->entry.len > 0);
+    mirror->sent = mirror->entry.len > 0 ? mirror->from.commit : events_next(mirror->events);
     pthread_mutex_unlock(&mirror->lock);
 }
 
@@ -252,22 +254,30 @@ static int put_line(void *arg, struct seq seq, struct slice line)
     return 0;
 }
 
-/* The next commit as one entry. */
-static int send_commit(struct mirror *mirror, struct error *error)
+/* Puts the next commit behind what is gathered. */
+static int take_commit(struct mirror *mirror, struct error *error)
 {
     struct sending sending = {mirror, error};
-    int rc = send_entry(mirror, error); /* of an earlier commit, not taken then */
-    if (rc != 0 || events_next(mirror->events) > committed(mirror))
-        return rc;
-    rc = journal_commit(mirror->journal, events_next(mirror->events), &mirror->facts, &mirror->text, error);
+    struct seq from = mirror->from, last = mirror->entry_seq;
+    size_t before = mirror->entry.len;
+    int rc = journal_commit(mirror->journal, events_next(mirror->events), &mirror->facts, &mirror->text, error);
     if (rc == 0)
         rc = events_commit(mirror->events, buf_slice(&mirror->facts), buf_slice(&mirror->text), mirror->from, put_line,
                            &sending, error);
-    if (rc != 0) { /* the commit is taken again as a whole */
-        buf_reset(&mirror->entry);
-        return rc;
+    if (rc != 0) { /* the commit is taken again as a whole; of those before it all stays that was not sent meanwhile */
+        mirror->entry.len = seq_before(from, mirror->from) ? 0 : before;
+        mirror->entry_seq = last;
     }
-    return send_entry(mirror, error);
+    return rc;
+}
+
+/* All commits that are there, several in one entry: each costs Redis and us what many lines do. */
+static int send_commits(struct mirror *mirror, struct error *error)
+{
+    int rc = 0;
+    while (rc == 0 && mirror->entry.len < GATHER_BYTES && events_next(mirror->events) <= committed(mirror))
+        rc = take_commit(mirror, error);
+    return rc == 0 ? send_entry(mirror, error) : rc;
 }
 
 static bool is_behind(const struct mirror *mirror)
@@ -328,11 +338,13 @@ static int go_on(struct mirror *mirror, struct error *error)
 {
     int rc = announce(mirror, error);
     if (rc == 0 && is_behind(mirror))
-        rc = send_commit(mirror, error);
+        rc = send_commits(mirror, error);
     count(mirror, 0, 0);
-    if (rc == 0 && !is_behind(mirror))
-        rest(mirror, ANNOUNCE_MS, true);
-    return rc;
+    if (rc != 0 || is_behind(mirror))
+        return rc;
+    rest(mirror, ANNOUNCE_MS, true);
+    rest(mirror, GATHER_MS, false); /* for what comes behind the commit that woke it */
+    return 0;
 }
 
 static void *follow(void *arg)

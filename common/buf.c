@@ -71,6 +71,17 @@ void buf_puts(struct buf *buf, const char *text)
     buf_put(buf, text, strlen(text));
 }
 
+void buf_put_u64(struct buf *buf, uint64_t value)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    buf_put(buf, text + at, sizeof text - at);
+}
+
 void buf_vprintf(struct buf *buf, const char *format, va_list args)
 {
     va_list again;

@@ -29,6 +29,7 @@ void buf_reset(struct buf *buf);             /* empties, keeps the memory */
 char *buf_grow(struct buf *buf, size_t len); /* room for len more; where they go */
 void buf_put(struct buf *buf, const void *data, size_t len);
 void buf_puts(struct buf *buf, const char *text);
+void buf_put_u64(struct buf *buf, uint64_t value); /* in decimal */
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buf_vprintf(struct buf *buf, const char *format, va_list args);
 struct slice buf_slice(const struct buf *buf);

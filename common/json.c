@@ -6,10 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void put_char(struct buf *out, char c)
+{
+    buf_put(out, &c, 1);
+}
+
+static bool needs_comma(char last)
+{
+    return last != '{' && last != '[' && last != ':' && last != ',' && last != '\n' && last != '\0';
+}
+
 static void separate(struct buf *out)
 {
-    if (out->len > 0 && strchr("{[:,\n", out->data[out->len - 1]) == NULL)
-        buf_puts(out, ",");
+    if (out->len > 0 && needs_comma(out->data[out->len - 1]))
+        put_char(out, ',');
 }
 
 void json_begin(struct buf *out, char open)
@@ -78,15 +88,15 @@ static void escape(struct buf *out, const unsigned char *p, size_t len)
 void json_text(struct buf *out, struct slice text)
 {
     separate(out);
-    buf_puts(out, "\"");
+    put_char(out, '"');
     escape(out, (const unsigned char *)text.data, text.len);
-    buf_puts(out, "\"");
+    put_char(out, '"');
 }
 
 void json_key(struct buf *out, const char *key)
 {
     json_text(out, slice_of(key));
-    buf_puts(out, ":");
+    put_char(out, ':');
 }
 
 void json_str(struct buf *out, const char *text)
@@ -100,19 +110,25 @@ void json_str(struct buf *out, const char *text)
 void json_u64(struct buf *out, uint64_t value)
 {
     separate(out);
-    buf_printf(out, "%llu", (unsigned long long)value);
+    buf_put_u64(out, value);
 }
 
 void json_i64(struct buf *out, int64_t value)
 {
     separate(out);
-    buf_printf(out, "%lld", (long long)value);
+    if (value < 0)
+        put_char(out, '-');
+    buf_put_u64(out, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
 void json_f64(struct buf *out, double value)
 {
     if (!isfinite(value)) {
         json_none(out);
+        return;
+    }
+    if (value >= 0 && !signbit(value) && value < 1e15 && value == (double)(uint64_t)value) { /* as below, and fast */
+        json_u64(out, (uint64_t)value);
         return;
     }
     char text[40];
