@@ -189,9 +189,12 @@ void peers_watch(struct server *server)
 {
     struct agent_info info;
     struct peer *peer, *next;
-    HASH_ITER (hh, server->peers, peer, next)
-        if (peer->joined != NULL && !core_agent(server->core, peer->agent, &info))
-            tell_left(server, peer, "fell silent: its tasks go to others");
+    HASH_ITER (hh, server->peers, peer, next) {
+        if (core_agent(server->core, peer->agent, &info))
+            continue;
+        tell_left(server, peer, "fell silent: its tasks go to others");
+        peer_free(server, peer); /* should it live, it is asked who it is, and says HELLO */
+    }
 }
 
 /* The agent is behind this route now; what it was told on another connection it may not have got. */
