@@ -36,10 +36,22 @@ struct check {
     bool cached; /* its verdict does not depend on the seed, and costs more than looking it up: see cache.h */
 };
 
-extern const struct check check_exact, check_numeric, check_math, check_countdown, check_chain, check_oracle_step,
-    check_noisy, check_switch, check_exec, check_code, check_label;
-extern const struct check check_reward, check_prm, check_judge;
-extern const struct check check_cascade, check_hybrid;
+extern const struct check check_exact;
+extern const struct check check_numeric;
+extern const struct check check_math;
+extern const struct check check_countdown;
+extern const struct check check_chain;
+extern const struct check check_oracle_step;
+extern const struct check check_noisy;
+extern const struct check check_switch;
+extern const struct check check_exec;
+extern const struct check check_code;
+extern const struct check check_label;
+extern const struct check check_reward;
+extern const struct check check_prm;
+extern const struct check check_judge;
+extern const struct check check_cascade;
+extern const struct check check_hybrid;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];
