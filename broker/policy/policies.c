@@ -20,13 +20,11 @@ const struct allocator *const allocators[] = {
 };
 
 const struct stopper *const stoppers[] = {
-    &stop_none,
-    &stop_beta,
-    NULL,
+    &stop_none, &stop_beta, &stop_curtail, &stop_esc, &stop_ppr, &stop_dirichlet, NULL,
 };
 
 const struct selector *const selectors[] = {
-    &select_majority, &select_weighted, &select_best, &select_best_logprob, &select_first_pass, NULL,
+    &select_majority, &select_weighted, &select_best, &select_best_logprob, &select_first_pass, &select_window, NULL,
 };
 
 bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,

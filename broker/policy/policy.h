@@ -163,7 +163,9 @@ struct strategy {
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
 extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing;
 extern const struct stopper stop_none, stop_beta;
+extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
+extern const struct selector select_window;
 
 /* The tables, NULL at the end (policies.c). Positions are not stored; names and versions are. */
 extern const struct strategy *const strategies[];

@@ -3,6 +3,7 @@
  * Aggarwal et al. 2023, "Let's sample step by step: adaptive-consistency", the Beta criterion: with
  * a >= b the two largest counts, stop when P(Beta(a + 1, b + 1) > 1/2) >= threshold. */
 #include "broker/policy/kernel.h"
+#include "broker/policy/lead.h"
 #include "broker/policy/policy.h"
 #include "common/limits.h"
 
@@ -24,18 +25,6 @@ static const struct option_row options[] = {
     {.name = NULL},
 };
 
-struct lead {
-    uint32_t a, b;
-};
-
-static struct lead lead_of(const struct stats *stats)
-{
-    return (struct lead){
-        .a = stats->classes_len > 0 ? stats->classes[stats->top].count : 0,
-        .b = stats->classes_len > 1 ? stats->classes[stats->second].count : 0,
-    };
-}
-
 static bool beta_stop(const struct prompt_view *view)
 {
     struct lead lead = lead_of(view->stats);
@@ -47,15 +36,9 @@ static bool beta_stop(const struct prompt_view *view)
 /* The fewest further rollouts after which a stop is possible: all of them join the leader. */
 static uint32_t beta_room(const struct prompt_view *view)
 {
-    const struct stats *stats = view->stats;
-    struct lead lead = lead_of(stats);
+    struct lead lead = lead_of(view->stats);
     uint32_t least = half_tail_least(lead.b, view->options[OPT_THRESHOLD]);
-    uint32_t answers_min = (uint32_t)view->options[OPT_MIN];
-    uint32_t need = least > lead.a ? least - lead.a : 1;
-    if (answers_min > stats->voters && answers_min - stats->voters > need)
-        need = answers_min - stats->voters;
-    uint32_t left = view->cap > stats->delivered ? view->cap - stats->delivered : 0;
-    return need < left ? need : left;
+    return room_until(view, least > lead.a ? least - lead.a : 1, (uint32_t)view->options[OPT_MIN]);
 }
 
 const struct stopper stop_beta = {

@@ -17,11 +17,16 @@ struct fixture {
     struct prompt_view view;
 };
 
+static void set_fallbacks(struct fixture *f, const struct option_row *options)
+{
+    for (size_t i = 0; options[i].name; i++)
+        f->values[i] = options[i].fallback;
+}
+
 static void fixture_init(struct fixture *f, const struct option_row *options, uint32_t cap)
 {
     stats_init(&f->stats, true);
-    for (size_t i = 0; options[i].name; i++)
-        f->values[i] = options[i].fallback;
+    set_fallbacks(f, options);
     f->view = (struct prompt_view){.cap = cap, .stats = &f->stats, .cost = 1, .options = f->values};
 }
 
@@ -312,8 +317,10 @@ static void selectors_abstain(void **state)
     struct fixture f;
     fixture_init(&f, select_majority.options, 8);
     for (int delivered = 0; delivered < 3; delivered++) {
-        for (size_t i = 0; selectors[i]; i++)
+        for (size_t i = 0; selectors[i]; i++) {
+            set_fallbacks(&f, selectors[i]->options);
             assert_choice(selectors[i], &f, NO_ORDINAL, 0);
+        }
         deliver(&f, 0, -1, false); /* neither answer nor score */
     }
     stats_clear(&f.stats);
