@@ -278,6 +278,7 @@ void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
                                         .selector_version = a->select.policy->version,
                                         .options = {(const char *)options, sizeof options},
                                         .strict = a->strict,
+                                        .existing = a->existing,
                                         .lookahead = a->lookahead,
                                         .rollouts = a->budget.rollouts,
                                         .tokens = a->budget.tokens,

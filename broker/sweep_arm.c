@@ -17,6 +17,7 @@ enum {
     ARM_REPORT_AT,
     ARM_ORDER,
     ARM_LOOKAHEAD,
+    ARM_ROLLOUTS,
     ARM_BUDGET,
     ARM_KEYS
 };
@@ -55,6 +56,11 @@ const struct conf_key sweep_arm_keys[] = {
      .fallback = "64",
      .unit = "rollouts",
      .help = "as the sweep's"},
+    {.name = "rollouts",
+     .type = CONF_CHOICE,
+     .fallback = "new",
+     .choices = "new|existing",
+     .help = "existing: decides over those that are there already, and has none generated"},
     {.name = "budget", .type = CONF_NODE, .fallback = "", .help = "caps of this arm alone"},
     {0},
 };
@@ -163,6 +169,12 @@ static int push_arm(struct sweep_reader *reader, const struct conf_node *node, c
     int rc = read_report_at(reader, v[ARM_REPORT_AT].node, &list, &len);
     if (rc < 0)
         goto out;
+    if (arm->existing && arm->strategy.policy->trees != NULL) {
+        rc = conf_error(&reader->conf, v[ARM_ROLLOUTS].node->mark, reader->error, ERR_REFUSED,
+                        "arm '%s': '%s' grows trees of its own, so there are no existing rollouts for it; take sample",
+                        arm->name, arm->strategy.policy->name);
+        goto out;
+    }
     if (len == 0 && !v[ARM_N].given) {
         rc = conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "arm '%s' needs 'n' or 'report_at'",
                         arm->name);
@@ -223,6 +235,7 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
     if (rc < 0)
         return rc;
     arm.strict = v[ARM_ORDER].given ? v[ARM_ORDER].whole == 1 : defaults->strict;
+    arm.existing = v[ARM_ROLLOUTS].whole == 1;
     arm.lookahead = v[ARM_LOOKAHEAD].given ? (uint32_t)v[ARM_LOOKAHEAD].whole : defaults->lookahead;
     return push_arm(reader, node, v, &arm);
 }

@@ -92,7 +92,6 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .prompt = prompt,
         .cap = arm->n,
         .opened = cell->opened,
-        .existing = arm->allocator->existing ? existing_of(core, arm, prompt) : 0,
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
         .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
         .options = arm->options[policy],
@@ -307,7 +306,7 @@ static uint32_t cell_room(const struct core *core, const struct arm *arm, uint32
         return 0;
     if (arm->trees > 0)
         return arm->n;
-    uint32_t room = arm->n - cell->opened;
+    uint32_t room = (arm->existing ? existing_of(core, arm, prompt) : arm->n) - cell->opened;
     if (arm->stopper->room != NULL) {
         struct prompt_view view = view_of(core, arm, prompt, 2);
         uint32_t usable = arm->stopper->room(&view), flying = cell->opened - cell->delivered;
@@ -389,6 +388,17 @@ void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt)
     cell_settle(core, arm, prompt);
 }
 
+/* An arm is through: those of its sweep that only take what the pool holds may have waited for it. */
+static void tell_existing(struct core *core, const struct arm *arm)
+{
+    const struct sweep *sweep = &core->sweeps[arm->sweep];
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        struct arm *other = &core->arms[sweep->arms[i]];
+        if (other->existing && other->pool == arm->pool && other != arm)
+            arm_advance(core, other);
+    }
+}
+
 static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why)
 {
     struct cell *cell = &arm->cells[prompt];
@@ -407,6 +417,8 @@ static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enu
     heap_remove(arm, prompt);
     stock_bound(core, arm->pool, prompt, cell->stop);
     cell_settle(core, arm, prompt);
+    if (arm->decided == arm->prompts && !arm->existing)
+        tell_existing(core, arm);
 }
 
 /* Asked after every fold: is this prompt decided? */
@@ -482,6 +494,18 @@ static bool open_top(struct core *core, struct arm *arm)
     return true;
 }
 
+bool arm_fed(const struct core *core, const struct arm *arm, bool ended)
+{
+    const struct sweep *sweep = &core->sweeps[arm->sweep];
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        const struct arm *other = &core->arms[sweep->arms[i]];
+        if (!other->existing && other->pool == arm->pool && other->trees == 0 &&
+            (ended || other->decided < other->prompts))
+            return true;
+    }
+    return false;
+}
+
 /* Nothing of the arm is in flight, and its own budget affords nothing more or all that exists is used: every prompt is
  * decided with what it has. */
 static void arm_end(struct core *core, struct arm *arm)
@@ -490,7 +514,9 @@ static void arm_end(struct core *core, struct arm *arm)
         return;
     if (arm->heap_len > 0 && affords_top(core, arm))
         return;
-    enum decided why = arm->allocator->existing && arm->heap_len == 0 ? DECIDED_EXHAUSTED : DECIDED_BUDGET;
+    if (arm->existing && arm->heap_len == 0 && arm_fed(core, arm, false))
+        return;
+    enum decided why = arm->existing && arm->heap_len == 0 ? DECIDED_EXHAUSTED : DECIDED_BUDGET;
     for (uint32_t p = 0; p < arm->prompts; p++)
         if (arm->cells[p].decided == DECIDED_NOT)
             cell_decide(core, arm, p, why);

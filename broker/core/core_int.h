@@ -159,6 +159,7 @@ struct arm {
     uint32_t versions[4];                  /* of the policies that the sweep was submitted with */
     uint32_t trees;                        /* 0: samples a pool */
     size_t record_size;
+    bool existing; /* has nothing generated: takes what its pool holds */
     bool strict;
     uint32_t lookahead;
     struct amounts caps, charged, reserved; /* 0 in caps: no cap */
@@ -364,6 +365,8 @@ void arm_advance(struct core *core, struct arm *arm);                 /* strict 
 void cell_touch(struct core *core, struct arm *arm, uint32_t prompt); /* its gain may have changed */
 void heap_build(struct core *core, struct arm *arm);
 bool arm_open_next(struct core *core, struct arm *arm); /* order: arrival: true when something was opened */
+/* Whether another arm of its sweep has rollouts of its pool generated; ended: or had, and is through. */
+bool arm_fed(const struct core *core, const struct arm *arm, bool ended);
 bool arm_may_open(const struct core *core, const struct arm *arm);
 int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered);
 void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);

@@ -222,6 +222,11 @@ static bool options_valid(const struct option_row *rows, const double *values)
     return true;
 }
 
+static bool asks_nothing(const struct fact_arm *f)
+{
+    return f->existing != 0 || same(f->allocator, allocate_existing.name);
+}
+
 /* Policies, their options and n, which make sense together or not at all. */
 static bool arm_policies(const struct fact_arm *f, struct arm *arm)
 {
@@ -296,6 +301,7 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     struct sweep *sweep = &core->sweeps[f->sweep];
     arm.name = text_of(f->name);
     arm.strict = f->strict != 0;
+    arm.existing = asks_nothing(f);
     arm.lookahead = f->lookahead;
     arm.prompts = core->sets[pool->set].len;
     arm.cells = xalloc(arm.prompts * sizeof *arm.cells);
@@ -328,9 +334,10 @@ static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
         if (arm->cells[prompt].decided == DECIDED_NOT)
             ring_push(&arm->fifo, prompt);
     }
+    bool fed = arm_fed(core, arm, true); /* by an arm whose n may grow too */
     for (uint32_t p = 0; p < arm->prompts; p++) {
         struct cell *cell = &arm->cells[p];
-        bool more = arm->allocator->existing && core->pools[arm->pool].stocks[p].issued > cell->stop;
+        bool more = arm->existing && (fed || core->pools[arm->pool].stocks[p].issued > cell->stop);
         bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old) ||
                      (cell->decided == DECIDED_EXHAUSTED && more);
         if (!ended)
@@ -352,7 +359,7 @@ static int arm_apply(struct core *core, const struct fact_arm *f)
     struct arm *arm = &core->arms[f->id];
     uint32_t n_old = arm->n;
     if (f->n < arm->n || f->sweep != arm->sweep || f->pool != arm->pool || f->verifier != arm->verifier ||
-        (f->strict != 0) != arm->strict)
+        (f->strict != 0) != arm->strict || asks_nothing(f) != arm->existing)
         return ERR_CORRUPT;
     int rc = arm_read(f, arm);
     if (rc == 0)
@@ -522,6 +529,8 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "verifier";
     if (arm->verifier != NO_ID && core->verifiers[arm->verifier].group && arm->n != f->n)
         return "n (its verifier compares all n rollouts of a prompt)";
+    if (arm->existing != asks_nothing(f))
+        return "rollouts";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
     return NULL;
@@ -562,7 +571,7 @@ static const struct arm *other_groups(const struct core *core, const struct fact
     const struct pool *pool = &core->pools[pool_id];
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         const struct arm *arm = &core->arms[pool->arms[i]];
-        bool alike = arm->n == f->n && arm->allocator->existing == same(f->allocator, allocate_existing.name);
+        bool alike = arm->n == f->n && arm->existing == asks_nothing(f);
         if (arm->verifier == verifier && !alike && core->sweeps[arm->sweep].state != SWEEP_REPLACED)
             return arm;
     }
@@ -826,7 +835,7 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
         fact->arm.tokens = at_least(fact->arm.tokens, used.tokens);
         fact->arm.slot_ms = at_least(fact->arm.slot_ms, used.slot_ms);
         fact->arm.cost = at_least(fact->arm.cost, used.cost);
-        if (!arm->allocator->existing)
+        if (!arm->existing)
             return emit_changed(core, fact, &old);
         uint32_t decided = arm->decided; /* what exists may be more than when it was submitted last */
         emit(core, fact);

@@ -146,6 +146,7 @@ struct fact arm_fact(const struct core *core, uint32_t id)
                 .selector_version = a->versions[3],
                 .options = {(const char *)a->options, sizeof a->options},
                 .strict = a->strict,
+                .existing = a->existing,
                 .lookahead = a->lookahead,
                 .rollouts = a->caps.rollouts,
                 .tokens = a->caps.tokens,

@@ -117,6 +117,7 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .n = arm->n,
         .trees = arm->trees,
         .strict = arm->strict,
+        .existing = arm->existing,
         .oracle = arm->verifier != NO_ID && arm->verifier == core->sweeps[arm->sweep].truth,
         .caps = spending_of(&arm->caps),
         .charged = spending_of(&arm->charged),

@@ -52,6 +52,7 @@ struct arm_info {
     const double *options[4]; /* of these four, POLICY_OPTIONS_MAX each, in the order of their rows */
     uint32_t n, trees;        /* trees: independent trees per prompt, 0: samples from a pool */
     bool strict, oracle;      /* oracle: these two are the same */
+    bool existing;            /* has nothing generated */
     struct spending caps, charged, reserved;
     uint64_t verdicts; /* charged */
     uint32_t prompts, decided;

@@ -585,7 +585,7 @@ uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prom
     const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
     for (uint32_t k = 0; k < arm->n; k++) {
         if (k == stock->issued || stock->rows[k].state < ROW_DONE)
-            return arm->allocator->existing ? k : 0;
+            return arm->existing ? k : 0;
         if (stock->rows[k].finish == FINISH_EXHAUSTED)
             return k;
     }
@@ -646,7 +646,7 @@ void react_generated(struct core *core, const struct key *key)
         struct arm *arm = &core->arms[pool->arms[i]];
         if (arm->trees > 0 || arm->cells[key->prompt].decided != DECIDED_NOT)
             continue;
-        if (arm->allocator->existing)
+        if (arm->existing)
             cell_touch(core, arm, key->prompt); /* there is one more */
         if (arm->cells[key->prompt].opened > key->item)
             stock_verify(core, arm, key->prompt, key->item, key->item + 1);

@@ -1,13 +1,13 @@
 /* allocate_existing.c - only what the pool holds already: for new verdicts over old rollouts, which generate nothing.
  *
- * The gain ends with the rollouts that are there. What other arms add later is taken when the sweep is submitted again. */
+ * What `rollouts: existing` does for any arm (broker/core/cell.c), with equal shares. */
 #include "broker/policy/policy.h"
 
 static const struct option_row options[] = {{.name = NULL}};
 
 static double existing_gain(const struct prompt_view *view)
 {
-    return view->opened < view->cap && view->opened < view->existing ? 1 : 0;
+    return view->opened < view->cap ? 1 : 0;
 }
 
 const struct allocator allocate_existing = {

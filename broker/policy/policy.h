@@ -76,9 +76,8 @@ void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cle
 /* What an allocator, stopper or selector sees of one (arm, prompt). */
 struct prompt_view {
     uint32_t prompt;
-    uint32_t cap;      /* most rollouts the arm may use here: its n */
-    uint32_t opened;   /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
-    uint32_t existing; /* only for allocators that say so: rollouts that the pool holds, finished, without a gap */
+    uint32_t cap;    /* most rollouts the arm may use here: its n */
+    uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
     const struct stats *stats;
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
@@ -90,7 +89,7 @@ struct allocator {
     const struct option_row *options;
     uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
     bool items;        /* reads stats->items */
-    bool existing;     /* never asks for a rollout that is not there: a prompt without more of them is decided */
+    bool existing;     /* its arms have nothing generated, as if they said `rollouts: existing` */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };

@@ -257,7 +257,7 @@ static void rule_arm(struct rules *r, const struct fact_arm *f)
             (*why == DECIDED_EXHAUSTED && arm->existing)) /* more may exist: what it holds is not followed here */
             *why = DECIDED_NOT;
     }
-    arm->existing = f->allocator.len == strlen("existing");
+    arm->existing = f->existing != 0 || f->allocator.len == strlen("existing");
     arm->sweep = f->sweep;
     arm->n = f->n;
     arm->trees = f->strategy.len != strlen("sample");

@@ -88,6 +88,7 @@ struct arm_draft {
     uint32_t n, verifier;
     bool strict;
     uint64_t rollouts;
+    bool existing;
 };
 
 static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
@@ -107,6 +108,7 @@ static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
                                         .n = a->n,
                                         .verifier = a->verifier,
                                         .strict = a->strict,
+                                        .existing = a->existing,
                                         .lookahead = 5,
                                         .rollouts = a->rollouts,
                                         .options = {(const char *)options, sizeof options}}});
@@ -177,21 +179,25 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
     put_arm(to, arms++,
             &(struct arm_draft){"middle", "sample", middles[d.middle].allocator, middles[d.middle].stopper,
                                 middles[d.middle].selector, d.n + more, middles[d.middle].verifier, d.strict,
-                                times * d.own});
+                                times * d.own, false});
     put_arm(to, arms++,
             &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
-                                d.n_plain + more, NO_ID, d.plain_strict, 0});
+                                d.n_plain + more, NO_ID, d.plain_strict, 0, false});
     if (d.search)
         put_arm(to, arms++,
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
-                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search});
+                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false});
     if (d.panel)
         put_arm(to, arms++,
-                &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0});
-    if (d.again)
-        put_arm(to, arms++, &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0});
+                &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false});
+    if (d.again && !d.particles)
+        put_arm(to, arms++, &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0, false});
+    if (d.again && d.particles) /* decides over what exists, in its window or as it comes */
+        put_arm(to, arms++,
+                &(struct arm_draft){"over", "sample", d.truth ? "elimination" : "uniform", d.truth ? "beta" : "none",
+                                    "best", 9, 1, d.plain_strict, 0, true});
     if (d.late_arm && more > 0)
-        put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0});
+        put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false});
 }
 
 #endif
