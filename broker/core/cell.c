@@ -370,6 +370,7 @@ void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32
         struct key key = {TASK_VERIFY, arm->pool, prompt, NO_ID, k, sweep->truth};
         const struct row *row = key_row(core, &key);
         struct score *score = key_score(core, &key);
+        sweep->judged += row->state == ROW_DONE && score->state == SCORE_DONE;
         if (row->state != ROW_DONE || score->state == SCORE_DONE)
             continue;
         arm->cells[prompt].truths++;
@@ -385,6 +386,7 @@ void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt)
     assert(cell->truths > 0);
     cell->truths--;
     core->sweeps[arm->sweep].truths--;
+    core->sweeps[arm->sweep].judged++;
     cell_settle(core, arm, prompt);
 }
 

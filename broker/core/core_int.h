@@ -196,6 +196,7 @@ struct sweep {
     uint32_t *arms, arms_len;
     uint32_t undecided; /* cells */
     uint64_t truths;    /* derived: verdicts of the truth still missing */
+    uint64_t judged;    /* derived: those that are there; like truths counted for each arm that shows the rollout */
     uint64_t verdicts;
     uint32_t leased; /* live leases paid by it */
     uint64_t failed; /* tasks given up */

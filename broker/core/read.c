@@ -57,6 +57,7 @@ struct sweep_info core_sweep(const struct core *core, uint32_t id)
         .read = sweep->read.tokens,
         .cached = sweep->read.cached,
         .truths = sweep->truths,
+        .judged = sweep->judged,
         .failed = sweep->failed,
         .leased = sweep->leased,
         .arms = sweep->arms_len,

@@ -33,7 +33,7 @@ struct sweep_info {
     uint64_t deadline_s, started_s; /* deadline: seconds after the start, 0: none */
     uint64_t verdicts;              /* paid for */
     uint64_t read, cached;          /* prompt tokens of kept results; of these, from a server's prefix cache */
-    uint64_t truths;                /* verdicts of the truth that are still missing */
+    uint64_t truths, judged;        /* verdicts of the truth, for each arm: still missing, there */
     uint64_t failed;                /* tasks given up for good */
     uint32_t leased;                /* tasks out with agents */
     uint32_t arms;                  /* see core_sweep_arm */

@@ -370,6 +370,21 @@ static void put_arm(const struct core *core, const struct arm *arm, struct buf *
     json_end(json, '}');
 }
 
+/* Apart from the verdicts that arms pay for. */
+static void put_truth(const struct core *core, const struct sweep *sweep, struct buf *json)
+{
+    json_key(json, "truth");
+    if (sweep->truth == NO_ID) {
+        json_none(json);
+        return;
+    }
+    json_begin(json, '{');
+    put_str(json, "verifier", core->verifiers[sweep->truth].name);
+    put_count(json, "judged", sweep->judged);
+    put_count(json, "missing", sweep->truths);
+    json_end(json, '}');
+}
+
 static void put_sweep(const struct core *core, uint32_t id, struct buf *json)
 {
     const struct sweep *sweep = &core->sweeps[id];
@@ -390,6 +405,7 @@ static void put_sweep(const struct core *core, uint32_t id, struct buf *json)
     put_count(json, "tokens_in", info.read);
     put_count(json, "tokens_cached", info.cached);
     put_count(json, "verdicts", sweep->verdicts);
+    put_truth(core, sweep, json);
     put_count(json, "failed", sweep->failed);
     put_count(json, "leased", sweep->leased);
     json_key(json, "waiting");
@@ -570,6 +586,16 @@ void cached_text(uint64_t read, uint64_t cached, struct buf *out)
                    (unsigned long long)cached, (unsigned long long)read);
 }
 
+static void print_truth(const struct core *core, const struct sweep *sweep, struct buf *out)
+{
+    if (sweep->truth == NO_ID)
+        return;
+    buf_puts(out, "  truth ");
+    text_plain(slice_of(core->verifiers[sweep->truth].name), out);
+    buf_printf(out, ": %llu of %llu rollouts of arms judged\n", (unsigned long long)sweep->judged,
+               (unsigned long long)(sweep->judged + sweep->truths));
+}
+
 static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
 {
     const struct sweep *sweep = &core->sweeps[id];
@@ -589,6 +615,7 @@ static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
                (unsigned long long)info.decided, (unsigned long long)info.cells, info.prompts, plural(info.prompts),
                info.arms, plural(info.arms), (unsigned long long)sweep->verdicts, plural(sweep->verdicts),
                (unsigned long long)sweep->failed, plural(sweep->failed));
+    print_truth(core, sweep, out);
     cached_text(info.read, info.cached, out);
     print_budget(sweep, out);
     print_arms(core, sweep, out);

@@ -171,6 +171,15 @@ static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint
     }
 }
 
+/* Whether no earlier end node of the tree is the same: particles that were drawn twice end in one node. */
+static bool first_of(const struct tree *tree, uint32_t i)
+{
+    for (uint32_t k = 0; k < i; k++)
+        if (tree->finals[k] == tree->finals[i])
+            return false;
+    return true;
+}
+
 static void want_final_truth(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct sweep *sweep = &core->sweeps[arm->sweep];
@@ -182,7 +191,9 @@ static void want_final_truth(struct core *core, struct arm *arm, uint32_t prompt
         for (uint32_t i = 0; i < tree->finals_len; i++) {
             struct key key = {TASK_VERIFY, arm->id, prompt, t, tree->finals[i], sweep->truth};
             struct score *score = key_score(core, &key);
-            if (tree->nodes[key.item].state != ROW_DONE || score->state != SCORE_NONE)
+            bool done = tree->nodes[key.item].state == ROW_DONE;
+            sweep->judged += done && score->state == SCORE_DONE && first_of(tree, i);
+            if (!done || score->state != SCORE_NONE)
                 continue; /* failed, known, or wanted by an earlier repeat */
             score->state = SCORE_WANTED;
             cell->truths++;

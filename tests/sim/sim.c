@@ -809,6 +809,14 @@ static void check_dumps(struct world *w)
     core_dump(core, &again_dumped);
     if (!equal(&live, &again_dumped))
         broke(&w->rules, "replaying the journal gives another state");
+    for (uint32_t i = 0; i < w->sweeps; i++) {
+        struct sweep_info lived = core_sweep(w->core, i), derived = core_sweep(core, i);
+        if (lived.judged != derived.judged || lived.truths != derived.truths)
+            broke(&w->rules,
+                  "sweep '%s' counts %llu verdicts of the truth and misses %llu, after a replay %llu and %llu",
+                  lived.name, (unsigned long long)lived.judged, (unsigned long long)lived.truths,
+                  (unsigned long long)derived.judged, (unsigned long long)derived.truths);
+    }
     core_free(&core);
     core = core_new(&(struct core_options){.lease_ms = LEASE_MS});
     load(w, core, buf_slice(&live), "a dump");

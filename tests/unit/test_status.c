@@ -188,6 +188,46 @@ static void json_counts(void **state)
     play_clear(&play);
 }
 
+static void expect_truth(const struct core *core, const char *line, const char *member)
+{
+    struct buf text = {0};
+    status_text(core, NULL, &text);
+    core_status(core, NULL, &text);
+    if (strstr(text.data, line) == NULL || strstr(text.data, member) == NULL)
+        fail_msg("'%s' or '%s' is not in '%s'", line, member, text.data);
+    buf_clear(&text);
+}
+
+/* What the truth said is no verdict that an arm paid for, so it is counted apart; each arm that shows a rollout counts it. */
+static void the_truth_is_counted(void **state)
+{
+    (void)state;
+    struct play play = play_sweep("s", true, 0);
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", 2);
+    play_tasks(&play);
+    expect_truth(play.core, "  truth truth: 0 of 12 rollouts of arms judged\n",
+                 "\"truth\":{\"verifier\":\"truth\",\"judged\":0,\"missing\":12}");
+    play_hello(&play, PLAY_VERIFIER, "v", true, "check", 4);
+    play.left = 5;
+    play_tasks(&play);
+    expect_truth(play.core, "  truth truth: 5 of 12 rollouts of arms judged\n", "\"judged\":5,\"missing\":7}");
+    struct core *again = play_replay(&play);
+    expect_truth(again, "  truth truth: 5 of 12 rollouts of arms judged\n", "\"judged\":5,\"missing\":7}");
+    core_free(&again);
+    play_clear(&play);
+
+    play = play_sweep("s", true, 0);
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", 2);
+    play_hello(&play, PLAY_VERIFIER, "v", true, "check", 4);
+    play_tasks(&play);
+    expect_truth(play.core, "  truth truth: 12 of 12 rollouts of arms judged\n", "\"judged\":12,\"missing\":0}");
+    play_clear(&play);
+
+    play = play_sweep("s", false, 0);
+    expect_truth(play.core, "sweep s", "\"truth\":null");
+    play_clear(&play);
+}
+
 #define LP (1u << FEATURE_LP_MEAN)
 
 /* Submits an arm that votes and one that needs log-probabilities, of a model that servers must offer as "big"; what the
@@ -406,6 +446,7 @@ int main(void)
         cmocka_unit_test(says_who_is_benched),
         cmocka_unit_test(budgets_and_states),
         cmocka_unit_test(json_counts),
+        cmocka_unit_test(the_truth_is_counted),
         cmocka_unit_test(waits_for_an_offer),
         cmocka_unit_test(offers_count_where_they_are_asked),
         cmocka_unit_test(submit_refuses_what_nobody_gives),
