@@ -426,6 +426,7 @@ static int on_agent_msg(struct server *server, struct peer *peer, const struct m
         event.heartbeat.next_ms = msg->heartbeat.next_ms < 600000 ? msg->heartbeat.next_ms : 600000;
         event.heartbeat.tokens = msg->heartbeat.tokens;
         event.heartbeat.credits = msg->heartbeat.credits;
+        event.heartbeat.trouble = msg->heartbeat.trouble;
         server_step(server, &event);
         return 0;
     case MSG_result:

@@ -116,6 +116,11 @@ static int ask(struct client *client, const struct msg *request, struct msg *rep
         msg_get(buf_slice(&client->reply), &offset, reply) != 0)
         return error_set(error, ERR_PROTOCOL, "what answers at %s is no drover broker of this version",
                          client->endpoint);
+    if (reply->type == MSG_epoch) /* so begins what agents are told */
+        return error_set(error, ERR_PROTOCOL,
+                         "%s is where the broker's workers and verifiers connect (`listen` of its cluster.conf): give "
+                         "the address for clients (`clients`)",
+                         client->endpoint);
     return 0;
 }
 

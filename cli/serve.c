@@ -505,6 +505,7 @@ int cmd_worker(int argc, char **argv)
         options.offers_len = wait_servers(offers, LIMIT_OFFERS);
         options.offers = offers;
     }
+    options.trouble = servers_trouble;
     if (args.agent.credits == 0) {
         thread_credits = credits_of(&args.agent);
         options.credits = thread_credits > SERVER_CREDITS ? thread_credits : SERVER_CREDITS;

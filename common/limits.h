@@ -15,6 +15,7 @@
     X(LIMIT_TEXT, 4u << 20, "bytes of one generated text, unpacked")                        \
     X(LIMIT_ANSWER, 4096, "bytes of an extracted answer")                                   \
     X(LIMIT_DETAIL, 65536, "bytes of the details of a verdict, unpacked")                   \
+    X(LIMIT_TROUBLE, 200, "bytes that a broker keeps of what an agent waits for")           \
     X(LIMIT_GROUP, 64, "rollouts of a prompt that one verdict compares")                    \
     X(LIMIT_OFFERS, 256, "models that one worker's servers offer")                          \
     X(LIMIT_MESSAGE, 64u << 20, "bytes of one message")                                     \

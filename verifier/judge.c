@@ -658,8 +658,9 @@ static int64_t expire(struct judge *judge, int64_t now)
             continue;
         }
         struct error error;
-        error_set(&error, ERR_TIMEOUT, "the judge did not answer in time: %zu of %zu judgements are missing; %.200s",
-                  trial->left, trial->asks_len, remote_trouble(judge->remote));
+        error_set(&error, ERR_TIMEOUT,
+                  "the judge at %.150s did not answer in time: %zu of %zu judgements are missing; %.200s",
+                  remote_where(judge->remote), trial->left, trial->asks_len, remote_trouble(judge->remote));
         trial_fail(trial, &error);
     }
     return first;

@@ -4,6 +4,7 @@
 #include "common/io/http.h"
 #include "common/rng.h"
 #include "verifier/doc.h"
+#include "verifier/outage.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,6 +22,8 @@ enum {
     BACKOFF_MAX_MS = 30000, /* also what a server may ask for at most */
     BREAK_AFTER = 5,        /* failures of transport in a row */
     BREAK_MS = 5000,
+    AWAY_AFTER = 2,  /* such failures in a row, and it is said; or */
+    AWAY_MS = 5000,  /* so long without an answer to anything, ever */
     GARBAGE_MAX = 2, /* answers that are no JSON before a request is given up */
     ANSWER_MAX = 16 << 20,
     CONCURRENCY = 64,
@@ -31,6 +34,9 @@ struct place {
     uint32_t running, failures;
     double limit;      /* in flight at most */
     int64_t closed_ms; /* gets nothing before that */
+    int64_t asked_ms;  /* of a server that has answered nothing yet: since when it is asked; 0: not */
+    bool answered;     /* anything, ever */
+    bool away;         /* and that was said */
 };
 
 enum call_state { CALL_QUEUED, CALL_RUNNING };
@@ -54,6 +60,7 @@ struct remote {
     struct place places[URLS_MAX];
     size_t places_len;
     char *key, *ca_file;
+    char key_from[256]; /* as messages name it, "": there is no key */
     uint32_t concurrency, running;
     uint64_t draws, seed;
     struct call *queued, *current; /* lists */
@@ -65,6 +72,7 @@ struct remote {
 
 static int key_fill(struct remote *remote, const char *text, const char *from, struct error *error)
 {
+    snprintf(remote->key_from, sizeof remote->key_from, "%s", from);
     size_t len = strcspn(text, "\r\n");
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] <= ' ' || text[i] == 0x7F)
@@ -179,8 +187,11 @@ void remote_free(struct remote **remote_ptr)
     DL_FOREACH_SAFE (remote->current, call, next) {
         call_free(call);
     }
-    for (size_t i = 0; i < remote->places_len; i++)
+    for (size_t i = 0; i < remote->places_len; i++) {
+        if (remote->places[i].away)
+            outage_end(remote->places[i].url, false);
         free(remote->places[i].url);
+    }
     if (remote->key != NULL)
         explicit_bzero(remote->key, strlen(remote->key));
     free(remote->key);
@@ -268,11 +279,56 @@ static bool overloaded(uint32_t status)
     return status == 429 || status == 503;
 }
 
+static void say_away(struct place *place, const char *why)
+{
+    place->away = true;
+    outage_begin(place->url, why);
+}
+
+/* The key is wrong, or there is none. */
+static bool keeps_out(uint32_t status)
+{
+    return status == 401 || status == 403;
+}
+
+/* Whether the server is there at all. */
+static void learn_away(struct place *place, const struct http_reply *reply)
+{
+    if (place->failures >= AWAY_AFTER)
+        say_away(place, reply->error.text);
+    place->answered = place->answered || reply->status != 0;
+    if (reply->status == 0 || keeps_out(reply->status))
+        return;
+    if (place->away)
+        outage_end(place->url, true);
+    place->away = false;
+}
+
+/* Says of servers that were asked a while ago and have answered nothing yet; in how many ms the next one is to be named. */
+static int64_t say_mute(struct remote *remote, int64_t now)
+{
+    int64_t wait = INT64_MAX;
+    for (size_t i = 0; i < remote->places_len; i++) {
+        struct place *place = &remote->places[i];
+        if (place->answered || place->away || place->running == 0)
+            continue;
+        int64_t left = place->asked_ms + AWAY_MS - now;
+        struct error error;
+        error_set(&error, ERR_TIMEOUT, "%.200s has not answered a request for %d s", place->url, AWAY_MS / 1000);
+        if (left <= 0)
+            say_away(place, error.text);
+        else if (left < wait)
+            wait = left;
+    }
+    return wait;
+}
+
 /* What an attempt teaches about its server. */
 static void learn(struct remote *remote, struct place *place, const struct http_reply *reply, int64_t now)
 {
     bool transport = reply->rc != 0 && reply->retry != HTTP_AT_ONCE;
     place->failures = transport ? place->failures + 1 : 0;
+    learn_away(place, reply);
     if (place->failures >= BREAK_AFTER)
         place->closed_ms = now + BREAK_MS;
     if (!overloaded(reply->status)) {
@@ -305,8 +361,14 @@ static void tell_trouble(struct call *call, const struct http_reply *http)
         return;
     }
     put_reason(call->remote, http->body, &reason);
-    error_set(&call->trouble, ERR_REFUSED, "%.150s%.60s answered %u: %s", call->place->url, call->route, http->status,
-              reason.len > 0 ? reason.data : "nothing else");
+    bool key = keeps_out(http->status);
+    const char *from = call->remote->key_from;
+    error_set(&call->trouble, ERR_REFUSED, "%.150s%.60s answered %u: %.*s%s%s%s", call->place->url, call->route,
+              http->status, key ? 100 : 300, reason.len > 0 ? reason.data : "nothing else",
+              !key              ? ""
+              : from[0] == '\0' ? "; it wants a key: option key_file or key_env"
+                                : "; the key in ",
+              key ? from : "", key && from[0] != '\0' ? " is not the one that it takes" : "");
     buf_clear(&reason);
 }
 
@@ -350,6 +412,8 @@ static void on_done(void *user, const struct http_reply *http)
     }
     if (!whole)
         tell_trouble(call, http);
+    if (keeps_out(http->status))
+        say_away(call->place, call->trouble.text);
     remote->trouble = call->trouble;
     if (whole || http->retry == HTTP_NEVER) {
         struct remote_reply reply = {
@@ -394,7 +458,8 @@ static void start(struct call *call, struct place *place, int64_t now)
     call->state = CALL_RUNNING;
     call->place = place;
     call->attempts++;
-    place->running++;
+    if (place->running++ == 0)
+        place->asked_ms = now;
     remote->running++;
     call->transfer = http_start(remote->http, &(struct http_request){.url = url.data,
                                                                      .body = buf_slice(&call->body),
@@ -437,7 +502,8 @@ int64_t remote_turn(struct remote *remote)
 {
     start_all(remote, clock_ms());
     http_turn(remote->http);
-    return start_all(remote, clock_ms());
+    int64_t wait = start_all(remote, clock_ms()), mute = say_mute(remote, clock_ms());
+    return mute < wait ? mute : wait;
 }
 
 struct call *remote_ask(struct remote *remote, const struct remote_request *request)
@@ -486,6 +552,11 @@ size_t remote_room(const struct remote *remote)
 const char *remote_trouble(const struct remote *remote)
 {
     return remote->trouble.text[0] != '\0' ? remote->trouble.text : "nothing else went wrong";
+}
+
+const char *remote_where(const struct remote *remote)
+{
+    return remote->places[0].url;
 }
 
 uint32_t remote_width(const struct remote *remote)

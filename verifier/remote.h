@@ -51,6 +51,8 @@ size_t remote_room(const struct remote *remote); /* how many more requests would
 /* The last thing that went wrong, as a sentence; "nothing else went wrong" before that. */
 const char *remote_trouble(const struct remote *remote);
 
+const char *remote_where(const struct remote *remote); /* the first of its addresses */
+
 uint32_t remote_width(const struct remote *remote); /* `concurrency` */
 size_t remote_len(const struct remote *remote);     /* asked, and not answered yet */
 

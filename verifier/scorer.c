@@ -394,7 +394,8 @@ static int64_t expire(struct scorer *scorer, int64_t now)
             continue;
         }
         struct error error;
-        error_set(&error, ERR_TIMEOUT, "the reward model did not answer within %u ms; %.200s", item->job->timeout_ms,
+        error_set(&error, ERR_TIMEOUT, "the reward model at %.150s did not answer within %u ms; %.200s",
+                  remote_where(scorer->remote), item->job->timeout_ms,
                   scorer->trouble.text[0] != '\0' ? scorer->trouble.text : remote_trouble(scorer->remote));
         item_fail(item, &error);
     }

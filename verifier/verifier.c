@@ -4,6 +4,7 @@
 #include "verifier/cache.h"
 #include "verifier/check.h"
 #include "verifier/group.h"
+#include "verifier/outage.h"
 
 #include <string.h>
 
@@ -56,5 +57,6 @@ void verifier_options(struct agent_options *options)
     options->pick = pick;
     options->reads = reads;
     options->known = cache_known;
+    options->trouble = outage_text;
     options->finish = keep;
 }

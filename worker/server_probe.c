@@ -75,6 +75,18 @@ uint32_t server_fetch(const struct server_access *access, const char *route, str
     return fetch.status;
 }
 
+/* What is likely wrong when a server does not let us in. */
+static void suspect_key(const struct server_access *access, uint32_t status, struct buf *out)
+{
+    if (status != 401 && status != 403)
+        return;
+    if (access->key != NULL)
+        buf_printf(out, "; the key in %.200s is not the one that it takes", access->key_from);
+    else
+        buf_puts(out,
+                 "; it wants a key: --server-key-file or --server-key-env, or key_file of a model with its own url");
+}
+
 /* The server's own words for a status that is not 200. */
 static int complain(const struct server_access *access, uint32_t status, struct slice body, struct error *error)
 {
@@ -85,8 +97,11 @@ static int complain(const struct server_access *access, uint32_t status, struct 
     if (completion_read(&completion, body, NULL) != 0 || !completion.complained)
         completion.complaint[0] = '\0';
     secret_hide(completion.complaint, access->key);
-    int rc = error_set(error, ERR_REFUSED, "HTTP %u%s%.300s", status, completion.complaint[0] != '\0' ? ": " : "",
-                       completion.complaint);
+    struct buf key = {0};
+    suspect_key(access, status, &key);
+    int rc = error_set(error, ERR_REFUSED, "HTTP %u%s%.*s%s", status, completion.complaint[0] != '\0' ? ": " : "",
+                       key.len > 0 ? 120 : 300, completion.complaint, key.len > 0 ? key.data : "");
+    buf_clear(&key);
     completion_clear(&completion);
     return rc;
 }

@@ -33,6 +33,7 @@ struct server_facts {
 struct server_access {
     struct http *http;
     const char *url, *key, *ca_file;
+    const char *key_from;    /* file or variable of the key; NULL: there is none */
     const atomic_bool *stop; /* give up */
 };
 

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -39,6 +40,7 @@ enum server_state { SERVER_NEW, SERVER_UP, SERVER_DOWN, SERVER_REMOVED };
 struct upstream {
     char *url, *ca_file;
     struct buf key;
+    char *key_from; /* file or variable, NULL: none */
     const struct dialect *forced;
     bool only_named;
     uint32_t slots_max;
@@ -54,7 +56,7 @@ struct upstream {
     double good;              /* the limit before it was overloaded, 0: it was not */
     bool slow_start;          /* nothing was ever too much for it */
     bool hot;                 /* the limit was reached since the last look */
-    bool told;                /* the last trouble was logged */
+    char told[300];           /* the trouble that was logged last, "": it is over */
     int64_t cut_ms, gate_ms;  /* when the limit was last lowered; no requests before */
     int64_t overload_ms;      /* when it last said that it was too much */
     char why[300];            /* it is not up */
@@ -171,7 +173,7 @@ static void came_up(struct upstream *server, struct server_facts *facts)
     } else {
         server->limit = clamp_limit(server, LIMIT_BACK);
     }
-    server->told = false;
+    server->told[0] = '\0';
     server->failures = 0;
     server->gate_ms = 0;
     if (server->state != SERVER_REMOVED && !server->probe) /* else it was added again meanwhile, and may be another */
@@ -184,6 +186,18 @@ static void came_up(struct upstream *server, struct server_facts *facts)
     else
         log_line(0, "server url=%s %s", server->url, line.data);
     buf_clear(&line);
+}
+
+/* Numbers aside, such as a port or the time that an attempt took. */
+static bool same_trouble(const char *a, const char *b)
+{
+    static const char digits[] = "0123456789";
+    for (;; a++, b++) {
+        a += strspn(a, digits);
+        b += strspn(b, digits);
+        if (*a != *b || *a == '\0')
+            return *a == *b;
+    }
 }
 
 /* Looks at a server that is not up; whether it is now. */
@@ -207,11 +221,11 @@ static bool try_up(struct upstream *server, const struct server_access *access)
     free(facts);
     secret_hide(error.text, access->key);
     pthread_mutex_lock(&registry.lock);
-    bool tell = !server->told && !atomic_load(&registry.stop);
-    server->told = true;
     server->probe = server->probe || probe;
     memcpy(server->why, error.text, sizeof server->why);
     server->why[sizeof server->why - 1] = '\0';
+    bool tell = !same_trouble(server->told, server->why) && !atomic_load(&registry.stop);
+    memcpy(server->told, server->why, sizeof server->told);
     pthread_cond_broadcast(&registry.changed);
     pthread_mutex_unlock(&registry.lock);
     if (tell)
@@ -225,6 +239,7 @@ static void *watch_main(void *arg)
     struct server_access access = {.http = http_new(),
                                    .url = server->url,
                                    .key = server->key.len > 0 ? server->key.data : NULL,
+                                   .key_from = server->key_from,
                                    .ca_file = server->ca_file,
                                    .stop = &registry.stop};
     int64_t retry_ms = RETRY_MS, wait_ms;
@@ -285,6 +300,7 @@ static void server_free(struct upstream *server)
         server->facts = older;
     }
     secret_clear(&server->key);
+    free(server->key_from);
     free(server->url);
     free(server->ca_file);
     free(server);
@@ -308,6 +324,9 @@ static int server_new(const struct servers_options *options, struct upstream **o
     memcpy(server->url, base.data, base.len);
     if (options->ca_file != NULL && options->ca_file[0] != '\0')
         server->ca_file = xstrdup(options->ca_file);
+    if (server->key.len > 0)
+        server->key_from =
+            xstrdup(options->key_file != NULL && options->key_file[0] != '\0' ? options->key_file : options->key_env);
     server->only_named = options->only_named;
     server->slots_max = options->slots_max > 0 ? options->slots_max : LIMIT_MAX;
     server->hash = hash_bytes(server->url, base.len);
@@ -348,7 +367,6 @@ int servers_add(const struct servers_options *options, struct error *error)
             known->only_named = false;
             known->state = SERVER_DOWN;
             known->probe = true;
-            known->told = false;
         }
         pthread_cond_broadcast(&registry.changed);
     } else if (registry.len == SERVERS_MAX) {
@@ -403,6 +421,21 @@ size_t servers_wait(int64_t timeout_ms)
     }
     pthread_mutex_unlock(&registry.lock);
     return up;
+}
+
+bool servers_trouble(char *text, size_t size)
+{
+    bool any = false;
+    text[0] = '\0';
+    pthread_mutex_lock(&registry.lock);
+    for (size_t i = 0; i < registry.len && !any; i++) {
+        const struct upstream *server = registry.servers[i];
+        any = server->state != SERVER_UP && server->state != SERVER_REMOVED && server->told[0] != '\0';
+        if (any)
+            snprintf(text, size, "%s: %s", server->url, server->why);
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return any;
 }
 
 static uint32_t features_of(const struct server_facts *facts)

@@ -35,6 +35,9 @@ void servers_remove(const char *url);
 /* Waits at most timeout_ms until all servers are up; how many are. */
 size_t servers_wait(int64_t timeout_ms);
 
+/* The first server that is away and was said to be: its address and why. False, and "": none. */
+bool servers_trouble(char *text, size_t size);
+
 /* What the servers that are up offer; the texts live until servers_stop. */
 size_t servers_offers(struct offer *offers, size_t max);
 

@@ -140,8 +140,9 @@ struct event {
         } hello;
         struct {
             int64_t next_ms;
-            uint64_t tokens;  /* generated since the last heartbeat */
-            uint32_t credits; /* most leases at a time from now on; 0: as before */
+            uint64_t tokens;      /* generated since the last heartbeat */
+            uint32_t credits;     /* most leases at a time from now on; 0: as before */
+            struct slice trouble; /* what its work waits for, "": nothing */
         } heartbeat;
         struct {
             struct result result;

@@ -9,6 +9,7 @@
 #include "broker/policy/policy.h"
 #include "common/attachment.h"
 #include "common/options.h"
+#include "common/limits.h"
 
 #include <uthash.h>
 #include <utlist.h>
@@ -259,9 +260,10 @@ struct agent {
     uint64_t tokens, done;
     struct refusal *refusals;
     uint32_t refusals_len;
-    int64_t refused_ms; /* the last of them; they are forgotten after a while */
-    char failure[200];  /* why its last task failed */
-    char *devices;      /* owned, as the offers' texts */
+    int64_t refused_ms;              /* the last of them; they are forgotten after a while */
+    char failure[200];               /* why its last task failed */
+    char trouble[LIMIT_TROUBLE + 1]; /* what it said last that its work waits for */
+    char *devices;                   /* owned, as the offers' texts */
     struct server_offer *offers;
     uint32_t offers_len;
     struct recent recent[RECENT]; /* prompts that it got last */

@@ -2,6 +2,8 @@
 #include "broker/core/core_int.h"
 #include "common/limits.h"
 
+#include <stdio.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,6 +117,8 @@ void event_heartbeat(struct core *core, const struct event *event)
     agent->deadline_ms = deadline(core, event->heartbeat.next_ms);
     if (event->heartbeat.credits > 0)
         agent->credits = event->heartbeat.credits < LIMIT_CREDITS ? event->heartbeat.credits : LIMIT_CREDITS;
+    snprintf(agent->trouble, sizeof agent->trouble, "%.*s", (int)event->heartbeat.trouble.len,
+             event->heartbeat.trouble.data == NULL ? "" : event->heartbeat.trouble.data);
 }
 
 /* The agent is lost: its leases go elsewhere, its ghosts will never report. */

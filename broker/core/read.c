@@ -414,6 +414,7 @@ static struct agent_info agent_of(const struct core *core, const struct agent *a
         .leased = agent->leased,
         .failures = agent->failures,
         .failure = agent->failure,
+        .trouble = agent->trouble,
         .devices = or_empty(agent->devices),
         .offers = agent->offers,
         .offers_len = agent->offers_len,

@@ -180,6 +180,7 @@ struct agent_info {
     int64_t silent_ms;  /* its announced heartbeat is overdue for so long; 0: is not */
     int64_t up_ms;
     const char *failure; /* why its last task failed, "": none did */
+    const char *trouble; /* what its work waits for, as it told, "": nothing */
     const char *devices; /* as it told, "": it did not */
     const struct server_offer *offers;
     uint32_t offers_len;

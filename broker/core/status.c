@@ -28,14 +28,20 @@ struct flight {
     uint32_t generate, verify, workers, verifiers, silent;
 };
 
+/* Tasks of the sweep that the agent has. */
+static uint32_t leased_of(const struct core *core, const struct agent *agent, const struct sweep *sweep)
+{
+    uint32_t leased = 0;
+    for (const struct lease *lease = agent->leases; lease != NULL; lease = lease->agent_next)
+        leased += lease->state == LEASE_LIVE && core->arms[lease->payer].sweep == sweep->id;
+    return leased;
+}
+
 static struct flight flight_of(const struct core *core, const struct sweep *sweep)
 {
     struct flight flight = {0};
     for (const struct agent *agent = core->fleet; agent != NULL; agent = agent->next) {
-        uint32_t mine = 0;
-        for (const struct lease *lease = agent->leases; lease != NULL; lease = lease->agent_next)
-            if (lease->state == LEASE_LIVE && core->arms[lease->payer].sweep == sweep->id)
-                mine++;
+        uint32_t mine = leased_of(core, agent, sweep);
         *(agent->verifier ? &flight.verify : &flight.generate) += mine;
         *(agent->verifier ? &flight.verifiers : &flight.workers) += mine > 0;
     }
@@ -62,10 +68,30 @@ static void say_flight(const struct flight *flight, struct buf *out, size_t from
     }
 }
 
+/* What agents with work of the sweep, or with none, say that work waits for: the first, and how many more there are. */
+static void say_trouble(const struct core *core, const struct sweep *sweep, struct buf *out, size_t from)
+{
+    uint32_t more = 0;
+    bool said = false;
+    for (const struct agent *agent = core->fleet; agent != NULL; agent = agent->next) {
+        if (agent->trouble[0] == '\0' || (agent->leased > 0 && leased_of(core, agent, sweep) == 0))
+            continue;
+        more += said;
+        if (said)
+            continue;
+        said = true;
+        clause(out, from);
+        buf_printf(out, "%s says: %s", agent->name, agent->trouble);
+    }
+    if (more > 0)
+        buf_printf(out, " (%u more are in trouble, see 'drover workers')", more);
+}
+
 /* Agents that serve one backend or verifier kind, each counted for the first thing that keeps it from work. */
 struct census {
     uint32_t connected, unfit, refused, draining, benched, full; /* unfit: no server of it offers what is needed */
     int64_t benched_ms;                                          /* until the first one is back */
+    const char *failure;                                         /* of that one */
 };
 
 /* pool: whose work is waited for; of a verifier NO_ID. */
@@ -86,7 +112,10 @@ static struct census census_of(const struct core *core, bool verify, uint32_t sp
             census.draining++;
         } else if (benched_ms > 0) {
             census.benched++;
-            census.benched_ms = benched_ms < census.benched_ms ? benched_ms : census.benched_ms;
+            if (benched_ms < census.benched_ms) {
+                census.benched_ms = benched_ms;
+                census.failure = agent->failure;
+            }
         } else if (agent->leased >= agent->credits || agent->alone) {
             census.full++;
         }
@@ -129,8 +158,8 @@ static void say_agents(const struct core *core, const struct sweep *sweep, uint3
     else if (awake == 0)
         buf_printf(out, "%u connected, all draining or refusing)", census.connected);
     else if (awake == census.benched)
-        buf_printf(out, "%u connected, benched after failures, back in %lld s)", census.connected,
-                   (long long)(census.benched_ms + 999) / 1000);
+        buf_printf(out, "%u connected, benched after failures, back in %lld s%s%s)", census.connected,
+                   (long long)(census.benched_ms + 999) / 1000, census.failure[0] != '\0' ? ": " : "", census.failure);
     else
         buf_printf(out, "%u connected, all busy with other sweeps)", census.connected);
 }
@@ -250,6 +279,7 @@ static void running_waits_for(const struct core *core, const struct sweep *sweep
     size_t from = out->len;
     struct flight flight = flight_of(core, sweep);
     say_flight(&flight, out, from);
+    say_trouble(core, sweep, out, from);
     if (sweep->broke)
         say_budget(core, sweep, out, from);
     if (past_deadline(core, sweep)) {
@@ -510,6 +540,7 @@ static void put_agent(void *arg, const struct agent_info *agent)
     put_count(json, "silent_ms", (uint64_t)agent->silent_ms);
     put_count(json, "benched_ms", (uint64_t)agent->benched_ms);
     put_count(json, "up_ms", (uint64_t)agent->up_ms);
+    put_str(json, "trouble", agent->trouble);
     put_str(json, "devices", agent->devices);
     put_offers(agent, json);
     json_end(json, '}');
@@ -590,10 +621,11 @@ static void print_truth(const struct core *core, const struct sweep *sweep, stru
 {
     if (sweep->truth == NO_ID)
         return;
+    const uint64_t all = sweep->judged + sweep->truths;
     buf_puts(out, "  truth ");
     text_plain(slice_of(core->verifiers[sweep->truth].name), out);
     buf_printf(out, ": %llu of %llu rollouts of arms judged\n", (unsigned long long)sweep->judged,
-               (unsigned long long)(sweep->judged + sweep->truths));
+               (unsigned long long)all);
 }
 
 static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
@@ -664,6 +696,17 @@ static void print_agent(void *arg, const struct agent_info *agent)
     buf_clear(&kinds);
 }
 
+static void print_trouble(void *arg, const struct agent_info *agent)
+{
+    struct buf *out = arg;
+    if (agent->trouble[0] == '\0')
+        return;
+    text_plain(slice_of(agent->name), out);
+    buf_puts(out, ": ");
+    text_plain(slice_of(agent->trouble), out);
+    buf_puts(out, "\n");
+}
+
 void workers_text(const struct core *core, struct buf *out)
 {
     if (core->fleet == NULL) {
@@ -680,4 +723,5 @@ void workers_text(const struct core *core, struct buf *out)
     core_agents(core, print_agent, &print);
     text_table_print(&table, 0, out);
     text_table_clear(&table);
+    core_agents(core, print_trouble, out);
 }

@@ -76,11 +76,12 @@ struct agent {
     uint64_t id, epoch, tokens;
     uint32_t busy_ms, idle_ms;
     int64_t beat_ms, announced_ms,
-        drain_ms;     /* next heartbeat; what it announced; when draining ends, 0: not draining */
-    int64_t look_ms;  /* when the join file is read next */
-    int64_t room_ms;  /* when the room is looked at next */
-    uint32_t credits; /* as told last */
-    bool welcomed;    /* by any broker; or it was said that there is none */
+        drain_ms;                    /* next heartbeat; what it announced; when draining ends, 0: not draining */
+    int64_t look_ms;                 /* when the join file is read next */
+    int64_t room_ms;                 /* when the room is looked at next */
+    uint32_t credits;                /* as told last */
+    char trouble[LIMIT_TROUBLE + 1]; /* as told last */
+    bool welcomed;                   /* by any broker; or it was said that there is none */
     int64_t start_ms;
     char endpoint[256];
     bool fenced;       /* has told that it ignores a broker of a lower epoch */
@@ -460,8 +461,11 @@ static void send_heartbeat(struct agent *agent)
     agent->announced_ms = agent->held != NULL ? agent->busy_ms : agent->idle_ms;
     agent->beat_ms = now + agent->announced_ms;
     agent->credits = credits_now(agent);
+    if (agent->options.trouble != NULL)
+        agent->options.trouble(agent->trouble, sizeof agent->trouble);
     send_msg(agent, &(struct msg){.type = MSG_heartbeat,
-                                  .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens, agent->credits}});
+                                  .heartbeat = {(uint32_t)agent->announced_ms, agent->tokens, agent->credits,
+                                                slice_of(agent->trouble)}});
 }
 
 static void send_done(struct agent *agent, struct held *held, struct buf *out, int64_t now)

@@ -85,11 +85,12 @@ struct agent_options {
     const char *devices;               /* shown beside its name; NULL: none */
     const struct offer *offers;        /* of a worker; at most LIMIT_OFFERS */
     size_t offers_len;
-    uint32_t threads;       /* compute threads */
-    uint32_t credits;       /* tasks that it holds at most, waiting ones included */
-    uint32_t (*room)(void); /* tasks that it would hold now, below credits; NULL: credits */
-    uint64_t id;            /* of this incarnation; 0: drawn */
-    int parent;             /* pid to die with, 0: none */
+    uint32_t threads;                         /* compute threads */
+    uint32_t credits;                         /* tasks that it holds at most, waiting ones included */
+    uint32_t (*room)(void);                   /* tasks that it would hold now, below credits; NULL: credits */
+    bool (*trouble)(char *text, size_t size); /* fills what its work waits for, "" and false: nothing; may be NULL */
+    uint64_t id;                              /* of this incarnation; 0: drawn */
+    int parent;                               /* pid to die with, 0: none */
 };
 
 /* Serves until it is told to drain (SIGTERM, SIGINT, the broker) or its parent dies. Leases are given back within 2 s,
