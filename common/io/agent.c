@@ -897,18 +897,16 @@ static void resend_old(struct agent *agent, int64_t now)
     send_buf(agent, &out);
 }
 
-/* Exit code, or -1 to go on. */
-static int on_signal(struct agent *agent, int fd)
+/* Told again while it drains, it is done soon anyway: to leave at once would not say what its tasks have used, and they would
+ * be booked at all that they might have. */
+static void on_signal(struct agent *agent, int fd)
 {
     struct signalfd_siginfo info;
     if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
-        return -1;
+        return;
     if (info.ssi_signo == SIGINT && agent->options.parent != 0)
-        return -1; /* from the terminal: the parent decides */
-    if (agent->drain_ms != 0)
-        return 130;
+        return; /* from the terminal: the parent decides */
     begin_drain(agent);
-    return -1;
 }
 
 static int connect_to(struct agent *agent, const char *endpoint, struct error *error)
@@ -984,9 +982,7 @@ static int agent_loop(struct agent *agent, int signals)
         int64_t now = clock_ms();
         int64_t until = next_due(agent, now);
         port_wait(&agent->port, 1, fds, 2, until > now ? until - now : 0);
-        int rc = on_signal(agent, signals);
-        if (rc >= 0)
-            return rc;
+        on_signal(agent, signals);
         if (port_connected(agent->port))
             send_hello(agent);
         struct slice peer, frame;
