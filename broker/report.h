@@ -65,14 +65,21 @@ struct report {
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);
 void report_free(struct report **report);
 
-/* Tables and a plot for a terminal of 80 columns; utf8: may use more than ASCII. */
-void report_text(const struct report *report, bool utf8, struct buf *out);
+/* Where a report is read. */
+struct report_page {
+    bool utf8;        /* more than ASCII may be used */
+    uint32_t columns; /* the plot takes no more, from 40 to 80; 0: 80 */
+};
+
+/* Tables and a plot. */
+void report_text(const struct report *report, struct report_page page, struct buf *out);
 void report_json(const struct report *report, struct buf *out);
 /* One row per group, arm and N. Text that a spreadsheet would take for a formula is made text. */
 void report_csv(const struct report *report, struct buf *out);
 
 /* report_plot.c: accuracy against N of one group, one letter per arm. Nothing when no point has any. */
-void report_plot(const struct report *report, const struct report_group *group, bool utf8, struct buf *out);
+void report_plot(const struct report *report, const struct report_group *group, struct report_page page,
+                 struct buf *out);
 char report_letter(uint32_t curve);
 
 #endif

@@ -1,4 +1,4 @@
-/* report_plot.c - accuracy against N as letters on a grid of 80 columns; N on a logarithmic axis. */
+/* report_plot.c - accuracy against N as letters on a grid of 40 to 80 columns; N on a logarithmic axis. */
 #include "broker/report.h"
 
 #include <math.h>
@@ -7,12 +7,16 @@
 
 enum {
     HEIGHT = 16,
-    WIDTH = 70, /* of the grid; the axis takes 8 columns more */
-    TICKS = WIDTH + 2,
+    PAGE_MIN = 40,
+    PAGE = 80,
+    AXIS = 8,                    /* columns left of the grid */
+    SPARE = 2,                   /* right of it, for the last number below the axis */
+    WIDTH = PAGE - AXIS - SPARE, /* of the grid at most */
 };
 
 struct plot {
     char grid[HEIGHT][WIDTH]; /* letters; 0: nothing, '.': on the way between two points, '*': several arms */
+    int width;                /* of the grid */
     double n_low, n_high;     /* log2 */
     double low, high;
 };
@@ -48,7 +52,7 @@ static void round_range(struct plot *plot)
 static int column_of(const struct plot *plot, double n)
 {
     double range = plot->n_high - plot->n_low;
-    return range > 0 ? (int)lround((n - plot->n_low) / range * (WIDTH - 1)) : WIDTH / 2;
+    return range > 0 ? (int)lround((n - plot->n_low) / range * (plot->width - 1)) : plot->width / 2;
 }
 
 static int row_of(const struct plot *plot, double accuracy)
@@ -94,7 +98,7 @@ static void print_row(const struct plot *plot, int row, bool utf8, struct buf *o
         buf_printf(out, "  %4.2f %s", fabs(accuracy), utf8 ? "┤" : "|");
     else
         buf_printf(out, "       %s", utf8 ? "│" : "|");
-    int end = WIDTH;
+    int end = plot->width;
     while (end > 0 && plot->grid[row][end - 1] == 0)
         end--;
     for (int x = 0; x < end; x++) {
@@ -111,7 +115,8 @@ static void print_row(const struct plot *plot, int row, bool utf8, struct buf *o
 static void print_ticks(const struct plot *plot, const struct report *report, const struct report_group *group,
                         struct buf *out)
 {
-    char line[TICKS + 1]; /* one more to look at behind the last number */
+    char line[WIDTH + SPARE + 1]; /* one more to look at behind the last number */
+    const int ticks = plot->width + SPARE;
     memset(line, ' ', sizeof line);
     for (uint32_t c = 0; c < report->curves_len; c++) {
         for (uint32_t i = 0; i < group->curves[c].points_len; i++) {
@@ -120,8 +125,8 @@ static void print_ticks(const struct plot *plot, const struct report *report, co
             if (isnan(group->curves[c].points[i].accuracy))
                 continue;
             int len = snprintf(text, sizeof text, "%u", n), at = column_of(plot, log2(n));
-            if (at > TICKS - len) /* the last one ends with the line */
-                at = TICKS - len;
+            if (at > ticks - len) /* the last one ends with the line */
+                at = ticks - len;
             bool free_place = at >= 0;
             for (int x = at - 1; free_place && x < at + len + 1; x++)
                 free_place = x < 0 || line[x] == ' ';
@@ -129,23 +134,30 @@ static void print_ticks(const struct plot *plot, const struct report *report, co
                 memcpy(line + at, text, (size_t)len);
         }
     }
-    int end = TICKS;
+    int end = ticks;
     while (end > 0 && line[end - 1] == ' ')
         end--;
     buf_printf(out, "        %.*s\n", end, line);
 }
 
-static void print_axis(bool utf8, struct buf *out)
+static void print_axis(const struct plot *plot, bool utf8, struct buf *out)
 {
     buf_puts(out, utf8 ? "       └" : "       +");
-    for (int x = 0; x < WIDTH; x++)
+    for (int x = 0; x < plot->width; x++)
         buf_puts(out, utf8 ? "─" : "-");
     buf_puts(out, "\n");
 }
 
-void report_plot(const struct report *report, const struct report_group *group, bool utf8, struct buf *out)
+static int width_of(uint32_t columns)
 {
-    struct plot plot = {.n_low = INFINITY, .n_high = -INFINITY, .low = 1, .high = 0};
+    uint32_t page = columns == 0 || columns > PAGE ? PAGE : columns < PAGE_MIN ? PAGE_MIN : columns;
+    return (int)page - AXIS - SPARE;
+}
+
+void report_plot(const struct report *report, const struct report_group *group, struct report_page page,
+                 struct buf *out)
+{
+    struct plot plot = {.width = width_of(page.columns), .n_low = INFINITY, .n_high = -INFINITY, .low = 1, .high = 0};
     for (uint32_t c = 0; c < report->curves_len; c++)
         for (uint32_t i = 0; i < group->curves[c].points_len; i++)
             if (!isnan(group->curves[c].points[i].accuracy))
@@ -159,8 +171,9 @@ void report_plot(const struct report *report, const struct report_group *group, 
     }
     buf_puts(out, "  accuracy\n");
     for (int row = 0; row < HEIGHT; row++)
-        print_row(&plot, row, utf8, out);
-    print_axis(utf8, out);
+        print_row(&plot, row, page.utf8, out);
+    print_axis(&plot, page.utf8, out);
     print_ticks(&plot, report, group, out);
-    buf_puts(out, "        N: rollouts per prompt (logarithmic); * several arms\n");
+    buf_printf(out, "        N: rollouts per prompt%s(logarithmic); * several arms\n",
+               plot.width < 50 ? "\n        " : " ");
 }

@@ -217,7 +217,8 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
         buf_printf(out, "  %c: coverage: right when any rollout that it used is\n", letter);
 }
 
-static void print_group(const struct report *report, const struct report_group *group, bool utf8, struct buf *out)
+static void print_group(const struct report *report, const struct report_group *group, struct report_page page,
+                        struct buf *out)
 {
     static const char *const heads[] = {"", "arm", "model", "N", "right", "95%", "used", "tokens", "slot s", "cut"};
     bool models = several_models(group, report->curves_len);
@@ -236,10 +237,10 @@ static void print_group(const struct report *report, const struct report_group *
     text_table_clear(&table);
     for (uint32_t c = 0; c < report->curves_len; c++)
         print_notes(&group->curves[c], report_letter(c), report->truth != NULL, out);
-    report_plot(report, group, utf8, out);
+    report_plot(report, group, page, out);
 }
 
-void report_text(const struct report *report, bool utf8, struct buf *out)
+void report_text(const struct report *report, struct report_page page, struct buf *out)
 {
     print_head(report, out);
     if (report->curves_len == 0) {
@@ -247,7 +248,7 @@ void report_text(const struct report *report, bool utf8, struct buf *out)
         return;
     }
     for (uint32_t g = 0; g < report->groups_len; g++)
-        print_group(report, &report->groups[g], utf8, out);
+        print_group(report, &report->groups[g], page, out);
     for (uint32_t i = 0; i < report->verifiers_len; i++)
         calibration_line(report->verifiers[i], out);
     buf_puts(out, "\nright: share of prompts; used: rollouts per prompt; cut: ended by the token cap;\n"

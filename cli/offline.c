@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 struct read_args {
@@ -236,6 +237,13 @@ static bool utf8_terminal(void)
     return false;
 }
 
+/* 0: standard output is no terminal, or does not tell. */
+static uint32_t terminal_columns(void)
+{
+    struct winsize size = {0};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
 int print_report(struct journal *journal, const char *name, enum report_format format, double wall_s,
                  struct error *error)
 {
@@ -253,7 +261,7 @@ int print_report(struct journal *journal, const char *name, enum report_format f
         else if (format == REPORT_CSV)
             report_csv(report, &out);
         else
-            report_text(report, utf8_terminal(), &out);
+            report_text(report, (struct report_page){utf8_terminal(), terminal_columns()}, &out);
         rc = put_stdout(error, buf_slice(&out));
         buf_clear(&out);
         report_free(&report);

@@ -343,7 +343,7 @@ static void text_of(const struct core *core, bool utf8, struct buf *out)
 {
     struct report *report = report_new(core, 0, -1);
     buf_reset(out);
-    report_text(report, utf8, out);
+    report_text(report, (struct report_page){.utf8 = utf8}, out);
     report_free(&report);
 }
 
@@ -549,7 +549,7 @@ static void empty_sweeps_print(void **state)
             put_four(&play);
         struct core *core = play_all(&play);
         struct report *report = report_new(core, 0, -1);
-        report_text(report, true, &text);
+        report_text(report, (struct report_page){.utf8 = true}, &text);
         report_json(report, &text);
         report_csv(report, &text);
         assert_true(text.len > 0);
@@ -572,7 +572,7 @@ static void hostile_names_are_harmless(void **state)
     put_arm(&play, 1, (struct arm_text){"\xe2\x80\xaeups", "sample", "uniform", "none", "majority", 2, NO_ID, NULL, 0});
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
-    report_text(report, false, &text);
+    report_text(report, (struct report_page){0}, &text);
     assert_null(memchr(text.data, '\x1b', text.len));
     assert_null(memchr(text.data, '\x07', text.len));
     assert_null(memchr(text.data, 0xff, text.len));
@@ -590,6 +590,15 @@ static void hostile_names_are_harmless(void **state)
     play_clear(&play);
 }
 
+/* Bytes of the longest line of ASCII. */
+static size_t widest(const struct buf *text)
+{
+    size_t widest = 0;
+    for (const char *line = text->data; *line != '\0'; line += strcspn(line, "\n") + 1)
+        widest = strcspn(line, "\n") > widest ? strcspn(line, "\n") : widest;
+    return widest;
+}
+
 /* Nothing is wider than a terminal, and ASCII means ASCII. */
 static void plot_fits_a_terminal(void **state)
 {
@@ -604,7 +613,7 @@ static void plot_fits_a_terminal(void **state)
     struct report *report = report_new(core, 0, -1);
     for (int utf8 = 0; utf8 < 2; utf8++) {
         buf_reset(&text);
-        report_text(report, utf8 != 0, &text);
+        report_text(report, (struct report_page){.utf8 = utf8 != 0}, &text);
         uint32_t width = 0;
         for (size_t i = 0; i < text.len; i++) {
             unsigned char byte = (unsigned char)text.data[i];
@@ -614,9 +623,16 @@ static void plot_fits_a_terminal(void **state)
         }
     }
     buf_reset(&text);
-    report_plot(report, &report->groups[0], false, &text);
+    report_plot(report, &report->groups[0], (struct report_page){0}, &text);
     for (char letter = 'a'; letter <= 'd'; letter++)
         assert_true(memchr(text.data, letter, text.len) != NULL);
+    static const uint32_t pages[][2] = {
+        {20, 40}, {40, 40}, {57, 57}, {80, 80}, {300, 80}}; /* columns, and what it takes */
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
+        buf_reset(&text);
+        report_plot(report, &report->groups[0], (struct report_page){.columns = pages[i][0]}, &text);
+        assert_int_equal(widest(&text), pages[i][1] - 2);
+    }
     report_free(&report);
     core_free(&core);
     buf_clear(&text);
@@ -633,9 +649,13 @@ static void ticks_stay_whole(void **state)
     struct report_group group = {.name = "all", .curves = &curve};
     struct report report = {.groups = &group, .groups_len = 1, .curves_len = 1};
     struct buf text = {0};
-    report_plot(&report, &group, false, &text);
+    report_plot(&report, &group, (struct report_page){0}, &text);
     assert_non_null(strstr(text.data, " 65536\n"));
     assert_null(strstr(text.data, "60000"));
+    buf_reset(&text);
+    report_plot(&report, &group, (struct report_page){.columns = 45}, &text);
+    assert_non_null(strstr(text.data, " 65536\n"));
+    assert_int_equal(widest(&text), 45);
     buf_clear(&text);
 }
 
