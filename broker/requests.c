@@ -12,25 +12,31 @@
 
 enum { FETCH_PAGE = 8 << 20, UPLOAD_IDLE_MS = 60000 };
 
-void reply(struct server *server, struct slice route, int64_t code, struct slice text)
+static void reply_note(struct server *server, struct slice route, int64_t code, struct slice text, struct slice note)
 {
     server->replies = xrealloc(server->replies, (server->replies_len + 1) * sizeof *server->replies);
     struct reply *reply = &server->replies[server->replies_len++];
     *reply = (struct reply){.route_len = route.len};
     memcpy(reply->route, route.data, route.len);
-    msg_put(&reply->frame, &(struct msg){.type = MSG_reply, .reply = {code, text}});
+    msg_put(&reply->frame, &(struct msg){.type = MSG_reply, .reply = {code, text, note}});
+}
+
+void reply(struct server *server, struct slice route, int64_t code, struct slice text)
+{
+    reply_note(server, route, code, text, (struct slice){0});
 }
 
 /* Hands the definitions to the core. */
-static int step_submit(struct server *server, uint32_t *sweep, struct error *error)
+static int step_submit(struct server *server, bool examine, uint32_t *sweep, struct error *error)
 {
     struct event event = event_of(EVENT_SUBMIT, 0, 0);
     event.submit.definitions = buf_slice(&server->definitions);
+    event.submit.examine = examine;
     server->update.used = false;
     server_step(server, &event);
     *error = server->update.error;
     *sweep = server->update.sweep;
-    if (server->update.code == 0)
+    if (server->update.code == 0 && !examine)
         peers_retell(server);
     return server->update.code;
 }
@@ -63,7 +69,7 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
         rc = compile(&spec, &set, server->core, submission->yaml, journal_next(server->journal), before, definitions,
                      error);
         if (rc == 0)
-            rc = step_submit(server, sweep, error);
+            rc = step_submit(server, submission->examine, sweep, error);
         if (rc == 0 && server->update.used)
             compile_texts(&set, &server->texts);
         prompt_set_clear(&set);
@@ -72,7 +78,8 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
     return rc;
 }
 
-int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct error *error)
+int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct buf *note,
+                    struct error *error)
 {
     struct sweep_spec spec;
     bool filed = what->yaml.len > 0;
@@ -90,7 +97,9 @@ int server_reverify(struct server *server, const struct reverification *what, ui
     if (rc == 0)
         rc = reverify_definitions(server->core, &request, &server->definitions, error);
     if (rc == 0)
-        rc = step_submit(server, sweep, error);
+        reverify_note(server->core, request.sweep, note);
+    if (rc == 0)
+        rc = step_submit(server, false, sweep, error);
     if (rc == ERR_CONFLICT && server->update.code == rc)
         error_set(
             error, rc,
@@ -180,7 +189,7 @@ static const char **split_lines(char *text, size_t *len)
     return lines;
 }
 
-static void on_submit(struct server *server, struct slice route, const struct msg_submit *msg)
+static void on_submit(struct server *server, struct slice route, const struct msg_submit *msg, bool examine)
 {
     struct upload *upload = upload_of(server, route);
     if (upload == NULL || upload->len != upload->size || upload->digest != msg->digest ||
@@ -196,14 +205,16 @@ static void on_submit(struct server *server, struct slice route, const struct ms
                                     .file = file.data,
                                     .prompts = upload->text,
                                     .prompts_len = upload->len,
-                                    .prompts_file = prompts_file.data};
+                                    .prompts_file = prompts_file.data,
+                                    .examine = examine};
     submission.overrides = split_lines(overrides.data, &submission.overrides_len);
     upload->text = NULL; /* taken */
     upload_free(server, upload);
     struct error error = {""};
     uint32_t sweep;
     int rc = server_submit(server, &submission, &sweep, &error);
-    reply(server, route, rc, rc == 0 ? slice_of(core_sweep(server->core, sweep).name) : slice_of(error.text));
+    const char *text = rc != 0 ? error.text : examine ? "" : core_sweep(server->core, sweep).name;
+    reply(server, route, rc, slice_of(text));
     free((void *)submission.overrides);
     buf_clear(&file);
     buf_clear(&prompts_file);
@@ -219,7 +230,7 @@ static const char *given(struct slice text, struct buf *copy)
 
 static void on_reverify(struct server *server, struct slice route, const struct msg_reverify *msg)
 {
-    struct buf texts[5] = {{0}};
+    struct buf texts[5] = {{0}}, note = {0};
     struct error error = {""};
     uint32_t sweep;
     const char *verifier = given(msg->verifier, &texts[0]), *name = given(msg->sweep, &texts[1]);
@@ -229,8 +240,10 @@ static void on_reverify(struct server *server, struct slice route, const struct 
                                   .name = given(msg->name, &texts[3]),
                                   .file = given(msg->file, &texts[4]),
                                   .yaml = msg->yaml};
-    int rc = server_reverify(server, &what, &sweep, &error);
-    reply(server, route, rc, slice_of(rc == 0 ? core_sweep(server->core, sweep).name : error.text));
+    int rc = server_reverify(server, &what, &sweep, &note, &error);
+    reply_note(server, route, rc, slice_of(rc == 0 ? core_sweep(server->core, sweep).name : error.text),
+               buf_slice(&note));
+    buf_clear(&note);
     for (size_t i = 0; i < 5; i++)
         buf_clear(&texts[i]);
 }
@@ -406,8 +419,14 @@ void on_client_frame(struct server *server, struct slice route, struct slice fra
         on_chunk(server, route, &msg.chunk);
         return;
     case MSG_submit:
-        on_submit(server, route, &msg.submit);
+        on_submit(server, route, &msg.submit, false);
         return;
+    case MSG_examine: {
+        const struct msg_examine *from = &msg.examine;
+        const struct msg_submit same = {from->digest, from->file, from->yaml, from->overrides, from->prompts_file};
+        on_submit(server, route, &same, true);
+        return;
+    }
     case MSG_status:
         on_status(server, route, &msg.status);
         return;

@@ -112,6 +112,25 @@ static int find_sources(const struct core *core, const struct sweep_info *sweep,
               : " yet");
 }
 
+void reverify_note(const struct core *core, uint32_t id, struct buf *note)
+{
+    struct sweep_info sweep = core_sweep(core, id);
+    uint64_t leaves = 0;
+    uint32_t arms = 0;
+    for (uint32_t i = 0; i < sweep.arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, id, i));
+        arms += arm.trees > 0;
+        leaves += arm.trees > 0 ? (uint64_t)arm.n * arm.decided : 0;
+    }
+    if (arms > 0)
+        buf_printf(
+            note,
+            "%u arm%s of '%s' that grow%s trees, with %llu finished rollouts, %s left out: nodes keep the verdicts "
+            "that they were grown with",
+            arms, arms == 1 ? "" : "s", sweep.name, arms == 1 ? "s" : "", (unsigned long long)leaves,
+            arms == 1 ? "is" : "are");
+}
+
 static void put_model(const struct core *core, uint32_t pool, uint32_t id, struct buf *to)
 {
     struct model_info model = core_model(core, core_pool(core, pool).model);

@@ -20,4 +20,7 @@ struct reverify_request {
 int reverify_definitions(const struct core *core, const struct reverify_request *request, struct buf *to,
                          struct error *error);
 
+/* A sentence on what of the sweep is left out; nothing when all is judged. */
+void reverify_note(const struct core *core, uint32_t sweep, struct buf *note);
+
 #endif

@@ -33,6 +33,7 @@ struct submission {
     char *prompts; /* taken */
     size_t prompts_len;
     const char *prompts_file;
+    bool examine; /* nothing is submitted, *sweep not set: only what would be wrong is told */
 };
 int server_submit(struct server *server, struct submission *submission, uint32_t *sweep, struct error *error);
 
@@ -42,7 +43,9 @@ struct reverification {
     struct slice yaml; /* a sweep file with the verifiers; empty: those that the journal knows */
     const char *file;  /* its name, for messages */
 };
-int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct error *error);
+/* note: a sentence on what of the sweep is not judged; empty: all is. */
+int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct buf *note,
+                    struct error *error);
 
 /* Waits at most wait_ms for messages or for one of fds, then does one turn. A negative return is fatal: the process must
  * end (and a restart replays). */

@@ -5,6 +5,7 @@
 #include "common/json.h"
 #include "common/io/clock.h"
 #include "common/io/join_file.h"
+#include "common/io/log.h"
 #include "common/io/net.h"
 #include "common/limits.h"
 
@@ -133,6 +134,8 @@ int client_ask(struct client *client, const struct msg *request, struct slice *t
     if (reply.type != MSG_reply)
         return error_set(error, ERR_PROTOCOL, "the broker gave an answer that was not asked for");
     *text = reply.reply.text;
+    if (reply.reply.note.len > 0)
+        log_line(0, "%.*s", (int)(reply.reply.note.len < 1000 ? reply.reply.note.len : 1000), reply.reply.note.data);
     if (reply.reply.code != 0)
         return error_set(error, (int)reply.reply.code, "%.*s", (int)(text->len < 500 ? text->len : 500), text->data);
     return 0;
@@ -184,7 +187,9 @@ static const struct argp_option submit_options[] = {
     {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
     {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
-    {"dry-run", OPTION_DRY_RUN, NULL, 0, "print what the sweep may cost at most; nothing is submitted", 0},
+    {"dry-run", OPTION_DRY_RUN, NULL, 0,
+     "print what the sweep may cost at most; nothing is submitted. A broker that is named is asked whether it would take it",
+     0},
     {0},
 };
 
@@ -248,6 +253,7 @@ static int upload(struct client *client, const struct sweep_input *input, uint64
     return rc;
 }
 
+/* Hands it over; under --dry-run the broker only says whether it would take it. */
 static int submit(const struct client_args *args, const struct sweep_input *input, struct error *error)
 {
     struct client *client;
@@ -260,16 +266,15 @@ static int submit(const struct client_args *args, const struct sweep_input *inpu
     for (size_t i = 0; i < args->overrides_len; i++)
         buf_printf(&overrides, "%s\n", args->overrides[i]);
     rc = upload(client, input, digest, error);
+    const struct slice file = slice_of(args->subject), yaml = {input->yaml, input->yaml_len},
+                       prompts_file = slice_of(input->prompts_path);
+    struct msg request = {.type = MSG_submit, .submit = {digest, file, yaml, buf_slice(&overrides), prompts_file}};
+    if (args->dry_run)
+        request =
+            (struct msg){.type = MSG_examine, .examine = {digest, file, yaml, buf_slice(&overrides), prompts_file}};
     if (rc == 0)
-        rc = client_ask(client,
-                        &(struct msg){.type = MSG_submit,
-                                      .submit = {digest,
-                                                 slice_of(args->subject),
-                                                 {input->yaml, input->yaml_len},
-                                                 buf_slice(&overrides),
-                                                 slice_of(input->prompts_path)}},
-                        &name, error);
-    if (rc == 0)
+        rc = client_ask(client, &request, &name, error);
+    if (rc == 0 && !args->dry_run)
         printf(args->json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
     buf_clear(&overrides);
     client_close(&client);
@@ -291,7 +296,15 @@ int cmd_submit(int argc, char **argv)
     parse_args("submit", &argp, argc, argv, &args);
     int rc = sweep_input_read(args.subject, args.overrides, args.overrides_len, &input, &error);
     if (rc == 0) {
-        rc = args.dry_run ? print_dry_run(&input, NULL, args.json, &error) : submit(&args, &input, &error);
+        bool asked = args.choice.broker != NULL || args.choice.join != NULL || args.choice.conf != NULL;
+        if (!args.dry_run || asked)
+            rc = submit(&args, &input, &error);
+        if (rc == 0 && args.dry_run)
+            rc = print_dry_run(&input, NULL, args.json, &error);
+        if (rc == 0 && args.dry_run && !asked)
+            fputs("drover submit: no broker was asked (--broker, --join): whether its workers can serve this was not "
+                  "checked\n",
+                  stderr);
         sweep_input_clear(&input);
     }
     return rc == 0 ? EXIT_OK : complain("submit", rc, &error);

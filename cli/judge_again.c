@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/run.h"
+#include "common/io/log.h"
 #include "common/limits.h"
 #include "common/msg.h"
 
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPTION_VERIFIER = 1000, OPTION_TRUTH, OPTION_NAME, OPTION_JSON, OPTION_QUIET };
+enum { OPTION_VERIFIER = 1000, OPTION_TRUTH, OPTION_NAME };
 
 struct reverify_args {
     struct reverification what;
@@ -23,10 +24,7 @@ static const struct argp_option options[] = {
     {"truth", OPTION_TRUTH, "NAME", 0, "who says what is right (default: the sweep's truth)", 0},
     {"file", 'f', "SWEEP.yaml", 0, "sweep file in whose section `verifiers` both are looked for first", 0},
     {"name", OPTION_NAME, "NAME", 0, "of the sweep that holds the new verdicts (default: SWEEP@VERIFIER)", 0},
-    {"state", 's', "DIR", 0, "state folder, when no broker serves it (default drover-state)", 0},
     {"broker", 'b', "ENDPOINT", 0, "have the broker with this client address do it", 0},
-    {"json", OPTION_JSON, NULL, 0, "print the report as JSON", 0},
-    {"quiet", OPTION_QUIET, NULL, 0, "no progress on stderr", 0},
     {0},
 };
 
@@ -46,17 +44,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'f':
         args->what.file = arg;
         return 0;
-    case 's':
-        args->local.state = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->local;
         return 0;
     case 'b':
         args->broker = arg;
-        return 0;
-    case OPTION_JSON:
-        args->local.json = true;
-        return 0;
-    case OPTION_QUIET:
-        args->local.quiet = true;
         return 0;
     case ARGP_KEY_ARG:
         if (args->what.sweep != NULL)
@@ -73,7 +65,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static int begin(struct server *server, void *arg, uint32_t *sweep, struct error *error)
 {
-    return server_reverify(server, arg, sweep, error);
+    struct buf note = {0};
+    int rc = server_reverify(server, arg, sweep, &note, error);
+    if (rc == 0 && note.len > 0)
+        log_line(0, "%s", note.data);
+    buf_clear(&note);
+    return rc;
 }
 
 static int ask_broker(const struct reverify_args *args, struct error *error)
@@ -106,7 +103,7 @@ int cmd_reverify(int argc, char **argv)
         "Judge the sampled rollouts that a sweep has once more. Nothing is generated; the new verdicts stand "
         "beside the old ones, in a sweep of their own. Rollouts that came since are judged by the "
         "same command.",
-        0,
+        local_children,
         0,
         0};
     struct reverify_args args = {.local = {.command = "reverify", .verifiers = 1, .threads = 1, .begin = begin}};

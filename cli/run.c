@@ -25,7 +25,7 @@
 
 extern char **environ;
 
-enum { CHILDREN_MAX = 256, DRAIN_MS = 2000, STALL_MS = 3000, OPTION_DRY_RUN = 1000, OPTION_JSON, OPTION_QUIET };
+enum { CHILDREN_MAX = 256, DRAIN_MS = 2000, STALL_MS = 3000, OPTION_DRY_RUN = 1000 };
 
 struct run_args {
     const char *file;
@@ -36,11 +36,8 @@ struct run_args {
 };
 
 static const struct argp_option options[] = {
-    {"state", 's', "DIR", 0, "state folder (default drover-state)", 0},
     {"workers", 'w', "N", 0, "worker processes (default: one per core)", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "print what the sweep may cost at most and what is there already", 0},
-    {"json", OPTION_JSON, NULL, 0, "print the report as JSON", 0},
-    {"quiet", OPTION_QUIET, NULL, 0, "no progress on stderr", 0},
     {0},
 };
 
@@ -49,8 +46,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct run_args *args = state->input;
     char *end;
     switch (key) {
-    case 's':
-        args->local.state = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->local;
         return 0;
     case 'w':
         args->local.workers = (uint32_t)strtoul(arg, &end, 10);
@@ -60,12 +57,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_DRY_RUN:
         args->dry_run = true;
-        return 0;
-    case OPTION_JSON:
-        args->local.json = true;
-        return 0;
-    case OPTION_QUIET:
-        args->local.quiet = true;
         return 0;
     case ARGP_KEY_ARG:
         if (args->file == NULL)
@@ -80,6 +71,37 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
     return ARGP_ERR_UNKNOWN;
 }
+
+/* What commands that serve a sweep themselves have in common. */
+
+enum { OPTION_JSON = 2000, OPTION_QUIET };
+
+static const struct argp_option local_options[] = {
+    {"state", 's', "DIR", 0, "state folder (default drover-state)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print the report as JSON", 0},
+    {"quiet", OPTION_QUIET, NULL, 0, "no progress on stderr", 0},
+    {0},
+};
+
+static error_t local_parse(int key, char *arg, struct argp_state *state)
+{
+    struct local_run *local = state->input;
+    switch (key) {
+    case 's':
+        local->state = arg;
+        return 0;
+    case OPTION_JSON:
+        local->json = true;
+        return 0;
+    case OPTION_QUIET:
+        local->quiet = true;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+const struct argp_child local_children[] = {
+    {&(const struct argp){local_options, local_parse, NULL, NULL, NULL, NULL, NULL}, 0, NULL, 0}, {0}};
 
 /* -- children ------------------------------------------------------------------------------------------------------- */
 
@@ -583,7 +605,7 @@ int cmd_run(int argc, char **argv)
         "Run a sweep on this machine. The same command continues it after any interruption; a "
         "larger n, new arms or a larger budget extend it. Ctrl-C once drains: what runs may finish; "
         "twice gives it back.",
-        0,
+        local_children,
         0,
         0};
     struct run_args args = {.local = {.command = "run", .state = "drover-state", .begin = submit_file}};
@@ -599,6 +621,8 @@ int cmd_run(int argc, char **argv)
     int code;
     if (args.dry_run) {
         rc = print_dry_run(&input, args.local.state, args.local.json, &error);
+        if (rc == 0)
+            fputs("drover run: whether the workers of this machine can serve it was not checked\n", stderr);
         code = rc == 0 ? EXIT_OK : complain("run", rc, &error);
     } else {
         args.local.arg = &from;

@@ -4,6 +4,8 @@
 
 #include "broker/server.h"
 
+#include <argp.h>
+
 struct local_run {
     const char *command;                /* for messages */
     const char *state;                  /* folder */
@@ -13,6 +15,9 @@ struct local_run {
     int (*begin)(struct server *server, void *arg, uint32_t *sweep, struct error *error); /* submits the sweep */
     void *arg;
 };
+
+/* --state, --json and --quiet, whose input is a local_run. */
+extern const struct argp_child local_children[];
 
 /* Serves it to its end or until it is interrupted, then prints its report. Returns the exit code. */
 int run_local(const struct local_run *what);

@@ -121,6 +121,7 @@ struct event {
     union {
         struct {
             struct slice definitions; /* facts with ids local to the submission; see broker/compile.c */
+            bool examine;             /* only say what would be wrong with it */
         } submit;
         struct {
             uint32_t sweep;

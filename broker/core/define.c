@@ -869,6 +869,10 @@ void submit(struct core *core, const struct event *event)
     bool new_set = false, changed = false;
     struct update *update = core->update;
     update->code = submit_examine(core, event->submit.definitions, map);
+    if (event->submit.examine) {
+        free(map);
+        return;
+    }
     if (update->code == 0 && map->replaced != NO_ID)
         emit(core, &(struct fact){.type = FACT_state, .state = {.sweep = map->replaced, .state = SWEEP_REPLACED}});
     struct fact fact;
