@@ -321,6 +321,9 @@ static struct ended judge(struct work *work, const struct http_reply *reply)
     }
     ended.outcome.retry_after_ms = reply->retry_after_ms;
     ended.outcome.total_ms = reply->total_ms;
+    ended.outcome.requests = reply->requests;
+    ended.outcome.tokens = reply->tokens;
+    ended.outcome.tokens_max = openai_tokens_max(&work->state->spec, work->job) + work->prompt.len / 4;
     return ended;
 }
 
@@ -593,8 +596,13 @@ static int64_t start_waiting(struct state *state, int64_t now_ms)
                                      .model = state->spec.model,
                                      .dialect = state->spec.dialect,
                                      .affinity = work->affinity,
+                                     .again = work->attempts + work->overloads > 0,
                                      .avoid = work->avoid};
         enum pick pick = servers_pick(&query, now_ms, &work->lane, &error);
+        if (pick == PICK_FULL && query.again) { /* those that were never sent may go */
+            wait_ms = ROOM_MS < wait_ms ? ROOM_MS : wait_ms;
+            continue;
+        }
         if (pick == PICK_FULL) /* the others of this model would hear the same */
             return ROOM_MS < wait_ms ? ROOM_MS : wait_ms;
         bool late = now_ms - (work->first_ms != 0 ? work->first_ms : work->came_ms) >= timeout_of(work);

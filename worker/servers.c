@@ -32,6 +32,9 @@ enum {
     RETRY_MAX_MS = 5000,
     GATE_MAX_MS = 60000,
     OVERLOADS_MS = 10000, /* overloads closer than that are one */
+    RETRIES_START = 10,
+    RETRIES_MAX = 64,
+    RETRIES_A_SECOND = 4, /* few requests shall not mean that none is tried again */
     SPILL = 32,           /* requests that a prompt's home may hold more than another */
 };
 
@@ -52,14 +55,17 @@ struct upstream {
     bool probe; /* find out again what it can do */
     struct server_facts *facts;
     uint32_t in_flight, failures;
-    double limit, latency_ms; /* latency: a moving mean, 0: unknown */
-    double good;              /* the limit before it was overloaded, 0: it was not */
-    bool slow_start;          /* nothing was ever too much for it */
-    bool hot;                 /* the limit was reached since the last look */
-    char told[300];           /* the trouble that was logged last, "": it is over */
-    int64_t cut_ms, gate_ms;  /* when the limit was last lowered; no requests before */
-    int64_t overload_ms;      /* when it last said that it was too much */
-    char why[300];            /* it is not up */
+    double limit, latency_ms;    /* latency: a moving mean, 0: unknown */
+    double good;                 /* the limit before it was overloaded, 0: it was not */
+    bool slow_start;             /* nothing was ever too much for it */
+    bool hot;                    /* the limit was reached since the last look */
+    char told[300];              /* the trouble that was logged last, "": it is over */
+    int64_t cut_ms, gate_ms;     /* when the limit was last lowered; no requests before */
+    int64_t overload_ms;         /* when it last said that it was too much */
+    double retries;              /* requests that may be sent to it again: a tenth of those sent at first */
+    int64_t retries_ms;          /* when time was last added */
+    int64_t left, left_until_ms; /* requests that its quota still allows, until when */
+    char why[300];               /* it is not up */
 };
 
 static struct {
@@ -332,6 +338,7 @@ static int server_new(const struct servers_options *options, struct upstream **o
     server->hash = hash_bytes(server->url, base.len);
     server->probe = true;
     server->limit = clamp_limit(server, LIMIT_START);
+    server->retries = RETRIES_START;
     strcpy(server->why, "it was not asked yet");
     *out = server;
     if (rc != 0) {
@@ -515,9 +522,24 @@ static bool serves(const struct upstream *server, const struct server_query *que
            (query->dialect == NULL || query->dialect == server->facts->dialect);
 }
 
-static bool has_room(const struct upstream *server, int64_t now_ms)
+static bool has_room(const struct upstream *server, const struct server_query *query, int64_t now_ms)
 {
-    return server->in_flight + 1 <= server->limit && now_ms >= server->gate_ms;
+    bool quota = server->left > 0 || now_ms >= server->left_until_ms;
+    return server->in_flight + 1 <= server->limit && now_ms >= server->gate_ms && quota &&
+           (!query->again || server->retries >= 1);
+}
+
+static void add_retries(struct upstream *server, double more)
+{
+    server->retries = server->retries + more < RETRIES_MAX ? server->retries + more : RETRIES_MAX;
+}
+
+/* Trouble that all requests have shall not become a multiple of them. */
+static void earn_retries(struct upstream *server, int64_t now_ms)
+{
+    if (server->retries_ms > 0)
+        add_retries(server, RETRIES_A_SECOND * (double)(now_ms - server->retries_ms) / 1000);
+    server->retries_ms = now_ms;
 }
 
 struct candidates {
@@ -546,7 +568,8 @@ static void look(struct candidates *found, struct upstream *server, const struct
     }
     double latency = server->latency_ms > 0 ? server->latency_ms : found->latency_min;
     double score = (latency > 0 ? latency : 1) * (server->in_flight + 1) / server->limit;
-    if (!has_room(server, now_ms) || (server == query->avoid && found->best != NULL))
+    earn_retries(server, now_ms);
+    if (!has_room(server, query, now_ms) || (server == query->avoid && found->best != NULL))
         return;
     if (found->best == NULL || found->best == query->avoid || score < found->best_score) {
         found->best = server;
@@ -559,7 +582,7 @@ static void look(struct candidates *found, struct upstream *server, const struct
 static struct upstream *choose(const struct candidates *found, const struct server_query *query, int64_t now_ms)
 {
     struct upstream *home = found->home, *best = found->best;
-    if (home == NULL || home == query->avoid || !has_room(home, now_ms))
+    if (home == NULL || home == query->avoid || !has_room(home, query, now_ms))
         return best;
     bool slow = home->latency_ms > 3 * found->latency_min && found->latency_min > 0;
     bool crowded = home->in_flight > best->in_flight + best->in_flight / 2 + SPILL;
@@ -607,6 +630,8 @@ enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct 
         pick = PICK_FULL;
     } else {
         server->in_flight++;
+        server->left -= server->left > 0;
+        add_retries(server, query->again ? -1 : 0.1);
         server->hot = server->hot || server->in_flight + 1 > server->limit;
         if (server->in_flight == 1)
             pthread_cond_broadcast(&registry.changed); /* look at its metrics more often */
@@ -632,12 +657,27 @@ bool server_join(struct upstream *server)
     return room;
 }
 
+/* A quota as it was when a request came in: what is in flight may have been taken from it since, or not, and a slow answer
+ * knows less than a fast one that came before it. So it only ever falls until it is renewed. */
+static void heed(struct upstream *server, const struct http_quota *quota, uint64_t each, int64_t now_ms)
+{
+    if (!quota->told)
+        return;
+    int64_t left = quota->left / (each > 0 ? (int64_t)each : 1) - server->in_flight;
+    if (now_ms < server->left_until_ms && server->left < left)
+        return;
+    server->left = left > 0 ? left : 0;
+    server->left_until_ms = now_ms + (quota->reset_ms < GATE_MAX_MS ? quota->reset_ms : GATE_MAX_MS) + 1;
+}
+
 void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms)
 {
     bool opened = false;
     pthread_mutex_lock(&registry.lock);
     assert(server->in_flight > 0);
     server->in_flight--;
+    heed(server, &outcome->requests, 1, now_ms);
+    heed(server, &outcome->tokens, outcome->tokens_max, now_ms);
     if (outcome->retry_after_ms >= 0 && outcome->overload) {
         int64_t wait_ms = outcome->retry_after_ms < GATE_MAX_MS ? outcome->retry_after_ms : GATE_MAX_MS;
         server->gate_ms = now_ms + wait_ms > server->gate_ms ? now_ms + wait_ms : server->gate_ms;

@@ -58,6 +58,7 @@ struct server_query {
     struct slice model;            /* empty: whatever the server serves */
     const struct dialect *dialect; /* NULL: any */
     uint64_t affinity;             /* of the prompt: equal ones go where the prefix is warm */
+    bool again;                    /* it was sent before: counts against the server's budget for that */
     const struct upstream *avoid;  /* it just failed; taken only when no other is there */
 };
 
@@ -71,7 +72,7 @@ struct server_lane {
 
 enum pick {
     PICK_TAKEN,   /* the lane is ours: call server_done */
-    PICK_FULL,    /* none has room now */
+    PICK_FULL,    /* none has room now, or none may be asked `again` now */
     PICK_DOWN,    /* none of them is up: they may come back */
     PICK_NOWHERE, /* no server that is up serves this model, and none is being waited for */
 };
@@ -88,6 +89,8 @@ struct server_outcome {
     bool cancelled;         /* says nothing about the server */
     int64_t retry_after_ms; /* -1: not said */
     int64_t total_ms;
+    struct http_quota requests, tokens; /* as the server told them */
+    uint64_t tokens_max;                /* that such a request may use */
 };
 
 void server_done(struct upstream *server, const struct server_outcome *outcome, int64_t now_ms);

@@ -339,6 +339,45 @@ static int64_t retry_after(CURL *easy)
     return (int64_t)seconds * 1000;
 }
 
+/* "6m0s", "1.5s", "20ms"; a bare number is seconds. -1: it is none. */
+static double duration_ms(const char *text)
+{
+    static const struct {
+        const char *unit;
+        double ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60e3}, {"h", 3600e3}, {"d", 86400e3}, {"", 1000}};
+    double sum = 0;
+    do {
+        char *end;
+        double value = strtod(text, &end);
+        size_t len = strspn(end, "dhms"), i = 0;
+        while (i < sizeof units / sizeof units[0] &&
+               (strlen(units[i].unit) != len || memcmp(units[i].unit, end, len) != 0))
+            i++;
+        if (end == text || i == sizeof units / sizeof units[0] || !(value >= 0 && value < 1e9))
+            return -1;
+        sum += value * units[i].ms;
+        text = end + len;
+    } while (*text != '\0');
+    return sum;
+}
+
+/* Some write -1 or leave the reset out where they do not know: that tells nothing. */
+static struct http_quota quota(CURL *easy, const char *left_name, const char *reset_name)
+{
+    struct curl_header *header;
+    struct http_quota quota = {.told = false};
+    char *end;
+    if (curl_easy_header(easy, left_name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+        return quota;
+    double left = strtod(header->value, &end);
+    if (end == header->value || !(left >= 0 && left < 1e15) ||
+        curl_easy_header(easy, reset_name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+        return quota;
+    double reset_ms = duration_ms(header->value);
+    return (struct http_quota){.told = reset_ms > 0, .left = (int64_t)left, .reset_ms = (int64_t)reset_ms};
+}
+
 static void explain(const struct http_transfer *transfer, CURLcode code, struct http_reply *reply)
 {
     reply->rc = ERR_CLOSED;
@@ -377,6 +416,8 @@ static void finish(struct http *http, struct http_transfer *transfer, CURLcode c
     reply.first_ms = first / 1000;
     reply.total_ms = clock_ms() - transfer->start_ms;
     reply.retry_after_ms = retry_after(transfer->easy);
+    reply.requests = quota(transfer->easy, "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests");
+    reply.tokens = quota(transfer->easy, "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
     if (code == CURLE_OK || transfer->stopped)
         reply.retry = retry_of_status(reply.status);
     else

@@ -24,6 +24,12 @@ enum http_retry {
     HTTP_LATER,   /* overload or trouble in transit: after retry_after_ms, or a back-off of the caller's */
 };
 
+/* What a hosted service says that it still takes, and in how many ms that is all it takes again. */
+struct http_quota {
+    bool told;
+    int64_t left, reset_ms;
+};
+
 /* What came of a request; valid during `done` only. */
 struct http_reply {
     int rc;                 /* 0: an answer came whole, whatever its status; ERR_TIMEOUT, ERR_CLOSED, ERR_LIMIT, ... */
@@ -31,7 +37,8 @@ struct http_reply {
     struct slice body;      /* what `data` did not get */
     enum http_retry retry;  /* meaningful unless rc is 0 and status is 2xx */
     int64_t retry_after_ms; /* asked for by the server; -1: it did not say */
-    int64_t first_ms;       /* from the start to the first byte of the answer; 0: none came */
+    struct http_quota requests, tokens;
+    int64_t first_ms; /* from the start to the first byte of the answer; 0: none came */
     int64_t total_ms;
     bool new_connection; /* false: a kept one was used again */
     struct error error;  /* rc != 0: where and why; never holds a key */

@@ -79,6 +79,12 @@ static bool serve(int fd, const char *request)
         say(fd, "HTTP/1.1 429 Too Many\r\nRetry-After: 9\r\nretry-after-ms: 250\r\nContent-Length: 4\r\n\r\nwait");
     else if (strncmp(path, "/busy", 5) == 0)
         say(fd, "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n");
+    else if (strncmp(path, "/quota", 6) == 0)
+        say(fd, "HTTP/1.1 200 OK\r\nx-ratelimit-remaining-requests: 59\r\nx-ratelimit-reset-requests: 6m0.5s\r\n"
+                "x-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 20ms\r\nContent-Length: 0\r\n\r\n");
+    else if (strncmp(path, "/unsure", 7) == 0)
+        say(fd, "HTTP/1.1 200 OK\r\nx-ratelimit-remaining-requests: -1\r\nx-ratelimit-reset-requests: 1s\r\n"
+                "x-ratelimit-remaining-tokens: 5\r\nx-ratelimit-reset-tokens: soon\r\nContent-Length: 0\r\n\r\n");
     else if (strncmp(path, "/wrong", 6) == 0)
         say(fd, "HTTP/1.1 422 No\r\nContent-Length: 3\r\n\r\nbad");
     else if (strncmp(path, "/moved", 6) == 0)
@@ -261,6 +267,21 @@ static void test_status(void **state)
         assert_string_equal(outcome.body, rows[i].body);
         assert_string_equal(outcome.data, "");
     }
+}
+
+static void test_quotas(void **state)
+{
+    (void)state;
+    struct outcome told = ask("/quota", (struct http_request){0}), unsure = ask("/unsure", (struct http_request){0});
+    assert_true(told.reply.requests.told);
+    assert_int_equal(told.reply.requests.left, 59);
+    assert_int_equal(told.reply.requests.reset_ms, 360500);
+    assert_true(told.reply.tokens.told);
+    assert_int_equal(told.reply.tokens.left, 0);
+    assert_int_equal(told.reply.tokens.reset_ms, 20);
+    assert_false(unsure.reply.requests.told);
+    assert_false(unsure.reply.tokens.told);
+    assert_false(ask("/ok", (struct http_request){0}).reply.requests.told);
 }
 
 static void test_transport_errors(void **state)
@@ -493,19 +514,13 @@ static void test_url_check(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_answer),
-        cmocka_unit_test(test_status),
-        cmocka_unit_test(test_transport_errors),
-        cmocka_unit_test(test_nobody_listens),
-        cmocka_unit_test(test_time_limits),
-        cmocka_unit_test(test_streaming),
-        cmocka_unit_test(test_stop_in_data),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_connections_are_kept),
-        cmocka_unit_test(test_hundreds),
-        cmocka_unit_test(test_done_may_cancel_and_start),
-        cmocka_unit_test(test_free_in_flight),
-        cmocka_unit_test(test_url_check),
+        cmocka_unit_test(test_whole_answer),   cmocka_unit_test(test_status),
+        cmocka_unit_test(test_quotas),         cmocka_unit_test(test_transport_errors),
+        cmocka_unit_test(test_nobody_listens), cmocka_unit_test(test_time_limits),
+        cmocka_unit_test(test_streaming),      cmocka_unit_test(test_stop_in_data),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_connections_are_kept),
+        cmocka_unit_test(test_hundreds),       cmocka_unit_test(test_done_may_cancel_and_start),
+        cmocka_unit_test(test_free_in_flight), cmocka_unit_test(test_url_check),
     };
     return cmocka_run_group_tests(tests, server_start, NULL);
 }
