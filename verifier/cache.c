@@ -41,7 +41,7 @@ struct entry {
 /* Whether verdicts of a spec may be kept. Reading specs again for each job would cost more than a cheap check. */
 struct rule {
     uint64_t spec;
-    bool cached;
+    enum cached cached;
 };
 
 static struct {
@@ -62,20 +62,20 @@ static struct {
 
 /* -- what is kept, and under what ------------------------------------------------------------------------------------ */
 
-static bool rule_of_spec(struct slice spec)
+static enum cached rule_of_spec(struct slice spec)
 {
     struct json_t *doc;
     struct error error;
     const struct check *check = check_of(spec);
     bool wanted = true;
-    if (check == NULL || !check->cached || doc_parse(spec, &doc, &error) != 0)
-        return false;
+    if (check == NULL || check->cached == CACHED_NOT || doc_parse(spec, &doc, &error) != 0)
+        return CACHED_NOT;
     doc_flag(doc, "cache", &wanted);
     doc_free(&doc);
-    return wanted;
+    return wanted ? check->cached : CACHED_NOT;
 }
 
-static bool is_cached(struct slice spec)
+static enum cached cached_of(struct slice spec)
 {
     uint64_t hash = hash_bytes(spec.data, spec.len);
     for (size_t i = 0; i < RULES && i < cache.rules_len; i++)
@@ -97,9 +97,11 @@ static struct key key_of(const struct job *job)
 {
     struct key key;
     const char kind[2] = {VERSION, (char)job->finished};
+    const uint32_t time = job->timeout_ms;
     crypto_generichash_state state;
     crypto_generichash_init(&state, NULL, 0, KEY_LEN);
     digest_part(&state, (struct slice){kind, sizeof kind});
+    digest_part(&state, (struct slice){(const char *)&time, sizeof time}); /* with less it might be a timeout */
     struct buf blank = {0}; /* a server that moved would say the same */
     place_blank(job->spec, &blank);
     digest_part(&state, buf_slice(&blank));
@@ -261,16 +263,16 @@ static void keep_shared(const struct key *key, const struct job *job)
 bool cache_known(struct job *job)
 {
     pthread_mutex_lock(&cache.lock);
-    bool cached = is_cached(job->spec);
-    cache.counts.asked += cached;
+    enum cached cached = cached_of(job->spec);
+    cache.counts.asked += cached != CACHED_NOT;
     pthread_mutex_unlock(&cache.lock);
-    if (!cached)
+    if (cached == CACHED_NOT)
         return false;
     struct key key = key_of(job);
     pthread_mutex_lock(&cache.lock);
     bool here = find(&key, job);
     pthread_mutex_unlock(&cache.lock);
-    bool there = !here && find_shared(&key, job);
+    bool there = !here && cached == CACHED_ANYWHERE && find_shared(&key, job);
     pthread_mutex_lock(&cache.lock);
     if (there)
         keep(&key, job);
@@ -283,15 +285,16 @@ bool cache_known(struct job *job)
 void cache_keep(const struct job *job)
 {
     pthread_mutex_lock(&cache.lock);
-    bool cached = worth_keeping(job) && is_cached(job->spec);
+    enum cached cached = worth_keeping(job) ? cached_of(job->spec) : CACHED_NOT;
     pthread_mutex_unlock(&cache.lock);
-    if (!cached)
+    if (cached == CACHED_NOT)
         return;
     struct key key = key_of(job);
     pthread_mutex_lock(&cache.lock);
     keep(&key, job);
     pthread_mutex_unlock(&cache.lock);
-    keep_shared(&key, job);
+    if (cached == CACHED_ANYWHERE)
+        keep_shared(&key, job);
 }
 
 void cache_share(const char *redis, const char *prefix)

@@ -2,7 +2,8 @@
  *
  * Only for checks that say that they give the same verdict whatever the seed (`cached` in check.h), and verifiers that
  * do not say `cache: false`. Of verdicts only pass, fail and score are kept: the others may be the machine's fault. A
- * process keeps some thousands. If told so, processes also share them through Redis; whoever can write there can forge
+ * process keeps some thousands. If told so, processes also share them through Redis, but for those of checks that depend on
+ * a machine's software (CACHED_HERE); whoever can write there can forge
  * verdicts, which is why that is off unless it is trusted. What Redis gives has a digest of its own, so damage costs a
  * check and no verdict. May be called by any thread. */
 #ifndef DROVER_CACHE_H

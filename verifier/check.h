@@ -25,6 +25,14 @@ struct check_input {
     struct buf *detail; /* what to keep beside the verdict: a JSON object may be written here; never NULL */
 };
 
+/* Whether a verdict that was given before is given again; only where it does not depend on the seed, and costs more than
+ * looking it up: see cache.h. */
+enum cached {
+    CACHED_NOT,
+    CACHED_HERE, /* within a process: it depends on the machine's software, too */
+    CACHED_ANYWHERE,
+};
+
 /* state is one per compute thread. run fills verdict; a negative return is a task failure (the verifier itself broke:
  * error says how) and not a verdict. */
 struct check {
@@ -33,7 +41,7 @@ struct check {
     int (*run)(void *state, const struct check_input *input, struct verdict *verdict, struct error *error);
     void (*close)(void **state);
     const struct engine *engine; /* runs it when it stands alone, many jobs at a time; NULL: engine_check */
-    bool cached; /* its verdict does not depend on the seed, and costs more than looking it up: see cache.h */
+    enum cached cached;
 };
 
 extern const struct check check_exact;

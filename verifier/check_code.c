@@ -330,4 +330,5 @@ const struct check check_code = {
     .run = code_run,
     .close = code_close,
     .engine = &engine_check_slow,
+    .cached = CACHED_HERE, /* another machine may have another interpreter */
 };

@@ -412,5 +412,5 @@ const struct check check_prm = {
     .run = alone_run,
     .close = alone_close,
     .engine = &engine_scorer_wide,
-    .cached = true,
+    .cached = CACHED_ANYWHERE,
 };

@@ -310,5 +310,5 @@ const struct check check_reward = {
     .run = alone_run,
     .close = alone_close,
     .engine = &engine_scorer_wide,
-    .cached = true,
+    .cached = CACHED_ANYWHERE,
 };

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A spec of the first kind in the table that is (not) cached. */
-static const char *spec_of(bool cached, const char *more)
+/* A spec of the first kind in the table that is cached so. */
+static const char *spec_of(enum cached cached, const char *more)
 {
     static char spec[200];
     for (size_t i = 0; checks[i] != NULL; i++)
@@ -59,7 +59,7 @@ static int clear(void **state)
 static void the_same_question_has_the_same_verdict(void **state)
 {
     (void)state;
-    const char *spec = spec_of(true, "");
+    const char *spec = spec_of(CACHED_ANYWHERE, "");
     struct job first = job_of(spec, "text"), again = job_of(spec, "text");
     again.seed = 7;
     assert_false(known(first));
@@ -79,8 +79,8 @@ static void a_server_that_moved_says_the_same(void **state)
 {
     (void)state;
     char spec[200], moved[200];
-    snprintf(spec, sizeof spec, "%s", spec_of(true, ",\"options\":{\"urls\":[\"http://a:1\"]}"));
-    snprintf(moved, sizeof moved, "%s", spec_of(true, ",\"options\":{\"urls\":[\"http://b:2\"]}"));
+    snprintf(spec, sizeof spec, "%s", spec_of(CACHED_ANYWHERE, ",\"options\":{\"urls\":[\"http://a:1\"]}"));
+    snprintf(moved, sizeof moved, "%s", spec_of(CACHED_ANYWHERE, ",\"options\":{\"urls\":[\"http://b:2\"]}"));
     struct job first = job_of(spec, "moved");
     judged(&first, OUTCOME_SCORE, 0.25, "");
     assert_true(known(job_of(moved, "moved")));
@@ -89,7 +89,7 @@ static void a_server_that_moved_says_the_same(void **state)
 static void another_question_is_another(void **state)
 {
     (void)state;
-    const char *spec = spec_of(true, "");
+    const char *spec = spec_of(CACHED_ANYWHERE, "");
     struct job first = job_of(spec, "ab"), other;
     judged(&first, OUTCOME_PASS, 1, "");
     assert_false(known(job_of(spec, "a")));
@@ -99,19 +99,22 @@ static void another_question_is_another(void **state)
     other = job_of(spec, "ab");
     other.finished = false;
     assert_false(known(other));
+    other = job_of(spec, "ab");
+    other.timeout_ms = 7; /* it might take longer */
+    assert_false(known(other));
     other = job_of(spec, "a"); /* the same bytes, cut elsewhere */
     other.answer = slice_of("ba");
     assert_false(known(other));
     char version[200];
-    snprintf(version, sizeof version, "%s", spec_of(true, ",\"version\":\"2\""));
+    snprintf(version, sizeof version, "%s", spec_of(CACHED_ANYWHERE, ",\"version\":\"2\""));
     assert_false(known(job_of(version, "ab")));
-    assert_true(known(job_of(spec_of(true, ""), "ab")));
+    assert_true(known(job_of(spec_of(CACHED_ANYWHERE, ""), "ab")));
 }
 
 static void what_may_be_the_machine_s_fault_is_not_kept(void **state)
 {
     (void)state;
-    const char *spec = spec_of(true, "");
+    const char *spec = spec_of(CACHED_ANYWHERE, "");
     const enum outcome outcomes[] = {OUTCOME_UNKNOWN, OUTCOME_TIMEOUT, OUTCOME_ERROR};
     for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++) {
         struct job job = job_of(spec, "text");
@@ -124,23 +127,36 @@ static void only_where_it_is_wanted(void **state)
 {
     (void)state;
     char refused[200];
-    snprintf(refused, sizeof refused, "%s", spec_of(true, ",\"cache\":false"));
+    snprintf(refused, sizeof refused, "%s", spec_of(CACHED_ANYWHERE, ",\"cache\":false"));
     struct job job = job_of(refused, "text");
     judged(&job, OUTCOME_PASS, 1, "");
     assert_false(known(job_of(refused, "text")));
     char cheap[200];
-    snprintf(cheap, sizeof cheap, "%s", spec_of(false, ""));
+    snprintf(cheap, sizeof cheap, "%s", spec_of(CACHED_NOT, ""));
     job = job_of(cheap, "text");
     judged(&job, OUTCOME_PASS, 1, "");
     assert_false(known(job_of(cheap, "text")));
     assert_int_equal(cache_counts().asked, 0);
 }
 
+static void programs_that_were_run_are_not_run_again(void **state)
+{
+    (void)state;
+    const char *spec = "{\"kind\":\"code\",\"name\":\"v\"}";
+    struct job job = job_of(spec, "print(1)");
+    judged(&job, OUTCOME_PASS, 1, "{\"cpu_ms\":9}");
+    assert_true(known(job_of(spec, "print(1)")));
+    job = job_of(spec, "print(1)");
+    job.record = slice_of("{\"prompt\":\"p\",\"tests\":[1]}");
+    assert_false(known(job));
+    assert_false(known(job_of("{\"kind\":\"code\",\"name\":\"v\",\"options\":{\"memory\":64}}", "print(1)")));
+}
+
 /* Far more than it holds: what was used last stays, memory is bounded. */
 static void old_ones_go_first(void **state)
 {
     (void)state;
-    const char *spec = spec_of(true, "");
+    const char *spec = spec_of(CACHED_ANYWHERE, "");
     char text[32];
     for (int i = 0; i < 40000; i++) {
         snprintf(text, sizeof text, "text %d", i);
@@ -159,7 +175,7 @@ static void old_ones_go_first(void **state)
 static void a_redis_that_is_away_costs_a_check(void **state)
 {
     (void)state;
-    const char *spec = spec_of(true, "");
+    const char *spec = spec_of(CACHED_ANYWHERE, "");
     cache_share("ipc:///nowhere/redis", "drover");
     struct job job = job_of(spec, "text");
     assert_false(known(job));
@@ -177,6 +193,7 @@ int main(void)
         T(another_question_is_another),
         T(what_may_be_the_machine_s_fault_is_not_kept),
         T(only_where_it_is_wanted),
+        T(programs_that_were_run_are_not_run_again),
         T(old_ones_go_first),
         T(a_redis_that_is_away_costs_a_check),
     };
