@@ -102,7 +102,7 @@ static struct key key_of(const struct job *job)
     crypto_generichash_init(&state, NULL, 0, KEY_LEN);
     digest_part(&state, (struct slice){kind, sizeof kind});
     digest_part(&state, (struct slice){(const char *)&time, sizeof time}); /* with less it might be a timeout */
-    struct buf blank = {0}; /* a server that moved would say the same */
+    struct buf blank = {0};                                                /* a server that moved would say the same */
     place_blank(job->spec, &blank);
     digest_part(&state, buf_slice(&blank));
     buf_clear(&blank);
