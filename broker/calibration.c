@@ -154,6 +154,38 @@ static double choose_threshold(const struct seen *at, size_t len)
     return chosen;
 }
 
+/* The window of a cascade around a threshold: t is the rank of the threshold among the scores, and the window goes from
+ * the quantile t - share / 2 to t + share / 2. The scores are those of one sweep and not of what a verifier has seen so far:
+ * a verdict shall not depend on which rollouts came before. These are ordered by score. */
+static void choose_window(struct calibration_window *window, const struct seen *at, size_t len, double threshold)
+{
+    size_t rank = 0, inside = 0, agree = 0, half = (size_t)ceil(window->wanted * (double)len / 2);
+    window->low = window->high = window->share = window->outside = NAN;
+    if (len == 0 || half == 0)
+        return;
+    while (rank < len && at[rank].score < threshold)
+        rank++;
+    window->low = at[rank < half ? 0 : rank - half < len ? rank - half : len - 1].score;
+    window->high = at[rank + half > len ? len - 1 : rank + half - 1].score;
+    for (size_t i = 0; i < len; i++) {
+        bool below = at[i].score<window->low, above = at[i].score> window->high;
+        inside += !below && !above;
+        agree += at[i].right ? above : below;
+    }
+    window->share = (double)inside / (double)len;
+    window->outside = inside < len ? (double)agree / (double)(len - inside) : NAN;
+}
+
+/* Those that are known come first, and keep their order. */
+static size_t known_first(struct seen *at, size_t len)
+{
+    size_t known = 0;
+    for (size_t i = 0; i < len; i++)
+        if (at[i].known)
+            at[known++] = at[i];
+    return known;
+}
+
 static struct interval rate_of(uint64_t accepted, uint64_t of)
 {
     struct interval rate = {NAN, NAN, NAN};
@@ -201,7 +233,7 @@ static void group_fill(struct calibration_group *to, const struct sight *sight, 
 }
 
 struct calibration *calibration_new(const struct core *core, uint32_t sweep, uint32_t verifier, uint32_t truth,
-                                    double threshold)
+                                    double threshold, double window)
 {
     struct sight sight = {.core = core, .verifier = verifier, .truth = truth};
     uint32_t set = core_sweep(core, sweep).set, groups = core_groups(core, set);
@@ -225,6 +257,9 @@ struct calibration *calibration_new(const struct core *core, uint32_t sweep, uin
         c->groups[g].name = g == 0 ? "all" : core_group(core, set, g - 1);
         group_fill(&c->groups[g], &sight, sweep, g == 0 ? NO_ID : g - 1, c->threshold);
     }
+    c->window.wanted = window;
+    double middle = isnan(c->threshold) ? choose_threshold(sight.at, sight.len) : c->threshold;
+    choose_window(&c->window, sight.at, known_first(sight.at, sight.len), middle);
     free(sight.at);
     return c;
 }
@@ -268,6 +303,17 @@ static void cell_count(struct text_table *table, uint64_t count)
     text_cell(table, text);
 }
 
+static void window_text(const struct calibration_window *window, struct buf *out)
+{
+    if (isnan(window->low))
+        return;
+    buf_printf(out, "in a cascade, low: %.6g, high: %.6g asks the costly verifier for %.0f %% of the rollouts",
+               window->low, window->high, 100 * window->share);
+    if (!isnan(window->outside))
+        buf_printf(out, ";\nof the others %.1f %% are decided as the truth does", 100 * window->outside);
+    buf_puts(out, "\n");
+}
+
 void calibration_text(const struct calibration *c, struct buf *out)
 {
     static const char *const heads[] = {"group", "right", "wrong", "silent", "tpr",     "95%",   "fpr",
@@ -299,6 +345,7 @@ void calibration_text(const struct calibration *c, struct buf *out)
     buf_puts(out, "tpr, fpr: accepted share of right and of wrong rollouts; rank: how often a right one scores\n"
                   "above a wrong one of its prompt (pooled: of any prompt); best-of: prompts whose best-scored\n"
                   "rollout is right (chance: if all scores were equal)\n");
+    window_text(&c->window, out);
 }
 
 void calibration_line(const struct calibration *c, struct buf *out)
@@ -370,6 +417,13 @@ void calibration_json(const struct calibration *c, struct buf *json)
     put_number(json, "threshold", c->threshold);
     json_key(json, "chosen");
     json_bool(json, c->chosen);
+    json_key(json, "window");
+    json_begin(json, '{');
+    put_number(json, "low", c->window.low);
+    put_number(json, "high", c->window.high);
+    put_number(json, "share", c->window.share);
+    put_number(json, "outside", c->window.outside);
+    json_end(json, '}');
     json_key(json, "groups");
     json_begin(json, '[');
     for (uint32_t g = 0; g < c->groups_len; g++)

@@ -22,18 +22,29 @@ struct calibration_group {
     double chance;            /* the same if the scores were all equal */
 };
 
+#define CALIBRATION_WINDOW 0.2 /* share of the rollouts that a cascade's window holds, unless somebody says otherwise */
+
+/* Where a cascade should ask a costlier verifier: scores around the threshold, between two quantiles. */
+struct calibration_window {
+    double wanted;    /* share of the scores that it should hold */
+    double low, high; /* both belong to it; NaN: there are no scores */
+    double share;     /* that it holds: less at the ends, more where scores are equal */
+    double outside; /* share of the rollouts outside that low and high decide as the truth does; NaN: there are none */
+};
+
 struct calibration {
     const char *verifier, *truth;
-    double threshold;                 /* scores from here on are accepted; NaN: the verifier's own pass and fail */
-    bool chosen;                      /* the threshold was chosen: the one with the largest tpr - fpr */
+    double threshold; /* scores from here on are accepted; NaN: the verifier's own pass and fail */
+    bool chosen;      /* the threshold was chosen: the one with the largest tpr - fpr */
+    struct calibration_window window;
     struct calibration_group *groups; /* as in a report: "all", and one per group when there are several */
     uint32_t groups_len;
 };
 
-/* threshold NaN: its own pass and fail, or, if it only scores, the one that is chosen. NULL when no rollout of the sweep has
+/* threshold NaN: its own pass and fail, or, if it only scores, the one that is chosen. window: wanted share. NULL when no rollout of the sweep has
  * a verdict of both. Names are borrowed from the core. */
 struct calibration *calibration_new(const struct core *core, uint32_t sweep, uint32_t verifier, uint32_t truth,
-                                    double threshold);
+                                    double threshold, double window);
 void calibration_free(struct calibration **calibration);
 
 void calibration_text(const struct calibration *calibration, struct buf *out);

@@ -263,7 +263,8 @@ static void verifier_add(const struct core *core, struct report *report, const s
     if (arm->verifier == NO_ID || report->sweep.truth == NO_ID || arm->verifier == report->sweep.truth ||
         calibrated(report, core_verifier(core, arm->verifier).name))
         return;
-    struct calibration *found = calibration_new(core, arm->sweep, arm->verifier, report->sweep.truth, NAN);
+    struct calibration *found =
+        calibration_new(core, arm->sweep, arm->verifier, report->sweep.truth, NAN, CALIBRATION_WINDOW);
     if (found == NULL)
         return;
     report->verifiers = xrealloc(report->verifiers, (report->verifiers_len + 1) * sizeof(struct calibration *));

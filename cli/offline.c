@@ -20,13 +20,13 @@
 
 struct read_args {
     const char *command, *sweep, *state, *verifier, *truth;
-    double threshold; /* of calibrate; NaN: none given */
+    double threshold, window; /* of calibrate; threshold NaN: none given */
     struct broker_choice choice;
     bool takes_sweep, json, csv, digest;
 };
 
 enum { FOLLOW_MS = 1000 };
-enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, OPTION_VERIFIER, OPTION_TRUTH, OPTION_THRESHOLD };
+enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, OPTION_VERIFIER, OPTION_TRUTH, OPTION_THRESHOLD, OPTION_WINDOW };
 
 #define SOURCE_OPTIONS                                                                                    \
     {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
@@ -55,6 +55,7 @@ static const struct argp_option calibrate_options[] = {
     {"verifier", OPTION_VERIFIER, "NAME", 0, "who is measured", 0},
     {"truth", OPTION_TRUTH, "NAME", 0, "against whom (default: the sweep's truth)", 0},
     {"threshold", OPTION_THRESHOLD, "SCORE", 0, "accept scores from here on (default: its own pass and fail)", 0},
+    {"window", OPTION_WINDOW, "SHARE", 0, "share of the rollouts that a cascade's window shall hold (default: 0.2)", 0},
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
@@ -101,6 +102,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->threshold = strtod(arg, &end);
         if (end == arg || *end != '\0' || !isfinite(args->threshold))
             argp_error(state, "--threshold takes a number, not '%s'", arg);
+        return 0;
+    case OPTION_WINDOW:
+        args->window = strtod(arg, &end);
+        if (end == arg || *end != '\0' || !(args->window > 0 && args->window <= 1))
+            argp_error(state, "--window takes a share above 0 and up to 1, not '%s'", arg);
         return 0;
     case ARGP_KEY_ARG:
         if (!args->takes_sweep || args->sweep != NULL)
@@ -328,7 +334,7 @@ static int calibrate(const struct read_args *args, const struct core *core, uint
         rc = find_verifier(core, args->truth, &truth, error);
     if (rc != 0)
         return rc;
-    struct calibration *calibration = calibration_new(core, sweep, verifier, truth, args->threshold);
+    struct calibration *calibration = calibration_new(core, sweep, verifier, truth, args->threshold, args->window);
     if (calibration == NULL)
         return error_set(error, ERR_NOT_FOUND,
                          "no rollout of sweep '%s' has a verdict of both '%s' and '%s': have it judged first "
@@ -516,7 +522,8 @@ static int read_command(const char *name, const struct argp_option *options, con
                         int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
     const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
-    struct read_args args = {.command = name, .takes_sweep = takes_sweep, .threshold = NAN};
+    struct read_args args = {
+        .command = name, .takes_sweep = takes_sweep, .threshold = NAN, .window = CALIBRATION_WINDOW};
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);

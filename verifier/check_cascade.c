@@ -1,7 +1,8 @@
 /* check_cascade.c - a cheap verifier first, and a costly one where the cheap one is not sure.
  *
- * Window early-exit: outside of [low, high] the cheap score stands, inside the costly one decides. The window is chosen
- * on labelled data (quantiles of the cheap score around the threshold); `drover calibrate` gives the labels. */
+ * Window early-exit: outside of [low, high] the cheap score stands, inside the costly one decides. `drover calibrate` gives
+ * the window on labelled rollouts (quantiles of the cheap score around the threshold). Quantiles of the scores seen so far
+ * were rejected: a verdict would depend on which rollouts this process got before, and so on the fleet. */
 #include "common/json.h"
 #include "verifier/alone.h"
 #include "verifier/compose.h"
