@@ -176,6 +176,8 @@ static const struct option_row judge_options[] = {
      "several at once"},
     {"dialect", OPTION_CHOICE, 0, 0, 0, "generic|vllm|sglang|llamacpp",
      "the server: what else is sent, so that its defaults do not bend the sampling"},
+    {"token_ids", OPTION_LIST, 0, 0, 0, "",
+     "mode yes, dialect vllm: ids of the tokens that mean yes and no, where the server's likeliest tokens lack them"},
     {"k", OPTION_INT, 1, 64, 1, NULL, "judgements of each text"},
     {"temperature", OPTION_REAL, 0, 10, 0.6, NULL, "of the judgements; mode yes takes the model's own probabilities"},
     {"max_tokens", OPTION_INT, 1, 1048576, 2048, NULL, "tokens of one judgement, or of one turn of it, at most"},

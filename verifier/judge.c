@@ -53,6 +53,7 @@ static void judge_close(void **state)
     if (judge->epoll >= 0)
         close(judge->epoll);
     buf_clear(&judge->template);
+    buf_clear(&judge->token_ids);
     free(judge->model);
     free(judge);
 }
@@ -125,6 +126,23 @@ static int read_numbers(struct judge *judge, const struct json_t *spec, struct e
     return code;
 }
 
+/* vLLM gives the log-probabilities of tokens that are named instead of the likeliest ones. */
+static int read_token_ids(struct judge *judge, const struct json_t *spec, struct error *error)
+{
+    const struct json_t *options = doc_object(spec, "options");
+    size_t len = doc_list_len(options, "token_ids");
+    if (len > 0 && (!judge->mode->one_token || strcmp(judge->dialect->name, "vllm") != 0))
+        return error_set(error, ERR_SYNTAX, "option `token_ids` needs mode yes and dialect vllm");
+    for (size_t i = 0; i < len; i++) {
+        const char *id = "";
+        if (!doc_list_text(options, "token_ids", i, &id) || id[0] == '\0' || id[strspn(id, "0123456789")] != '\0' ||
+            strlen(id) > 9)
+            return error_set(error, ERR_SYNTAX, "option `token_ids` must hold whole numbers, not '%.20s'", id);
+        buf_printf(&judge->token_ids, "%s%lu", i > 0 ? "," : "", strtoul(id, NULL, 10));
+    }
+    return 0;
+}
+
 static void watch(struct judge *judge, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
@@ -156,6 +174,8 @@ static int judge_fill(struct judge *judge, const struct json_t *spec, struct err
     int code = read_texts(judge, spec, &meta, error);
     if (code == 0)
         code = read_numbers(judge, spec, error);
+    if (code == 0)
+        code = read_token_ids(judge, spec, error);
     if (code == 0)
         code = remote_open(spec, &judge->remote, error);
     if (code == 0)
@@ -421,6 +441,8 @@ static void put_sampling(const struct ask *ask, struct buf *body)
         json_key(body, "top_logprobs");
         json_u64(body, TOPS);
     }
+    if (judge->token_ids.len > 0)
+        buf_printf(body, ",\"logprob_token_ids\":[%s]", judge->token_ids.data);
     buf_puts(body, judge->dialect->sampling);
     buf_puts(body, one ? judge->dialect->choice : "");
 }

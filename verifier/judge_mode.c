@@ -209,10 +209,11 @@ static void add_token(const struct json_t *entry, double *yes, double *no)
         *no += exp(logprob);
 }
 
-/* P(yes) of the first token, among yes and no. A judge that would rather say something else has not answered. */
+/* P(yes) of the first token, among yes and no. A judge that would rather say something else has not answered; but who
+ * names the tokens wants their ratio, however small they are. */
 static int read_yes(struct ask *ask, const struct json_t *answer, struct error *error)
 {
-    const double least = 0.05;
+    const double least = ask->trial->judge->token_ids.len > 0 ? 1e-30 : 0.05;
     const struct json_t *first = doc_at(answer, "choices.0.logprobs.content.0");
     const struct json_t *top = doc_get(first, "top_logprobs");
     double yes = 0, no = 0;

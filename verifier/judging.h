@@ -96,7 +96,7 @@ struct judge {
     void *meta; /* state of engine_scorer; NULL: none */
     int epoll;  /* remote and meta behind one descriptor */
     char *model;
-    struct buf template;
+    struct buf template, token_ids; /* token_ids: of yes and no, with commas; empty: the likeliest are asked for */
     uint32_t k, max_tokens, wait, rounds;
     double temperature, threshold, keep;
     bool sum, bradley_terry;
