@@ -25,7 +25,7 @@ enum { PATIENCE_MS = 20000, REQUEST_MAX = 1 << 16, COUNT_MAX = 16, GROUPS = 64, 
 
 static int listener;
 static uint16_t port;
-static atomic_int asked, slow_ms;
+static atomic_int asked, sets_asked, slow_ms;
 static atomic_bool broken;
 
 /* -- the judge ---------------------------------------------------------------------------------------------------------- */
@@ -84,6 +84,7 @@ static void answer(int fd, const char *request)
     char verdict[1024], body[2048], head[128];
     rule(request, verdict, sizeof verdict);
     asked++;
+    sets_asked += strstr(request, "checklist") != NULL;
     poll(NULL, 0, slow_ms); /* it thinks */
     int len = broken ? snprintf(body, sizeof body, "{\"message\": \"no such model\"}")
                      : snprintf(body, sizeof body,
@@ -352,15 +353,15 @@ static void test_groups_at_once(void **state)
     (void)state;
     void *engine = open_engine(&engine_group, "\"mode\":\"set\",\"concurrency\":64");
     slow_ms = SLOW_MS;
-    int before = asked;
+    int before = sets_asked; /* requests of jobs that were cancelled above may still come */
     int64_t one = judge_groups(engine, 1);
-    assert_int_equal(asked - before, 1);
+    assert_int_equal(sets_asked - before, 1);
     assert_true(one >= SLOW_MS);
     assert_int_equal(check_room(), 64 * MEMBERS);
-    before = asked;
+    before = sets_asked;
     int64_t many = judge_groups(engine, GROUPS);
     slow_ms = 0;
-    assert_in_range(asked - before, GROUPS - 1, GROUPS); /* the first was judged above */
+    assert_in_range(sets_asked - before, GROUPS - 1, GROUPS); /* the first was judged above */
     if (many > GROUPS * SLOW_MS / 4)
         fail_msg("%d groups took %lld ms, one took %lld ms", GROUPS, (long long)many, (long long)one);
     engine_group.close(&engine);
