@@ -62,50 +62,59 @@ static void spec_of(struct buf *out, const char *kind, const char *options, cons
     buf_puts(out, "}}");
 }
 
-static void test_cascade(void **state)
+static const char text[] = "Let me think.\n16 - 7 = 9, and 9 times 2 is 18.\n```python\nprint(9*2+1000)\n```\n"
+                           "The answer is \\frac{36}{2}.\n";
+
+/* What the first of the others says, and what follows; whether the second is asked, whose finding then is in the detail. */
+struct row {
+    const char *first, *options, *answer;
+    enum outcome outcome;
+    double score;
+    bool second;
+};
+
+static void expect(const char *kind, const char *named, const char *second, const char *found, const struct row *rows,
+                   size_t len)
 {
-    (void)state;
-    static const struct {
-        const char *cheap, *options;
-        enum outcome outcome;
-        double score;
-        bool costly;
-    } cases[] = {
-        {"{\"outcome\":\"score\",\"score\":0.9}", "", OUTCOME_PASS, 0.9, false},
-        {"{\"outcome\":\"score\",\"score\":0.1}", "", OUTCOME_FAIL, 0.1, false},
-        {"{\"outcome\":\"score\",\"score\":0.5}", "", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"score\",\"score\":0.2}", "", OUTCOME_PASS, 0.7, true}, /* the ends belong to the window */
-        {"{\"outcome\":\"score\",\"score\":0.8}", "", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"score\",\"score\":0.5}", ",\"mean\":true", OUTCOME_PASS, 0.6, true},
-        {"{\"outcome\":\"fail\",\"score\":0.5}", ",\"mean\":true", OUTCOME_PASS, 0.6, true},
-        {"{\"outcome\":\"fail\",\"score\":0.9}", "", OUTCOME_FAIL, 0.9, false}, /* its own opinion stands */
-        {"{\"outcome\":\"unknown\"}", "", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"unknown\"}", ",\"mean\":true", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"error\"}", "", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"timeout\"}", "", OUTCOME_TIMEOUT, 0, false},
-        {"{\"outcome\":\"score\",\"score\":-3}", ",\"low\":-5,\"high\":-1", OUTCOME_PASS, 0.7, true},
-        {"{\"outcome\":\"score\",\"score\":-6}", ",\"low\":-5,\"high\":-1", OUTCOME_FAIL, -6, false},
-    };
     struct buf spec = {0};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < len; i++) {
         char options[200];
-        snprintf(options, sizeof options, "\"cheap\":\"a\",\"costly\":\"b\"%s", cases[i].options);
-        const char *const inner[][2] = {{"a", cases[i].cheap},
-                                        {"b", "{\"outcome\":\"pass\",\"score\":0.7,\"detail\":{\"why\":\"b\"}}"},
-                                        {NULL, NULL}};
-        spec_of(&spec, "cascade", options, inner);
-        struct answer answer = ask(spec.data, "7", "text", PATIENCE_MS);
-        assert_int_equal(answer.code, 0);
-        if (answer.verdict.outcome != cases[i].outcome || fabs(answer.verdict.score - cases[i].score) > 1e-9)
-            fail_msg("%s: %d %g", cases[i].cheap, (int)answer.verdict.outcome, answer.verdict.score);
-        const char *decided = cases[i].costly ? "{\"decided\":\"costly\",\"cheap\":{\"outcome\":"
-                                              : "{\"decided\":\"cheap\",\"cheap\":{\"outcome\":";
-        assert_memory_equal(answer.detail, decided, strlen(decided));
-        assert_true(
-            (strstr(answer.detail, "\"costly\":{\"outcome\":\"pass\",\"score\":0.7,\"detail\":{\"why\":\"b\"}}") !=
-             NULL) == cases[i].costly);
+        snprintf(options, sizeof options, "%s%s", named, rows[i].options);
+        spec_of(&spec, kind, options, (const char *const[][2]){{"a", rows[i].first}, {"b", second}, {NULL, NULL}});
+        struct answer answer = ask(spec.data, rows[i].answer, text, PATIENCE_MS);
+        if (answer.code != 0)
+            fail_msg("%s", answer.error.text);
+        if (answer.verdict.outcome != rows[i].outcome || fabs(answer.verdict.score - rows[i].score) > 1e-9)
+            fail_msg("%s, %s: %d %g", kind, rows[i].first, (int)answer.verdict.outcome, answer.verdict.score);
+        if ((strstr(answer.detail, found) != NULL) != rows[i].second)
+            fail_msg("%s, %s: %s", kind, rows[i].first, answer.detail);
     }
     buf_clear(&spec);
+}
+
+static void test_cascade(void **state)
+{
+    static const struct row rows[] = {
+        {"{\"outcome\":\"score\",\"score\":0.9}", "", "7", OUTCOME_PASS, 0.9, false},
+        {"{\"outcome\":\"score\",\"score\":0.1}", "", "7", OUTCOME_FAIL, 0.1, false},
+        {"{\"outcome\":\"score\",\"score\":0.5}", "", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"score\",\"score\":0.2}", "", "7", OUTCOME_PASS, 0.7, true}, /* the ends belong to the window */
+        {"{\"outcome\":\"score\",\"score\":0.8}", "", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"score\",\"score\":0.5}", ",\"mean\":true", "7", OUTCOME_PASS, 0.6, true},
+        {"{\"outcome\":\"fail\",\"score\":0.5}", ",\"mean\":true", "7", OUTCOME_PASS, 0.6, true},
+        {"{\"outcome\":\"fail\",\"score\":0.9}", "", "7", OUTCOME_FAIL, 0.9, false}, /* its own opinion stands */
+        {"{\"outcome\":\"unknown\"}", "", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"unknown\"}", ",\"mean\":true", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"error\"}", "", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"timeout\"}", "", "7", OUTCOME_TIMEOUT, 0, false},
+        {"{\"outcome\":\"score\",\"score\":-3}", ",\"low\":-5,\"high\":-1", "7", OUTCOME_PASS, 0.7, true},
+        {"{\"outcome\":\"score\",\"score\":-6}", ",\"low\":-5,\"high\":-1", "7", OUTCOME_FAIL, -6, false},
+    };
+    (void)state;
+    expect("cascade", "\"cheap\":\"a\",\"costly\":\"b\"",
+           "{\"outcome\":\"pass\",\"score\":0.7,\"detail\":{\"why\":\"b\"}}",
+           "\"costly\":{\"outcome\":\"pass\",\"score\":0.7,\"detail\":{\"why\":\"b\"}}", rows,
+           sizeof rows / sizeof rows[0]);
 }
 
 /* The costly one is not even started a question when the cheap one is sure; when it breaks, the task fails. */
@@ -162,18 +171,9 @@ static void test_cascade_rates(void **state)
     buf_clear(&detail);
 }
 
-static const char text[] = "Let me think.\n16 - 7 = 9, and 9 times 2 is 18.\n```python\nprint(9*2+1000)\n```\n"
-                           "The answer is \\frac{36}{2}.\n";
-
 static void test_hybrid(void **state)
 {
-    (void)state;
-    static const struct {
-        const char *program, *options, *answer;
-        enum outcome outcome;
-        double score;
-        bool reasoning;
-    } cases[] = {
+    static const struct row rows[] = {
         {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"18.0\"}}", "", "18", OUTCOME_PASS, 1, false},
         {"{\"outcome\":\"unknown\",\"detail\":{\"output\":\"x\\\\n18\\\\n\\\\n\"}}", "", "18", OUTCOME_PASS, 1, false},
         {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"19\"}}", "", "18", OUTCOME_FAIL, 0, false},
@@ -183,30 +183,17 @@ static void test_hybrid(void **state)
         {"{\"outcome\":\"fail\",\"detail\":{\"output\":\"\"}}", "", "18", OUTCOME_UNKNOWN, 0, false},
         {"{\"outcome\":\"fail\",\"detail\":{}}", "", "18", OUTCOME_UNKNOWN, 0, false},
         {"{\"outcome\":\"timeout\"}", "", "18", OUTCOME_UNKNOWN, 0, false},
-        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"18\"}}", ",\"reasoning\":\"r\"", "18", OUTCOME_PASS, 0.4,
+        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"18\"}}", ",\"reasoning\":\"b\"", "18", OUTCOME_PASS, 0.4,
          true},
-        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"9\"}}", ",\"reasoning\":\"r\"", "18", OUTCOME_FAIL, 0, false},
-        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"9\"}}", ",\"reasoning\":\"r\",\"penalty\":0.5", "18",
+        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"9\"}}", ",\"reasoning\":\"b\"", "18", OUTCOME_FAIL, 0, false},
+        {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"9\"}}", ",\"reasoning\":\"b\",\"penalty\":0.5", "18",
          OUTCOME_FAIL, 0.2, true},
         {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"9\"}}", ",\"penalty\":0.5", "18", OUTCOME_FAIL, 0.5, false},
         {"{\"outcome\":\"pass\",\"detail\":{\"output\":\"18.5\"}}", ",\"tolerance\":0.1", "18", OUTCOME_PASS, 1, false},
     };
-    struct buf spec = {0};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char options[200];
-        snprintf(options, sizeof options, "\"program\":\"p\"%s", cases[i].options);
-        const char *const inner[][2] = {
-            {"p", cases[i].program}, {"r", "{\"outcome\":\"score\",\"score\":0.4}"}, {NULL, NULL}};
-        spec_of(&spec, "hybrid", options, inner);
-        struct answer answer = ask(spec.data, cases[i].answer, text, PATIENCE_MS);
-        if (answer.code != 0)
-            fail_msg("%s", answer.error.text);
-        if (answer.verdict.outcome != cases[i].outcome || fabs(answer.verdict.score - cases[i].score) > 1e-9)
-            fail_msg("case %zu: %d %g", i, (int)answer.verdict.outcome, answer.verdict.score);
-        assert_true((strstr(answer.detail, "\"reasoning\":{\"outcome\":\"score\"") != NULL) == cases[i].reasoning);
-        assert_non_null(strstr(answer.detail, "\"program\":{\"outcome\":"));
-    }
-    buf_clear(&spec);
+    (void)state;
+    expect("hybrid", "\"program\":\"a\"", "{\"outcome\":\"score\",\"score\":0.4}",
+           "\"reasoning\":{\"outcome\":\"score\"", rows, sizeof rows / sizeof rows[0]);
 }
 
 static void test_bad_specs(void **state)
