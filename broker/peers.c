@@ -34,6 +34,7 @@ void peer_flush(struct server *server, struct peer *peer)
     if (rc != 0)
         log_line(1, "frame to agent %016llx not sent: %s", (unsigned long long)peer->agent, err_text(rc));
     buf_reset(&peer->out);
+    peer->group_len = 0;
 }
 
 /* Models and verifiers are told before the first task that needs them, on a connection and after a submission. */
@@ -67,9 +68,23 @@ static int read_text(struct server *server, struct ref ref, struct buf *out)
     return rc;
 }
 
+/* The texts of a group go out once a frame: n tasks that each carried all n would make it quadratic. */
+static uint8_t group_of(const struct server *server, struct peer *peer, const struct send *send)
+{
+    const struct ref *refs = server->update.refs;
+    if (!send->group)
+        return GROUP_NONE;
+    bool there = peer->shares && peer->group_len == send->refs_len && send->refs_len > 0 &&
+                 memcmp(&refs[peer->group], &refs[send->refs], send->refs_len * sizeof *refs) == 0;
+    peer->group = send->refs;
+    peer->group_len = send->refs_len;
+    return there ? GROUP_BEFORE : GROUP_OWN;
+}
+
 static int put_task(struct server *server, struct peer *peer, const struct send *send)
 {
     bool verify = send->key.kind == TASK_VERIFY;
+    uint8_t group = group_of(server, peer, send);
     if (memcmp(&send->prompt_ref, &server->record_ref, sizeof send->prompt_ref) != 0) {
         buf_reset(&server->record);
         int rc = read_text(server, send->prompt_ref, &server->record);
@@ -78,7 +93,7 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
         server->record_ref = send->prompt_ref;
     }
     buf_reset(&server->path);
-    for (size_t i = 0; i < send->refs_len; i++) {
+    for (size_t i = 0; i < send->refs_len && group != GROUP_BEFORE; i++) {
         struct ref ref = server->update.refs[send->refs + i];
         buf_reset(&server->blob);
         int rc = ref.commit == 0 && send->group ? 0 : read_text(server, ref, &server->blob);
@@ -101,7 +116,7 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
                                     .finished = send->finished,
                                     .record = buf_slice(&server->record),
                                     .path = buf_slice(&server->path),
-                                    .group = send->group}});
+                                    .group = group}});
     return 0;
 }
 
@@ -285,6 +300,7 @@ static int on_hello(struct server *server, struct slice route, const struct msg_
         old->joined = NULL; /* it only reconnects */
     struct peer *peer = peer_connect(server, route, hello->agent);
     peer->joined = joined;
+    peer->shares = hello->shares != 0;
     peer_put(
         server, peer,
         &(struct msg){.type = MSG_welcome,

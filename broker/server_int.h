@@ -20,9 +20,11 @@ struct peer {
     uint64_t agent;
     char route[ROUTE_MAX];
     size_t route_len;
-    struct buf out;      /* frame being put together in this turn */
-    struct buf specs[2]; /* byte per model / verifier id: sent already */
-    char *joined;        /* as people were told that it is here: "worker 'NAME'"; NULL: they were not */
+    struct buf out;          /* frame being put together in this turn */
+    struct buf specs[2];     /* byte per model / verifier id: sent already */
+    bool shares;             /* knows GROUP_BEFORE */
+    size_t group, group_len; /* refs of the group whose texts the frame holds last; len 0: it holds none */
+    char *joined;            /* as people were told that it is here: "worker 'NAME'"; NULL: they were not */
     UT_hash_handle hh, hh_route;
 };
 

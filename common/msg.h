@@ -6,6 +6,9 @@
 
 #define PROTOCOL_VERSION 1
 
+/* Field `group` of a task: whether texts of all rollouts of its prompt come with it. */
+enum { GROUP_NONE, GROUP_OWN, GROUP_BEFORE /* those of the last task before it in this frame that had its own */ };
+
 #define U8(record, field)    uint8_t field;
 #define U32(record, field)   uint32_t field;
 #define U64(record, field)   uint64_t field;

@@ -48,16 +48,21 @@ struct spec {
     bool reads;                  /* what is attached to prompts */
 };
 
+/* Texts and answers of all rollouts of a prompt. The tasks that came with them in one frame share them. */
+struct texts {
+    uint32_t users, len;
+    struct buf *at, *answers;
+    struct slice *slices;
+};
+
 enum held_state { HELD_WAITING, HELD_RUNNING, HELD_DONE };
 
 struct held {
     struct job job;
     struct spec *spec;
     struct buf record, text, answer, message; /* message: what the broker is told, once done */
-    struct buf *texts;                        /* of the group */
-    struct slice *group;
-    uint32_t group_len;
-    struct kept **kept; /* what the record names, as many as `attached` has */
+    struct texts *texts;                      /* of the group; NULL: of none */
+    struct kept **kept;                       /* what the record names, as many as `attached` has */
     struct attachments attached;
     size_t lacks;          /* under the lock: of these, those that have not come; it waits for them */
     bool asked;            /* whether its outcome is known */
@@ -84,8 +89,10 @@ struct agent {
     bool welcomed;                   /* by any broker; or it was said that there is none */
     int64_t start_ms;
     char endpoint[256];
-    bool fenced;       /* has told that it ignores a broker of a lower epoch */
-    struct held *held; /* by lease; socket thread only */
+    bool fenced;         /* has told that it ignores a broker of a lower epoch */
+    struct held *held;   /* by lease; socket thread only */
+    struct texts *texts; /* of the group that came last in the frame that is read; texts_code < 0: they are not whole */
+    int texts_code;
     struct spec *specs[SPECS_MAX];
     size_t specs_len;
     struct kept_table *kept;    /* socket thread only */
@@ -487,6 +494,7 @@ static void send_hello(struct agent *agent)
     msg_put(&out, &(struct msg){
                       .type = MSG_hello,
                       .hello = {.version = PROTOCOL_VERSION,
+                                .shares = true,
                                 .agent = agent->id,
                                 .name = slice_of(agent->options.name),
                                 .verifier = agent->options.verifier,
@@ -542,17 +550,31 @@ static void on_spec(struct agent *agent, const struct msg_spec *msg)
     agent->specs[agent->specs_len++] = spec;
 }
 
+/* The last user frees them. */
+static void texts_leave(struct texts **leaves)
+{
+    struct texts *texts = *leaves;
+    *leaves = NULL;
+    if (texts == NULL || --texts->users > 0)
+        return;
+    for (uint32_t i = 0; i < texts->len; i++) {
+        buf_clear(&texts->at[i]);
+        buf_clear(&texts->answers[i]);
+    }
+    free(texts->at);
+    free(texts->answers);
+    free(texts->slices);
+    free(texts);
+}
+
 static void held_free(struct agent *agent, struct held *held)
 {
     HASH_DEL(agent->held, held);
-    for (uint32_t i = 0; i < held->group_len; i++)
-        buf_clear(&held->texts[i]);
+    texts_leave(&held->texts);
     for (size_t i = 0; i < held->attached.len; i++)
         kept_release(agent->kept, held->kept[i]);
     free(held->kept);
     free(held->attached.at);
-    free(held->texts);
-    free(held->group);
     buf_clear(&held->record);
     buf_clear(&held->text);
     buf_clear(&held->answer);
@@ -581,18 +603,19 @@ static int read_path(struct slice path, struct buf *text, struct buf *answer)
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-/* The texts of a group, each by itself; that of the rollout that is judged is also the text. */
-static int read_group(const struct msg_task *task, struct held *held)
+/* The texts of a group, each by itself. */
+static int read_texts(struct slice path, struct texts *texts)
 {
     size_t offset = 0, bytes = 0;
     struct slice blob, found, frame;
     int rc;
-    while ((rc = path_next(task->path, &offset, &blob)) == 0) {
-        if (held->group_len == LIMIT_N)
+    while ((rc = path_next(path, &offset, &blob)) == 0) {
+        if (texts->len == LIMIT_N)
             return ERR_LIMIT;
-        held->texts = xrealloc(held->texts, (held->group_len + 1) * sizeof *held->texts);
-        struct buf *text = &held->texts[held->group_len++];
-        *text = (struct buf){0};
+        texts->at = xrealloc(texts->at, (texts->len + 1) * sizeof *texts->at);
+        texts->answers = xrealloc(texts->answers, (texts->len + 1) * sizeof *texts->answers);
+        struct buf *text = &texts->at[texts->len], *answer = &texts->answers[texts->len++];
+        *text = *answer = (struct buf){0};
         if (blob.len == 0)
             continue; /* of a rollout that failed */
         rc = blob_get(blob, &found, &frame);
@@ -603,16 +626,38 @@ static int read_group(const struct msg_task *task, struct held *held)
             rc = ERR_LIMIT;
         if (rc != 0)
             return rc;
-        if (held->group_len - 1 == task->item)
-            buf_put(&held->answer, found.data, found.len);
+        buf_put(answer, found.data, found.len);
     }
-    if (rc != ERR_NOT_FOUND || task->item >= held->group_len)
-        return ERR_CORRUPT;
-    held->group = xalloc(held->group_len * sizeof *held->group);
-    for (uint32_t i = 0; i < held->group_len; i++)
-        held->group[i] = buf_slice(&held->texts[i]);
-    buf_put(&held->text, held->texts[task->item].data, held->texts[task->item].len);
-    return 0;
+    texts->slices = xalloc((texts->len + 1) * sizeof *texts->slices);
+    for (uint32_t i = 0; i < texts->len; i++)
+        texts->slices[i] = buf_slice(&texts->at[i]);
+    return rc == ERR_NOT_FOUND ? 0 : ERR_CORRUPT;
+}
+
+/* The group of a task: its own texts, or those that came before in this frame. */
+static int find_texts(struct agent *agent, const struct msg_task *task)
+{
+    if (task->group == GROUP_NONE)
+        return 0;
+    if (task->group != GROUP_BEFORE) {
+        texts_leave(&agent->texts);
+        agent->texts = xalloc(sizeof *agent->texts);
+        agent->texts->users = 1;
+        agent->texts_code = read_texts(task->path, agent->texts);
+    }
+    if (agent->texts_code < 0)
+        return agent->texts_code;
+    return task->item < agent->texts->len ? 0 : ERR_CORRUPT;
+}
+
+static void join_texts(struct held *held, struct texts *texts)
+{
+    held->texts = texts;
+    texts->users++;
+    held->job.group = texts->slices;
+    held->job.group_len = texts->len;
+    held->job.text = texts->slices[held->job.ordinal];
+    held->job.answer = buf_slice(&texts->answers[held->job.ordinal]);
 }
 
 /* Asks for the next attachment that a task waits for; again when no answer came. */
@@ -699,6 +744,7 @@ static void on_attachment(struct agent *agent, const struct msg_attachment *msg)
 static void on_task(struct agent *agent, const struct msg_task *task)
 {
     struct held *held;
+    int rc = find_texts(agent, task);
     HASH_FIND(hh, agent->held, &task->lease, sizeof task->lease, held);
     if (held != NULL)
         return; /* told twice */
@@ -706,7 +752,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     held->verify = task->verify != 0;
     held->spec = spec_find(agent, held->verify, task->spec);
     buf_put(&held->record, task->record.data, task->record.len);
-    int rc = task->group ? read_group(task, held) : read_path(task->path, &held->text, &held->answer);
+    if (task->group == GROUP_NONE)
+        rc = read_path(task->path, &held->text, &held->answer);
     held->job = (struct job){
         .lease = task->lease,
         .seed = task->seed,
@@ -719,10 +766,10 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         .record = buf_slice(&held->record),
         .text = buf_slice(&held->text),
         .answer = buf_slice(&held->answer),
-        .group = held->group,
-        .group_len = held->group_len,
         .state = JOB_RUNNING,
     };
+    if (task->group != GROUP_NONE && rc == 0)
+        join_texts(held, agent->texts);
     HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);
     held->job.began_ms = clock_ms();
     if (held->spec == NULL || rc != 0) {
@@ -850,13 +897,13 @@ static int on_frame(struct agent *agent, struct slice frame)
         return 0;
     }
     agent->epoch = msg.epoch.number;
-    while (offset < frame.len) {
-        if (msg_get(frame, &offset, &msg) != 0)
-            break;
-        int rc = on_msg(agent, &msg);
-        if (rc != 0)
-            return rc;
-    }
+    agent->texts_code = ERR_CORRUPT; /* no texts have come yet */
+    int rc = 0;
+    while (rc == 0 && offset < frame.len && msg_get(frame, &offset, &msg) == 0)
+        rc = on_msg(agent, &msg);
+    texts_leave(&agent->texts);
+    if (rc != 0)
+        return rc;
     pthread_mutex_lock(&agent->lock);
     if (agent->inbox != NULL)
         wake_computes(agent);
