@@ -119,7 +119,7 @@ lint: $(LIB)                                     ## include rule, purity of the 
 fmt:                                           ## format every source file
 	@clang-format -i $(foreach d,$(DIRS) tests/unit tests/sim tests/fuzz tests/bench,$(wildcard $(d)/*.c $(d)/*.h))
 
-bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle, Redis, streams, sandbox
+bench: tests-built                             ## measure: broker beside a bare ROUTER+LMDB probe, resume, memory, idle, Redis, streams, sandbox, policies
 	@BUILD=$(BUILD) scripts/bench
 
 fuzz:                                          ## libFuzzer on every decoder (SECONDS_EACH=60)

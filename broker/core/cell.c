@@ -76,6 +76,25 @@ static uint32_t existing_of(const struct core *core, const struct arm *arm, uint
     return k;
 }
 
+/* What the arm was charged of its own budget, in steps, by the cap that is nearest; without any, n of every prompt is its
+ * budget. Charges only grow. */
+static uint32_t spent_steps(const struct arm *arm)
+{
+    const struct amounts *caps = &arm->caps, *charged = &arm->charged;
+    const bool capped = caps->rollouts + caps->tokens + caps->slot_ms + caps->cost > 0;
+    const struct {
+        uint64_t used, cap;
+    } parts[] = {{charged->rollouts, capped ? caps->rollouts : (uint64_t)arm->n * arm->prompts},
+                 {charged->tokens, caps->tokens},
+                 {charged->slot_ms, caps->slot_ms},
+                 {charged->cost, caps->cost}};
+    double share = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].cap > 0 && (double)parts[i].used / (double)parts[i].cap > share)
+            share = (double)parts[i].used / (double)parts[i].cap;
+    return share < 1 ? (uint32_t)(share * SPENT_STEPS) : SPENT_STEPS;
+}
+
 static struct prompt_view view_of(const struct core *core, const struct arm *arm, uint32_t prompt, int policy)
 {
     static const struct stats empty = {.top = NO_ORDINAL,
@@ -93,6 +112,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .cap = arm->n,
         .opened = cell->opened,
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
+        .spent = (double)arm->spent / SPENT_STEPS,
         .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
         .options = arm->options[policy],
     };
@@ -343,10 +363,19 @@ void heap_build(struct core *core, struct arm *arm)
         arm->gains = xalloc(arm->prompts * sizeof *arm->gains);
     }
     arm->heap_len = 0;
+    arm->spent = spent_steps(arm);
     for (uint32_t p = 0; p < arm->prompts; p++)
         arm->cells[p].heap_at = NO_ID;
     for (uint32_t p = 0; p < arm->prompts; p++)
         cell_touch(core, arm, p);
+}
+
+/* The arm was charged: where gains depend on how much is spent, a step of that changes all of them. So the heap follows
+ * from the state at any time, and is built anew SPENT_STEPS times at most. */
+static void heap_follow(struct core *core, struct arm *arm)
+{
+    if (arm->allocator->spent && spent_steps(arm) != arm->spent)
+        heap_build(core, arm);
 }
 
 /* -- reactions ---------------------------------------------------------------------------------------------------- */
@@ -460,6 +489,7 @@ void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
     cell_want_truth(core, arm, prompt, from, cell->delivered);
     if (!decided && cell->delivered > from)
         cell_touch(core, arm, prompt);
+    heap_follow(core, arm);
     if (decided)
         cell_settle(core, arm, prompt);
 }
@@ -546,6 +576,7 @@ static bool strict_step(struct core *core, struct arm *arm)
         cell_decide(core, arm, prompt, DECIDED_EXHAUSTED);
     else if (!cell_check(core, arm, prompt))
         cell_touch(core, arm, prompt);
+    heap_follow(core, arm);
     return true;
 }
 

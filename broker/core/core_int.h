@@ -170,6 +170,7 @@ struct arm {
     uint32_t prompts;         /* length of cells */
     uint32_t *heap, heap_len; /* derived: prompts by gain per cost */
     double *gains;            /* derived: of each prompt */
+    uint32_t spent;           /* derived: steps of its budget with which the gains were computed */
     struct ring fifo;         /* order: strict: opened and not folded, oldest first */
     struct ring ready;        /* derived: prompts of which this arm opened more than its pool has issued */
     uint64_t unfolded;        /* derived: opened - delivered over undecided cells */

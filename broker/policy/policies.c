@@ -16,6 +16,10 @@ const struct allocator *const allocators[] = {
     &allocate_uniform,
     &allocate_elimination,
     &allocate_existing,
+    &allocate_flip,
+    &allocate_blend,
+    &allocate_marginal_gain,
+    &allocate_expected_improvement,
     NULL,
 };
 

@@ -15,7 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NO_ORDINAL UINT32_MAX
+#define NO_ORDINAL  UINT32_MAX
+#define SPENT_STEPS 64
 
 /* What a policy may need from generator or verifier; an arm that lacks one is refused at submit. */
 enum policy_needs {
@@ -79,6 +80,7 @@ struct prompt_view {
     uint32_t cap;    /* most rollouts the arm may use here: its n */
     uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
     const struct stats *stats;
+    double spent;          /* only for allocators that say so: share of the arm's budget, in steps of 1 / SPENT_STEPS */
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
 };
@@ -89,6 +91,7 @@ struct allocator {
     const struct option_row *options;
     uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
     bool items;        /* reads stats->items */
+    bool spent;        /* reads view->spent: all its gains change at each step of it */
     bool existing;     /* its arms have nothing generated, as if they said `rollouts: existing` */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
@@ -161,6 +164,7 @@ struct strategy {
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
 extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing;
+extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_gain, allocate_expected_improvement;
 extern const struct stopper stop_none, stop_beta;
 extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;

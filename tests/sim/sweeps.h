@@ -19,7 +19,7 @@ enum {
 
 /* What one seed says of one sweep. */
 struct draft {
-    bool strict, accepted, truth, elimination;
+    bool strict, accepted, truth, competes;
     int middle; /* row of middles */
     uint32_t truth_verifier, n, n_plain;
     bool plain_strict, search, particles;
@@ -43,10 +43,10 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     struct draft d = {.strict = DRAW(2)};
     d.accepted = DRAW(2);
     d.truth = DRAW(4) != 0;
-    d.middle = (int)DRAW(4);
+    d.middle = (int)DRAW(5);
     uint32_t cap = DRAW(9), room = DRAW(1000);
     d.truth_verifier = sweep == 0 ? 0 : DRAW(2);
-    d.elimination = d.middle == 1;
+    d.competes = d.middle == 1 || d.middle == 4;
     d.n = 5 + DRAW(4);
     d.n_plain = 3 + DRAW(6);
     d.plain_strict = DRAW(2);
@@ -73,7 +73,7 @@ static inline bool draft_promises(const struct draft *d)
 {
     if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again)
         return false;
-    bool shared = d->own > 0 || d->elimination; /* prompts compete: their order matters */
+    bool shared = d->own > 0 || d->competes; /* prompts compete: their order matters */
     return !shared || (d->strict && !d->grows);
 }
 
@@ -158,10 +158,11 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
     static const struct {
         const char *allocator, *stopper, *selector;
         uint32_t verifier;
-    } middles[4] = {{"uniform", "beta", "majority", NO_ID},
+    } middles[5] = {{"uniform", "beta", "majority", NO_ID},
                     {"elimination", "none", "first-pass", 1},
                     {"uniform", "none", "best", 1},
-                    {"uniform", "beta", "weighted", 1}};
+                    {"uniform", "beta", "weighted", 1},
+                    {"blend", "none", "majority", NO_ID}};
     struct draft d = draft_sweep(seed, id);
     uint64_t times = grown && d.grows ? 3 : 1;
     uint32_t more = grown && d.grows ? d.n_more : 0, arms = 0;
