@@ -381,6 +381,275 @@ static void dirichlet_bounds(void **state)
     assert_int_equal(straight(&f, ""), 27);
 }
 
+/* ---- optscale ---- */
+
+static void cut_normal_goldens(void **state)
+{
+    (void)state;
+    assert_near(cut_normal_cdf((struct cut_normal){.8, .2}, .95), .91921, 5e-6);
+    assert_near(cut_normal_cdf((struct cut_normal){.8, .2}, .9), .82185, 5e-6);
+    assert_true(cut_normal_draws((struct cut_normal){.8, .2}, .95, .05) == 36);
+    assert_true(cut_normal_draws((struct cut_normal){.8, .2}, .9, .1) == 12);
+    assert_true(cut_normal_draws((struct cut_normal){.5, .2}, .95, .05) == 491);
+    assert_true(cut_normal_draws((struct cut_normal){.5, .2}, .9, .05) == 178);
+    assert_true(isinf(cut_normal_draws((struct cut_normal){0, .02}, .95, .05)));
+    assert_true(cut_normal_draws((struct cut_normal){1, .02}, .5, .05) == 1);
+}
+
+static double draw_cut_normal(struct cut_normal law, uint64_t seed, uint64_t *counter)
+{
+    for (;;) {
+        double u = rng_unit(rng_u64(seed, RNG_TEST, 4, (*counter)++)),
+               v = rng_unit(rng_u64(seed, RNG_TEST, 5, *counter));
+        double x = law.mean + law.sd * sqrt(-2 * log(1 - u)) * cos(2 * M_PI * v);
+        if (x >= 0 && x <= 1)
+            return x;
+    }
+}
+
+/* Many draws give the law back; few stay near the prior; equal ones keep the least deviation. */
+static void cut_normal_fits(void **state)
+{
+    (void)state;
+    const struct cut_normal laws[] = {{.8, .2}, {.5, .1}, {.95, .15}}, prior = {.8, .2};
+    for (size_t i = 0; i < LEN(laws); i++) {
+        struct draws draws = {0};
+        uint64_t counter = 0;
+        for (draws.n = 0; draws.n < 20000; draws.n++) {
+            double x = draw_cut_normal(laws[i], i, &counter);
+            draws.sum += x;
+            draws.sumsq += x * x;
+        }
+        struct cut_normal found = cut_normal_fit(draws, NULL);
+        assert_near(found.mean, laws[i].mean, .01);
+        assert_near(found.sd, laws[i].sd, .01);
+    }
+    struct cut_normal equal = cut_normal_fit((struct draws){3, 2.4, 1.92}, NULL);
+    assert_near(equal.mean, .8, 1e-9);
+    assert_near(equal.sd, CUT_NORMAL_SD_MIN, 1e-12);
+    struct cut_normal one = cut_normal_fit((struct draws){1, .1, .01}, &prior);
+    assert_true(one.mean > .5);
+    assert_true(one.sd > .2);
+}
+
+static void score(struct fixture *f, double score)
+{
+    deliver(f, (struct item){.scored = true, .score = score});
+}
+
+enum { SIDE = 32, CAP = 64 };
+
+/* A world of prompts: mean from [.3, .95], deviation from [.06, .3], evenly. */
+static struct cut_normal world_law(uint64_t prompt)
+{
+    return (struct cut_normal){.3 + .65 * ((double)(prompt % SIDE) + .5) / SIDE,
+                               .06 + .24 * ((double)(prompt / SIDE) + .5) / SIDE};
+}
+
+/* Share of its prompts that reach the target with n rollouts each. */
+static double world_reach(double target, double n)
+{
+    double sum = 0;
+    for (uint64_t prompt = 0; prompt < SIDE * SIDE; prompt++)
+        sum += 1 - pow(cut_normal_cdf(world_law(prompt), target), n);
+    return sum / (SIDE * SIDE);
+}
+
+struct saving {
+    double rollouts, missed, factor; /* missed: prompts that CAP rollouts reach, and it does not;
+                                        factor: by how much an equal number for all would be more, at equal reach */
+};
+
+static struct saving optscale_world(bool map, bool online, double target, double miss)
+{
+    struct saving sum = {0};
+    for (uint64_t prompt = 0; prompt < SIDE * SIDE; prompt++) {
+        uint64_t counter = 0;
+        struct cut_normal law = world_law(prompt);
+        struct fixture f;
+        fixture_init(&f, &stop_optscale, CAP);
+        set(&f, "fit", map);
+        set(&f, "online", online);
+        set(&f, "target", target);
+        set(&f, "miss", miss);
+        do
+            score(&f, draw_cut_normal(law, prompt, &counter));
+        while (f.stats.delivered < CAP && !stops(&f));
+        sum.rollouts += f.stats.delivered;
+        bool reached = f.stats.score_best >= target;
+        for (uint32_t i = f.stats.delivered; i < CAP && !reached; i++)
+            if (draw_cut_normal(law, prompt, &counter) >= target)
+                reached = true, sum.missed++;
+        stats_clear(&f.stats);
+    }
+    sum.rollouts /= SIDE * SIDE;
+    sum.missed /= SIDE * SIDE;
+    double n = 1;
+    while (world_reach(target, n) < world_reach(target, CAP) - sum.missed)
+        n += 0.25;
+    sum.factor = n / sum.rollouts;
+    return sum;
+}
+
+/* Golden: a simulation elsewhere with 46.6, 30.0 and 32.2 rollouts, and .016, .113 and .020 of the prompts missed that
+ * 64 rollouts reach. Only the online rule saves much at equal reach. */
+static void optscale_saves(void **state)
+{
+    (void)state;
+    struct saving mle = optscale_world(false, false, .9, .1), map = optscale_world(true, false, .9, .1);
+    struct saving online = optscale_world(true, true, .9, .1);
+    assert_near(mle.rollouts, 46.6, 2.5);
+    assert_near(mle.missed, .016, .015);
+    assert_near(map.rollouts, 30.0, 2.5);
+    assert_near(map.missed, .113, .015);
+    assert_near(online.rollouts, 32.2, 3.5);
+    assert_near(online.missed, .020, .015);
+    assert_near(mle.factor, 1.1, .1);
+    assert_near(map.factor, 0.85, .1);
+    assert_true(online.factor >= 1.4);
+}
+
+static void optscale_options(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_optscale, 64);
+    assert_int_equal(room(&f), 5);
+    score(&f, .99); /* not online: the target does not end it */
+    assert_false(stops(&f));
+    deliver(&f, (struct item){.failed = true});
+    assert_int_equal(room(&f), 4);
+    for (int i = 0; i < 4; i++)
+        score(&f, .01); /* an easy target by one score only: out of reach by the fit */
+    assert_false(stops(&f));
+    assert_true(room(&f) > 0);
+    set(&f, "online", 1);
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+
+    fixture_init(&f, &stop_optscale, 64);
+    for (int i = 0; i < 5; i++)
+        score(&f, .1);
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), 59);
+    set(&f, "give_up", 1);
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+
+    fixture_init(&f, &stop_optscale, 64);
+    for (int i = 0; i < 5; i++)
+        score(&f, .96);
+    assert_true(stops(&f)); /* N = 3 for that law, and 5 are there */
+    stats_clear(&f.stats);
+
+    fixture_init(&f, &stop_optscale, 64);
+    for (int i = 0; i < 5; i++)
+        score(&f, -.5); /* no law on [0, 1] */
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), 59);
+    stats_clear(&f.stats);
+}
+
+/* ---- saturation ---- */
+
+static void saturation_points(void **state)
+{
+    (void)state;
+    static const struct {
+        double p, eps, n;
+    } rows[] = {{.5, .05, 4},   {.5, .01, 6}, {.5, .001, 9}, {.3, .05, 6},   {.3, .01, 10},
+                {.3, .001, 16}, {.1, .05, 7}, {.1, .01, 22}, {.1, .001, 44}, {.01, .001, 230}};
+    for (size_t i = 0; i < LEN(rows); i++) {
+        assert_true(saturation_point(rows[i].p, rows[i].eps, 1) == rows[i].n);
+        assert_true(rows[i].p * pow(1 - rows[i].p, rows[i].n) < rows[i].eps);
+        assert_true(rows[i].p * pow(1 - rows[i].p, rows[i].n - 1) >= rows[i].eps);
+    }
+    assert_true(saturation_point(.1, .2, 1) == 1);
+    assert_true(saturation_point(.5, .05, .5) == 3);
+}
+
+/* It stops where the formula says for the rate that its verdicts show; with a strong prior that is the prior's. */
+static void saturation_stops(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_saturation, 64);
+    set(&f, "a", 500);
+    set(&f, "b", 500);
+    assert_int_equal(room(&f), 6);
+    for (uint32_t n = 1; n <= 6; n++) {
+        assert_false(stops(&f));
+        deliver(&f, (struct item){.scored = true, .passed = n % 2});
+        deliver(&f, (struct item){.failed = true});
+    }
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+
+    fixture_init(&f, &stop_saturation, 64); /* p = 4/5: .8 * .2^3 = .0064 */
+    for (uint32_t n = 0; n < 3; n++) {
+        assert_false(stops(&f));
+        deliver(&f, (struct item){.scored = true, .passed = true});
+    }
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+}
+
+/* ---- flaws ---- */
+
+/* Rollouts until it stops when none is accepted, and the expected utility of the rule. */
+static uint32_t flaws_at(double fpr, double cost, double *utility)
+{
+    const struct accepting prompt = {.5, .5, 1, fpr};
+    struct fixture f;
+    double reach = 1;
+    fixture_init(&f, &stop_flaws, 1000);
+    set(&f, "fpr", fpr);
+    set(&f, "cost", cost);
+    *utility = 0;
+    while (f.stats.delivered < f.view.cap && !stops(&f)) {
+        struct outlook next = accept_outlook(prompt, f.stats.scored);
+        *utility += reach * (next.right - cost * next.wrong);
+        reach *= 1 - next.right - next.wrong;
+        deliver(&f, (struct item){.scored = true});
+    }
+    uint32_t n = f.stats.delivered;
+    stats_clear(&f.stats);
+    return n;
+}
+
+static void flaws_table(void **state)
+{
+    (void)state;
+    double utility;
+    assert_int_equal(flaws_at(.02, 1, &utility), 25);
+    assert_near(utility, .773, .0005);
+    assert_int_equal(flaws_at(.02, 4, &utility), 6);
+    assert_near(utility, .615, .0005);
+    assert_int_equal(flaws_at(.1, 1, &utility), 5);
+    assert_near(utility, .564, .0005);
+    assert_int_equal(flaws_at(.1, 4, &utility), 1);
+    assert_int_equal(flaws_at(.3, 1, &utility), 2);
+    assert_int_equal(flaws_at(.1, 0, &utility), 1000); /* no harm: never */
+}
+
+static void flaws_stops(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_flaws, 64);
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), 1);
+    deliver(&f, (struct item){.scored = true});
+    assert_false(stops(&f));
+    set(&f, "price", .5);
+    assert_true(stops(&f));
+    set(&f, "price", 0);
+    deliver(&f, (struct item){.failed = true});
+    deliver(&f, (struct item){.scored = true, .passed = true});
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +664,14 @@ int main(void)
         cmocka_unit_test(ppr_stops),
         cmocka_unit_test(ppr_is_valid),
         cmocka_unit_test(dirichlet_bounds),
+        cmocka_unit_test(cut_normal_goldens),
+        cmocka_unit_test(cut_normal_fits),
+        cmocka_unit_test(optscale_saves),
+        cmocka_unit_test(optscale_options),
+        cmocka_unit_test(saturation_points),
+        cmocka_unit_test(saturation_stops),
+        cmocka_unit_test(flaws_table),
+        cmocka_unit_test(flaws_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
