@@ -113,3 +113,18 @@ double saturation_point(double p, double eps, double ceiling)
 {
     return eps >= ceiling * p ? 1 : ceil(log(eps / (ceiling * p)) / log1p(-p));
 }
+
+double flip_index(uint32_t a, uint32_t b)
+{
+    double n = (double)a + b + 1, lead = (double)a - b;
+    double choose = lgamma(n + 1) - lgamma(b + 1.0) - lgamma(n - b + 1);
+    return (lead > 0 ? 1 : 0.5) * exp(choose - (a + 1.0) * log(4)) / (lead + 1);
+}
+
+double student_excess(double u, double dof)
+{
+    double scaled = lgamma((dof + 1) / 2) - lgamma(dof / 2) - log(dof * M_PI) / 2;
+    double density = exp(scaled - (dof + 1) / 2 * log1p(u * u / dof));
+    double tail = beta_cdf(dof / 2, 0.5, dof / (dof + u * u)) / 2;
+    return (dof + u * u) / (dof - 1) * density - u * tail;
+}

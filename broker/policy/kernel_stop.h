@@ -43,4 +43,12 @@ struct outlook accept_outlook(struct accepting prompt, uint32_t n);
  * ceiling * p * (1 - p)^n to the chance that one passes: the fewest n >= 1 for which that is below eps. p in (0, 1). */
 double saturation_point(double p, double eps, double ceiling);
 
+/* What one more vote is worth where the two leading answers have a >= b votes, d = a - b (the FLIP index, ours): the
+ * chance that the next d + 1 votes all go to the second under Beta(a + 1, b + 1), times the edge that it then has in
+ * being right, per vote. As a product of factorials, C(a + b + 1, b) / 4^(a + 1) / (d + 1), and half of it for d = 0. */
+double flip_index(uint32_t a, uint32_t b);
+
+/* Expected excess of Student's t over u >= 0, E[max(0, T - u)]; dof > 1. */
+double student_excess(double u, double dof);
+
 #endif

@@ -24,8 +24,8 @@ const struct allocator *const allocators[] = {
 };
 
 const struct stopper *const stoppers[] = {
-    &stop_none,      &stop_beta,     &stop_curtail,    &stop_esc,   &stop_ppr,
-    &stop_dirichlet, &stop_optscale, &stop_saturation, &stop_flaws, NULL,
+    &stop_none,     &stop_beta,       &stop_curtail, &stop_esc,      &stop_ppr,   &stop_dirichlet,
+    &stop_optscale, &stop_saturation, &stop_flaws,   &stop_deepconf, &stop_value, NULL,
 };
 
 const struct selector *const selectors[] = {

@@ -167,7 +167,7 @@ extern const struct allocator allocate_uniform, allocate_elimination, allocate_e
 extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_gain, allocate_expected_improvement;
 extern const struct stopper stop_none, stop_beta;
 extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;
-extern const struct stopper stop_optscale, stop_saturation, stop_flaws;
+extern const struct stopper stop_optscale, stop_saturation, stop_flaws, stop_deepconf, stop_value;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
 extern const struct selector select_window;
 

@@ -100,7 +100,7 @@ static struct item random_item(uint64_t seed, uint64_t a, uint64_t b)
     item.score = item.scored ? u * v : 0;
     item.have = item.failed ? 0 : (1u << FEATURES) - 1;
     for (int i = 0; i < FEATURES; i++)
-        features[i] = 1 + (float)v;
+        features[i] = 1; /* the room of deepconf takes for granted that none is surer than the surest */
     item.features = features;
     return item;
 }
@@ -650,6 +650,150 @@ static void flaws_stops(void **state)
     stats_clear(&f.stats);
 }
 
+/* ---- deepconf ---- */
+
+static void confident(struct fixture *f, char c, double confidence)
+{
+    static float kept[64];
+    uint32_t i = f->stats.delivered;
+    kept[i] = (float)confidence;
+    deliver(f, (struct item){.class = c >= 'A' ? (uint64_t)c : 0,
+                             .failed = c == '!',
+                             .have = c == '!' ? 0 : 1u << FEATURE_CONF_MIN,
+                             .features = &kept[i]});
+}
+
+static void deepconf_keeps(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_deepconf, 64);
+    set(&f, "warmup", 5);
+    set(&f, "keep", 50); /* the median of the warm-up: 3 */
+    assert_int_equal(room(&f), 5);
+    confident(&f, 'B', 1);
+    confident(&f, 'B', 2);
+    confident(&f, '!', 0);
+    assert_int_equal(room(&f), 3);
+    confident(&f, 'A', 5);
+    confident(&f, 'A', 4);
+    assert_false(stops(&f)); /* one of the warm-up lacks */
+    confident(&f, 'B', 3);
+    assert_false(stops(&f));        /* 9 of 12 */
+    assert_int_equal(room(&f), 10); /* (9 + 5 m) / (12 + 5 m) >= .95 */
+    for (int i = 0; i < 20; i++)
+        confident(&f, 'C', 2.9); /* below the threshold: no votes */
+    assert_false(stops(&f));
+    for (int i = 0; i < 9; i++)
+        confident(&f, 'A', 5);
+    assert_false(stops(&f));
+    confident(&f, 'A', 5);
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+}
+
+/* The percentile is linear between ranks: 90 % of 0, 1, 2 reach .2. */
+static void deepconf_interpolates(void **state)
+{
+    (void)state;
+    for (int above = 0; above < 2; above++) {
+        struct fixture f;
+        fixture_init(&f, &stop_deepconf, 64);
+        set(&f, "warmup", 3);
+        set(&f, "keep", 90);
+        confident(&f, 'A', 1);
+        confident(&f, '.', 0);
+        confident(&f, 'A', 2);
+        assert_true(stops(&f));
+        confident(&f, 'B', above ? .21 : .19);
+        assert_int_equal(stops(&f), !above);
+        stats_clear(&f.stats);
+    }
+}
+
+/* ---- value ---- */
+
+static void gains(void **state)
+{
+    (void)state;
+    assert_near(flip_index(0, 0), .125, 1e-12);
+    assert_near(flip_index(1, 0), .03125, 1e-12);
+    assert_near(flip_index(3, 0), 1.0 / 1024, 1e-12);
+    for (uint32_t a = 0; a < 12; a++) { /* as the design states it */
+        for (uint32_t b = 0; b <= a; b++) {
+            double run = 1, edge = a == b ? .5 : 1;
+            for (uint32_t j = 0; j <= a - b; j++)
+                run *= (b + 1.0 + j) / (a + b + 2 + j);
+            for (uint32_t i = 1; i <= a + 1; i++)
+                edge *= (a + 1.0 + i) / i / 4;
+            assert_near(flip_index(a, b), run * edge / (a - b + 1), 1e-12);
+        }
+    }
+    for (double u = 0; u < 4; u += .5) /* two degrees of freedom: (sqrt(2 + u^2) - u) / 2 */
+        assert_near(student_excess(u, 2), (sqrt(2 + u * u) - u) / 2, 1e-9);
+    assert_near(student_excess(1, 1e7), exp(-.5) / sqrt(2 * M_PI) - erfc(1 / sqrt(2)) / 2, 1e-6); /* the normal law */
+}
+
+static void value_of_votes(void **state)
+{
+    (void)state;
+    assert_int_equal(stop_at(&stop_value, 64, "AAAAAA"), 3); /* 1/1024 is below .001 */
+    assert_int_equal(stop_at(&stop_value, 64, ".!AA.A"), 6);
+    struct fixture f;
+    fixture_init(&f, &stop_value, 64);
+    assert_int_equal(room(&f), 3);
+    votes(&f, "AAA");
+    f.view.cost = .5; /* a cheaper rollout is worth it */
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), 1);
+    stats_clear(&f.stats);
+}
+
+static void value_of_passes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_value, 64);
+    set(&f, "gain", 1);
+    set(&f, "price", .05);
+    for (int n = 0; n < 10; n++) {
+        assert_false(stops(&f)); /* .5 / (1 + n) */
+        assert_int_equal(room(&f), 1);
+        deliver(&f, (struct item){.scored = true});
+    }
+    assert_true(stops(&f));
+    set(&f, "price", .001);
+    assert_false(stops(&f));
+    deliver(&f, (struct item){.scored = true, .passed = true});
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+}
+
+static void value_of_scores(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_value, 64);
+    set(&f, "gain", 2);
+    assert_int_equal(room(&f), 3);
+    score(&f, 1);
+    score(&f, 3);
+    assert_false(stops(&f)); /* two scores tell no law */
+    score(&f, 2);            /* mean 2, scale sqrt(4/3), best 3: u = sqrt(3/4) */
+    double gain = sqrt(4.0 / 3) * student_excess(sqrt(.75), 2);
+    set(&f, "price", gain * 1.000001);
+    assert_true(stops(&f));
+    set(&f, "price", gain * .999999);
+    assert_false(stops(&f));
+    stats_clear(&f.stats);
+    fixture_init(&f, &stop_value, 64);
+    set(&f, "gain", 2);
+    for (int i = 0; i < 3; i++)
+        score(&f, .5);
+    assert_true(stops(&f)); /* nothing varies, nothing to gain */
+    stats_clear(&f.stats);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -672,6 +816,12 @@ int main(void)
         cmocka_unit_test(saturation_stops),
         cmocka_unit_test(flaws_table),
         cmocka_unit_test(flaws_stops),
+        cmocka_unit_test(deepconf_keeps),
+        cmocka_unit_test(deepconf_interpolates),
+        cmocka_unit_test(gains),
+        cmocka_unit_test(value_of_votes),
+        cmocka_unit_test(value_of_passes),
+        cmocka_unit_test(value_of_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,132 @@
+/* stop_deepconf.c - stop when the confident rollouts agree.
+ *
+ * Fu et al. 2025, "Deep think with confidence", online: a rollout's weight is its lowest confidence of a window
+ * (`conf_min`). The first `warmup` rollouts set a threshold, the percentile that `keep` percent of them reach (linear
+ * between ranks, as in the released code); rollouts below it cast no vote, those of the warm-up neither. Sampling stops
+ * when one answer has `share` of the weight. Ending a rollout below the threshold while it is generated is not done
+ * here. */
+#include "broker/policy/lead.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { OPT_WARMUP, OPT_KEEP, OPT_SHARE };
+enum { WARMUP_MAX = 512 };
+
+static const struct option_row options[] = {
+    [OPT_WARMUP] = {.name = "warmup",
+                    .type = OPTION_INT,
+                    .min = 1,
+                    .max = WARMUP_MAX,
+                    .fallback = 16,
+                    .help = "rollouts that set the threshold of confidence"},
+    [OPT_KEEP] = {.name = "keep",
+                  .type = OPTION_REAL,
+                  .min = 0.1,
+                  .max = 100,
+                  .fallback = 10,
+                  .help = "percent of them that reach it: 10 is aggressive, 90 careful"},
+    [OPT_SHARE] = {.name = "share",
+                   .type = OPTION_REAL,
+                   .min = 0.501,
+                   .max = 1,
+                   .fallback = 0.95,
+                   .help = "share of the kept rollouts' weight that one answer must have"},
+    {.name = NULL},
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Weights of the warm-up, in order of rollouts; how many are there yet. */
+static uint32_t warmup_of(const struct prompt_view *view, double weights[WARMUP_MAX])
+{
+    const struct stats *stats = view->stats;
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < stats->delivered && len < view->options[OPT_WARMUP]; i++)
+        len += item_feature(&stats->items[i], FEATURE_CONF_MIN, &weights[len]);
+    return len;
+}
+
+/* The confidence that `keep` percent of these reach; sorts them. */
+static double threshold_of(double *weights, uint32_t len, double keep)
+{
+    qsort(weights, len, sizeof *weights, by_value);
+    double at = (len - 1) * (1 - keep / 100);
+    uint32_t below = (uint32_t)at, above = below + 1 < len ? below + 1 : below;
+    return weights[below] + (at - below) * (weights[above] - weights[below]);
+}
+
+/* The weight of a vote; 0: it casts none. */
+static double vote_of(const struct item *item, double threshold)
+{
+    double weight;
+    bool votes = item->class != 0 && item_feature(item, FEATURE_CONF_MIN, &weight) && weight >= threshold;
+    return votes && weight > 0 ? weight : 0;
+}
+
+struct tally {
+    double top, total, most; /* weight of the candidate, of all, of the heaviest vote */
+};
+
+/* If an answer has more than half of the weight it is the candidate (Boyer and Moore 1991); any other cannot stop. */
+static struct tally tally_of(const struct stats *stats, double threshold)
+{
+    struct tally tally = {0};
+    uint64_t candidate = 0;
+    double lead = 0;
+    for (uint32_t i = 0; i < stats->delivered; i++) {
+        double vote = vote_of(&stats->items[i], threshold);
+        lead += stats->items[i].class == candidate ? vote : -vote;
+        if (lead < 0) {
+            candidate = stats->items[i].class;
+            lead = -lead;
+        }
+    }
+    for (uint32_t i = 0; i < stats->delivered; i++) {
+        double vote = vote_of(&stats->items[i], threshold);
+        tally.total += vote;
+        tally.top += stats->items[i].class == candidate ? vote : 0;
+        tally.most = fmax(tally.most, vote);
+    }
+    return tally;
+}
+
+static bool deepconf_stop(const struct prompt_view *view)
+{
+    double weights[WARMUP_MAX];
+    uint32_t len = warmup_of(view, weights);
+    if (len < view->options[OPT_WARMUP])
+        return false;
+    struct tally tally = tally_of(view->stats, threshold_of(weights, len, view->options[OPT_KEEP]));
+    return tally.total > 0 && tally.top >= view->options[OPT_SHARE] * tally.total;
+}
+
+/* As if none that comes were surer than the surest so far: votes of that weight until the share is reached. */
+static uint32_t deepconf_room(const struct prompt_view *view)
+{
+    double weights[WARMUP_MAX], share = view->options[OPT_SHARE];
+    uint32_t len = warmup_of(view, weights), warmup = (uint32_t)view->options[OPT_WARMUP];
+    if (len < warmup)
+        return room_until(view, warmup - len, 0);
+    struct tally tally = tally_of(view->stats, threshold_of(weights, len, view->options[OPT_KEEP]));
+    double lacking = share * tally.total - tally.top, each = (1 - share) * tally.most;
+    double need = lacking > 0 && each > 0 ? ceil(lacking / each) : 1;
+    return room_until(view, (uint32_t)fmin(need, view->cap), 0);
+}
+
+const struct stopper stop_deepconf = {
+    .name = "deepconf",
+    .help = "stop when the confident rollouts agree",
+    .version = 1,
+    .needs = NEED_ANSWER,
+    .min_n = 1,
+    .options = options,
+    .features = 1u << FEATURE_CONF_MIN,
+    .items = true,
+    .stop = deepconf_stop,
+    .room = deepconf_room,
+};
