@@ -276,6 +276,7 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
     struct report *report = xalloc(sizeof *report);
     report->sweep = core_sweep(core, sweep);
     report->wall_s = wall_s;
+    report->target = NAN;
     report->bought = report->sweep.accepted.rollouts;
     if (report->sweep.truth != NO_ID)
         report->truth = core_verifier(core, report->sweep.truth).name;
@@ -297,6 +298,7 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
             curve_add(&work, &spots);
         free(spots.at);
     }
+    report_more_fill(core, report);
     sorted_clear(&work.sorted);
     free(work.samples);
     free(work.values);
@@ -318,6 +320,7 @@ void report_free(struct report **report_ptr)
     for (uint32_t i = 0; i < report->verifiers_len; i++)
         calibration_free(&report->verifiers[i]);
     free(report->verifiers);
+    report_more_clear(report);
     free(report);
     *report_ptr = NULL;
 }

@@ -12,6 +12,8 @@
 #define DROVER_REPORT_H
 
 #include "broker/core/read.h"
+#include "broker/policy/estimate.h"
+#include "broker/policy/saving.h"
 
 struct calibration;
 
@@ -48,6 +50,31 @@ struct report_verdicts {
     uint64_t outcomes[OUTCOMES], len;
 };
 
+/* Prompts by their judged rollouts. */
+struct report_mix {
+    uint32_t prompts, unjudged; /* with such rollouts, without */
+    uint32_t all_right, none_right;
+    uint64_t rollouts;
+};
+
+/* Rollouts that arms of one model share. */
+struct report_pool {
+    uint32_t pool;
+    const char *model;
+    struct report_mix *mixes; /* by group, report->groups_len of them */
+    bool extrapolated;        /* there was enough to fit, and what follows is set */
+    bool measured;            /* the coverage of the anchor; else it comes from the law */
+    struct rate_law law;      /* with zero = 0 */
+    struct anchor anchor;
+    double unsolvable; /* share of prompts that is never solved, if the counts fit much better with one; else 0 */
+};
+
+/* What an adaptive arm saved. Both are curves. */
+struct report_saving {
+    uint32_t curve, base, prompts;
+    struct saving saving;
+};
+
 struct report {
     struct sweep_info sweep;
     const char *truth;                /* name of its verifier, NULL: none */
@@ -60,6 +87,10 @@ struct report {
     uint32_t groups_len, curves_len;
     struct calibration **verifiers; /* of the arms, against the truth; see calibration.h */
     uint32_t verifiers_len;
+    struct report_pool *pools;     /* with a truth; pools_len of them */
+    struct report_saving *savings; /* savings_len of them */
+    uint32_t pools_len, savings_len;
+    double target; /* coverage that a budget is wanted for, NaN: none; set by the caller */
 };
 
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);
@@ -76,6 +107,12 @@ void report_text(const struct report *report, struct report_page page, struct bu
 void report_json(const struct report *report, struct buf *out);
 /* One row per group, arm and N. Text that a spreadsheet would take for a formula is made text. */
 void report_csv(const struct report *report, struct buf *out);
+
+/* report_more.c, report_more_print.c: the mix of prompts, extrapolated coverage, savings. */
+void report_more_fill(const struct core *core, struct report *report);
+void report_more_clear(struct report *report);
+void report_more_text(const struct report *report, struct buf *out);
+void report_more_json(const struct report *report, struct buf *json);
 
 /* report_plot.c: accuracy against N of one group, one letter per arm. Nothing when no point has any. */
 void report_plot(const struct report *report, const struct report_group *group, struct report_page page,

@@ -123,6 +123,8 @@ static void print_head(const struct report *report, struct buf *out)
         text_plain(slice_of(sweep->reason), out);
         buf_puts(out, " and the same command go on\n");
     }
+    if (sweep->decided < sweep->cells && report->truth != NULL)
+        buf_puts(out, "  accuracy is biased until all are decided: easy prompts tend to be decided first\n");
     print_spending("kept", &sweep->accepted, out);
     print_spending("waste", &waste, out);
     for (int w = 0; w < WASTES; w++)
@@ -251,6 +253,7 @@ void report_text(const struct report *report, struct report_page page, struct bu
         print_group(report, &report->groups[g], page, out);
     for (uint32_t i = 0; i < report->verifiers_len; i++)
         calibration_line(report->verifiers[i], out);
+    report_more_text(report, out);
     buf_puts(out, "\nright: share of prompts; used: rollouts per prompt; cut: ended by the token cap;\n"
                   "tokens and slot seconds: as if the arm ran alone\n");
 }
@@ -394,6 +397,7 @@ void report_json(const struct report *report, struct buf *json)
     for (uint32_t i = 0; i < report->verifiers_len; i++)
         calibration_json(report->verifiers[i], json);
     json_end(json, ']');
+    report_more_json(report, json);
     json_end(json, '}');
 }
 

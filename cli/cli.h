@@ -91,7 +91,11 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
 
 /* Prints the report of a sweep of an open journal on stdout. */
 enum report_format { REPORT_TEXT, REPORT_JSON, REPORT_CSV };
-int print_report(struct journal *journal, const char *sweep, enum report_format format, double wall_s,
-                 struct error *error);
+struct report_style {
+    enum report_format format;
+    double wall_s; /* negative: unknown */
+    double target; /* coverage to foretell a budget for; NaN: none */
+};
+int print_report(struct journal *journal, const char *sweep, const struct report_style *style, struct error *error);
 
 #endif

@@ -21,12 +21,22 @@
 struct read_args {
     const char *command, *sweep, *state, *verifier, *truth;
     double threshold, window; /* of calibrate; threshold NaN: none given */
+    double target;            /* of report; NaN: none given */
     struct broker_choice choice;
     bool takes_sweep, json, csv, digest;
 };
 
 enum { FOLLOW_MS = 1000 };
-enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, OPTION_VERIFIER, OPTION_TRUTH, OPTION_THRESHOLD, OPTION_WINDOW };
+enum {
+    OPTION_JSON = 1000,
+    OPTION_CSV,
+    OPTION_DIGEST,
+    OPTION_VERIFIER,
+    OPTION_TRUTH,
+    OPTION_THRESHOLD,
+    OPTION_WINDOW,
+    OPTION_TARGET,
+};
 
 #define SOURCE_OPTIONS                                                                                    \
     {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
@@ -39,7 +49,8 @@ enum { OPTION_JSON = 1000, OPTION_CSV, OPTION_DIGEST, OPTION_VERIFIER, OPTION_TR
 static const struct argp_option report_options[] = {
     SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
-    {"csv", OPTION_CSV, NULL, 0, "print CSV", 0},
+    {"csv", OPTION_CSV, NULL, 0, "print CSV, of the curves alone", 0},
+    {"target", OPTION_TARGET, "ACC", 0, "foretell how many rollouts a prompt needs for this coverage, 0 to 1", 0},
     {0},
 };
 
@@ -66,10 +77,18 @@ static const struct argp_option plain_options[] = {
     {0},
 };
 
+static double number_of(const char *arg, const char *option, struct argp_state *state)
+{
+    char *end;
+    double value = strtod(arg, &end);
+    if (end == arg || *end != '\0' || !isfinite(value))
+        argp_error(state, "--%s takes a number, not '%s'", option, arg);
+    return value;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct read_args *args = state->input;
-    char *end;
     switch (key) {
     case 's':
         args->state = arg;
@@ -99,13 +118,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->truth = arg;
         return 0;
     case OPTION_THRESHOLD:
-        args->threshold = strtod(arg, &end);
-        if (end == arg || *end != '\0' || !isfinite(args->threshold))
-            argp_error(state, "--threshold takes a number, not '%s'", arg);
+        args->threshold = number_of(arg, "threshold", state);
+        return 0;
+    case OPTION_TARGET:
+        args->target = number_of(arg, "target", state);
+        if (args->target <= 0 || args->target >= 1)
+            argp_error(state, "--target takes a coverage between 0 and 1, not %s", arg);
         return 0;
     case OPTION_WINDOW:
-        args->window = strtod(arg, &end);
-        if (end == arg || *end != '\0' || !(args->window > 0 && args->window <= 1))
+        args->window = number_of(arg, "window", state);
+        if (!(args->window > 0 && args->window <= 1))
             argp_error(state, "--window takes a share above 0 and up to 1, not '%s'", arg);
         return 0;
     case ARGP_KEY_ARG:
@@ -250,8 +272,7 @@ static uint32_t terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-int print_report(struct journal *journal, const char *name, enum report_format format, double wall_s,
-                 struct error *error)
+int print_report(struct journal *journal, const char *name, const struct report_style *style, struct error *error)
 {
     struct core *core;
     uint32_t sweep;
@@ -260,11 +281,12 @@ int print_report(struct journal *journal, const char *name, enum report_format f
         return rc;
     rc = find_sweep(core, name, &sweep, error);
     if (rc == 0) {
-        struct report *report = report_new(core, sweep, wall_s);
+        struct report *report = report_new(core, sweep, style->wall_s);
         struct buf out = {0};
-        if (format == REPORT_JSON)
+        report->target = style->target;
+        if (style->format == REPORT_JSON)
             report_json(report, &out);
-        else if (format == REPORT_CSV)
+        else if (style->format == REPORT_CSV)
             report_csv(report, &out);
         else
             report_text(report, (struct report_page){utf8_terminal(), terminal_columns()}, &out);
@@ -278,11 +300,12 @@ int print_report(struct journal *journal, const char *name, enum report_format f
 
 static int do_report(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    return print_report(journal, args->sweep,
-                        args->json  ? REPORT_JSON
-                        : args->csv ? REPORT_CSV
-                                    : REPORT_TEXT,
-                        -1, error);
+    struct report_style style = {.format = args->json  ? REPORT_JSON
+                                           : args->csv ? REPORT_CSV
+                                                       : REPORT_TEXT,
+                                 .wall_s = -1,
+                                 .target = args->target};
+    return print_report(journal, args->sweep, &style, error);
 }
 
 static int do_results(const struct read_args *args, struct journal *journal, struct error *error)
@@ -522,8 +545,11 @@ static int read_command(const char *name, const struct argp_option *options, con
                         int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
     const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
-    struct read_args args = {
-        .command = name, .takes_sweep = takes_sweep, .threshold = NAN, .window = CALIBRATION_WINDOW};
+    struct read_args args = {.command = name,
+                             .takes_sweep = takes_sweep,
+                             .threshold = NAN,
+                             .window = CALIBRATION_WINDOW,
+                             .target = NAN};
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);

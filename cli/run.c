@@ -12,6 +12,7 @@
 #include "common/limits.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -494,7 +495,8 @@ static int print_end(struct run *run, const char *name, double wall_s)
     struct error error = {""};
     int rc = journal_open(run->conf.state, &(struct journal_options){.read_only = true}, &journal, &error);
     if (rc == 0) {
-        rc = print_report(journal, name, run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, &error);
+        struct report_style style = {run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, NAN};
+        rc = print_report(journal, name, &style, &error);
         journal_close(&journal);
     }
     if (rc != 0)

@@ -31,7 +31,9 @@ struct rate_law fit_rates(const struct estimate_count *counts, size_t len);
 /* The same with `zero` free. */
 struct rate_law fit_rates_zero(const struct estimate_count *counts, size_t len);
 
-/* The second, where the counts ask for it (likelihood-ratio test at 95%), else the first. */
+/* The second, where the counts ask for it (likelihood-ratio test at 95%), else the first. A few rollouts do not tell
+ * what is never solved from what seldom is: on 500 prompts of recorded answers, 10 rollouts each, the first law foretold
+ * coverages of .901 and .918 at 20 and 40, the second .886 and .889, and .902 and .924 came. It is a caution. */
 struct rate_law fit_rates_best(const struct estimate_count *counts, size_t len);
 
 /* -- coverage: the share of prompts of which one of n rollouts is right ----------------------------------------- */

@@ -4,6 +4,7 @@
 #include "broker/policy/kernel.h"
 #include "broker/policy/oracle.h"
 #include "broker/policy/predict.h"
+#include "broker/policy/saving.h"
 #include "common/rng.h"
 
 #include <math.h>
@@ -522,17 +523,70 @@ static void gain_predicted(void **state)
     assert_true(isnan(rank_correlation((double[]){1, 1}, (double[]){1, 2}, 2)));
 }
 
+/* -- savings -------------------------------------------------------------------------------------------------------- */
+
+static void isotonic_pools_violators(void **state)
+{
+    (void)state;
+    double values[] = {1, 3, 2, 4, 3, 2, 6}, wanted[] = {1, 2.5, 2.5, 3, 3, 3, 6};
+    isotonic(values, LEN(values));
+    for (size_t i = 0; i < LEN(values); i++)
+        assert_near(values[i], wanted[i], 1e-12);
+    double falling[] = {3, 2, 1}, one[] = {5};
+    isotonic(falling, 3);
+    assert_near(falling[0], 2, 1e-12);
+    assert_near(falling[2], 2, 1e-12);
+    isotonic(one, 1);
+    assert_near(one[0], 5, 0);
+    isotonic(one, 0);
+}
+
+/* Two prompts, caps 1, 2, 4: the sums right are .5, 1, 2; the adaptive arm takes 3 rollouts of 5 tokens each. */
+static void saving_by_hand(void **state)
+{
+    (void)state;
+    struct saving_cell uniform[] = {{.5, 1, 10}, {1, 2, 20}, {1, 4, 40}, {0, 1, 10}, {0, 2, 20}, {1, 4, 40}};
+    struct saving_cell adaptive[] = {{.75, 1, 5}, {.75, 2, 10}};
+    struct saving_input input = {uniform, adaptive, 2, 3};
+    struct saving saving = saving_of(&input, 1), again = saving_of(&input, 1);
+    assert_near(saving.accuracy, 0.75, 1e-12);
+    assert_near(saving.rollouts, 6.0 / 3, 1e-12); /* 1.5 right: half way from 4 rollouts to 8 */
+    assert_near(saving.tokens, 60.0 / 15, 1e-12);
+    assert_int_equal(saving.place, SAVING_BETWEEN);
+    assert_memory_equal(&saving, &again, sizeof saving);
+    assert_true(saving.rollouts_95.low <= saving.rollouts && saving.rollouts <= saving.rollouts_95.high);
+    adaptive[0].right = adaptive[1].right = 0.1;
+    saving = saving_of(&input, 1);
+    assert_int_equal(saving.place, SAVING_BELOW);
+    assert_near(saving.rollouts, 2.0 / 3, 1e-12);
+    uniform[5].right = 0.5;
+    adaptive[0].right = adaptive[1].right = 1;
+    saving = saving_of(&input, 1);
+    assert_int_equal(saving.place, SAVING_BEYOND);
+    assert_near(saving.rollouts, 8.0 / 3, 1e-12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fit_finds_the_law), cmocka_unit_test(fit_of_odd_counts),
-        cmocka_unit_test(coverage_golden),   cmocka_unit_test(coverage_has_a_ceiling),
-        cmocka_unit_test(known_laws),        cmocka_unit_test(power_law_golden),
-        cmocka_unit_test(saber_simulated),   cmocka_unit_test(static_oracle),
-        cmocka_unit_test(feedback_oracle),   cmocka_unit_test(elimination_golden),
-        cmocka_unit_test(verifier_ceiling),  cmocka_unit_test(repeats_table),
-        cmocka_unit_test(saturation_golden), cmocka_unit_test(majority_exact),
-        cmocka_unit_test(arise_golden),      cmocka_unit_test(gain_predicted),
+        cmocka_unit_test(fit_finds_the_law),
+        cmocka_unit_test(fit_of_odd_counts),
+        cmocka_unit_test(coverage_golden),
+        cmocka_unit_test(coverage_has_a_ceiling),
+        cmocka_unit_test(known_laws),
+        cmocka_unit_test(power_law_golden),
+        cmocka_unit_test(saber_simulated),
+        cmocka_unit_test(static_oracle),
+        cmocka_unit_test(feedback_oracle),
+        cmocka_unit_test(elimination_golden),
+        cmocka_unit_test(verifier_ceiling),
+        cmocka_unit_test(repeats_table),
+        cmocka_unit_test(saturation_golden),
+        cmocka_unit_test(majority_exact),
+        cmocka_unit_test(isotonic_pools_violators),
+        cmocka_unit_test(saving_by_hand),
+        cmocka_unit_test(arise_golden),
+        cmocka_unit_test(gain_predicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

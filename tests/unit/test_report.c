@@ -372,6 +372,7 @@ static void partial_sweeps_say_so(void **state)
     char expected[80];
     snprintf(expected, sizeof expected, "partial: %u of %u prompts undecided", undecided, (unsigned)PROMPTS);
     assert_non_null(strstr(text.data, expected));
+    assert_non_null(strstr(text.data, "accuracy is biased until all are decided"));
     core_free(&core);
     buf_clear(&text);
     play_clear(&play);
@@ -590,6 +591,92 @@ static void hostile_names_are_harmless(void **state)
     play_clear(&play);
 }
 
+/* Of `of` prompts from `first` on, `step` apart, N rollouts each: all, none right. */
+static void mix_brute(uint32_t first, uint32_t step, uint32_t *all, uint32_t *none, double *covered)
+{
+    *all = *none = 0;
+    *covered = 0;
+    for (uint32_t p = first; p < PROMPTS; p += step) {
+        uint32_t count = 0;
+        for (uint32_t k = 0; k < N; k++)
+            count += right(p, k);
+        *all += count == N;
+        *none += count == 0;
+        *covered += count > 0;
+    }
+}
+
+static void mixes_equal_brute_force(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct buf json = {0};
+    put_prompts(&play, PROMPTS, 3);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(report->pools_len, 1); /* four arms share it */
+    const struct report_pool *pool = &report->pools[0];
+    for (uint32_t g = 0; g < 4; g++) {
+        uint32_t all, none, step = g == 0 ? 1 : 3;
+        double covered;
+        mix_brute(g == 0 ? 0 : g - 1, step, &all, &none, &covered);
+        assert_int_equal(pool->mixes[g].all_right, all);
+        assert_int_equal(pool->mixes[g].none_right, none);
+        assert_int_equal(pool->mixes[g].prompts, PROMPTS / step);
+        assert_int_equal(pool->mixes[g].rollouts, PROMPTS / step * N);
+        if (g == 0) {
+            assert_true(pool->extrapolated && pool->measured);
+            assert_true(fabs(pool->anchor.seen - covered / PROMPTS) < 1e-12);
+            assert_true(fabs(pool->anchor.n - N) < 1e-12);
+        }
+    }
+    report->target = 0.99;
+    report_json(report, &json);
+    assert_non_null(strstr(json.data, "\"budget_low\":"));
+    report_free(&report);
+    core_free(&core);
+    buf_clear(&json);
+    play_clear(&play);
+}
+
+/* Both adaptive arms, against the uniform arm that selects as they do, by the samples of each prompt. */
+static void savings_are_paired(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    put_prompts(&play, PROMPTS, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    assert_int_equal(report->savings_len, 2);
+    const char *const names[][2] = {{"beta", "vote"}, {"drop", "any"}};
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct report_saving *one = &report->savings[i];
+        const struct report_point *adaptive = point_of(report, 0, names[i][0], N);
+        const struct report_point *whole = point_of(report, 0, names[i][1], N);
+        assert_string_equal(report->groups[0].curves[one->curve].arm.name, names[i][0]);
+        assert_string_equal(report->groups[0].curves[one->base].arm.name, names[i][1]);
+        assert_int_equal(one->prompts, PROMPTS);
+        assert_true(fabs(one->saving.accuracy - adaptive->accuracy) < 1e-12);
+        assert_true(one->saving.rollouts <= (double)whole->rollouts / (double)adaptive->rollouts + 1e-9);
+        assert_true(one->saving.rollouts_95.low <= one->saving.rollouts);
+        assert_true(one->saving.rollouts <= one->saving.rollouts_95.high);
+    }
+    /* Stopping at the first right one reaches what all N reach, and no less does: everything is saved. */
+    assert_true(fabs(report->savings[1].saving.rollouts - (double)point_of(report, 0, "any", N)->rollouts /
+                                                              (double)point_of(report, 0, "drop", N)->rollouts) < 1e-9);
+    assert_true(fabs(report->savings[1].saving.tokens - (double)point_of(report, 0, "any", N)->tokens /
+                                                            (double)point_of(report, 0, "drop", N)->tokens) < 1e-9);
+    report_free(&report);
+    core_free(&core);
+    play_clear(&play);
+}
+
 /* Bytes of the longest line of ASCII. */
 static size_t widest(const struct buf *text)
 {
@@ -707,6 +794,8 @@ int main(void)
         cmocka_unit_test(without_truth_there_are_costs),
         cmocka_unit_test(empty_sweeps_print),
         cmocka_unit_test(hostile_names_are_harmless),
+        cmocka_unit_test(mixes_equal_brute_force),
+        cmocka_unit_test(savings_are_paired),
         cmocka_unit_test(plot_fits_a_terminal),
         cmocka_unit_test(ticks_stay_whole),
         cmocka_unit_test(intervals_repeat_and_cover),

@@ -1,0 +1,221 @@
+/* report_more.c - what a report says beyond its curves: the mix of prompts, what more rollouts would cover, and what
+ * adaptive arms saved. Printed by report_more_print.c. */
+#include "broker/policy/kernel.h"
+#include "broker/report_curve.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* -- the pools ------------------------------------------------------------------------------------------------------ */
+
+/* Right and judged rollouts of one prompt. One that failed for good has no truth, and is certainly not right. */
+static struct estimate_count count_prompt(const struct core *core, uint32_t pool, uint32_t truth, uint32_t prompt,
+                                          uint32_t delivered)
+{
+    struct estimate_count count = {0};
+    for (uint32_t k = 0; k < delivered; k++) {
+        struct key key = {TASK_GENERATE, pool, prompt, NO_ID, k, NO_ID};
+        struct rollout_info rollout;
+        struct verdict verdict;
+        bool failed = core_rollout(core, &key, &rollout) && rollout.state == ROLLOUT_FAILED;
+        bool known = core_verdict(core, &key, truth, &verdict) && outcome_decides(verdict.outcome);
+        count.n += failed || known;
+        count.right += !failed && known && verdict.outcome == OUTCOME_PASS;
+    }
+    return count;
+}
+
+/* What the arm that went furthest was delivered. */
+static uint32_t delivered_of(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t prompt)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
+        uint32_t delivered = arm.trees == 0 && arm.pool == pool ? core_cell(core, arm.id, prompt).delivered : 0;
+        most = delivered > most ? delivered : most;
+    }
+    return most;
+}
+
+static void mix_add(struct report_mix *mix, const struct estimate_count *count)
+{
+    mix->prompts += count->n > 0;
+    mix->unjudged += count->n == 0;
+    mix->all_right += count->n > 0 && count->right == count->n;
+    mix->none_right += count->n > 0 && count->right == 0;
+    mix->rollouts += count->n;
+}
+
+/* Coverage of n of each prompt's rollouts, none of which has fewer: pass@n, unbiased. */
+static struct anchor anchor_measured(const struct estimate_count *counts, uint32_t len, uint32_t n)
+{
+    double sum = 0, squares = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        double covered = pass_at_k(counts[i].n, counts[i].right, n);
+        sum += covered;
+        squares += covered * covered;
+    }
+    double mean = sum / len;
+    return (struct anchor){n, mean, sqrt(fmax(0, squares / len - mean * mean) / len)};
+}
+
+enum { REACH_PROMPTS_MIN = 10 };
+
+/* Extrapolates from the largest n that (nearly) all prompts have. Where they have different numbers, as after an
+ * adaptive arm alone, the law says what the largest would have covered. Counts: judged prompts only. */
+static void reach_fill(struct report_pool *pool, const struct estimate_count *counts, uint32_t len)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    uint64_t right = 0, all = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        least = counts[i].n < least ? counts[i].n : least;
+        most = counts[i].n > most ? counts[i].n : most;
+        right += counts[i].right;
+        all += counts[i].n;
+    }
+    if (len < REACH_PROMPTS_MIN || most < 2 || right == 0 || right == all)
+        return;
+    pool->extrapolated = true;
+    pool->law = fit_rates(counts, len);
+    pool->unsolvable = fit_rates_best(counts, len).zero;
+    pool->measured = (uint64_t)least * 10 >= (uint64_t)most * 9;
+    if (pool->measured) {
+        pool->anchor = anchor_measured(counts, len, least);
+    } else {
+        double seen = coverage_exact(&pool->law, most);
+        pool->anchor = (struct anchor){most, seen, sqrt(seen * (1 - seen) / len)};
+    }
+}
+
+static void pool_fill(const struct core *core, const struct report *report, struct report_pool *pool)
+{
+    struct estimate_count *counts = xalloc((report->sweep.prompts + 1) * sizeof *counts);
+    uint32_t judged = 0;
+    pool->mixes = xalloc(report->groups_len * sizeof *pool->mixes);
+    for (uint32_t p = 0; p < report->sweep.prompts; p++) {
+        uint32_t delivered = delivered_of(core, report->sweep.id, pool->pool, p);
+        struct estimate_count count = count_prompt(core, pool->pool, report->sweep.truth, p, delivered);
+        mix_add(&pool->mixes[0], &count);
+        if (report->groups_len > 1)
+            mix_add(&pool->mixes[1 + core_prompt(core, report->sweep.set, p).group], &count);
+        if (count.n > 0)
+            counts[judged++] = count;
+    }
+    reach_fill(pool, counts, judged);
+    free(counts);
+}
+
+static void pools_add(const struct core *core, struct report *report)
+{
+    report->pools = xalloc((report->sweep.arms + 1) * sizeof *report->pools);
+    for (uint32_t i = 0; i < report->sweep.arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, report->sweep.id, i));
+        bool there = arm.trees > 0;
+        for (uint32_t j = 0; j < report->pools_len; j++)
+            there = there || report->pools[j].pool == arm.pool;
+        if (there)
+            continue;
+        struct report_pool *pool = &report->pools[report->pools_len++];
+        pool->pool = arm.pool;
+        pool->model = core_model(core, arm.model).name;
+        pool_fill(core, report, pool);
+    }
+}
+
+/* -- savings -------------------------------------------------------------------------------------------------------- */
+
+static bool plain(const struct arm_info *arm)
+{
+    return arm->trees == 0 && arm->stopper == &stop_none &&
+           (arm->allocator == &allocate_uniform || arm->allocator == &allocate_existing);
+}
+
+/* Curves of the arms that take all N of each prompt, of the same pool, winner and verifier: the one that goes furthest;
+ * curves_len: there is none. */
+static uint32_t uniform_of(const struct report *report, const struct arm_info *arm)
+{
+    uint32_t found = report->curves_len, most = 0;
+    for (uint32_t c = 0; c < report->curves_len; c++) {
+        const struct arm_info *other = &report->groups[0].curves[c].arm;
+        if (!plain(other) || other->pool != arm->pool || other->selector != arm->selector ||
+            other->verifier != arm->verifier || other->n <= most)
+            continue;
+        most = other->n;
+        found = c;
+    }
+    return found;
+}
+
+/* 1, 2, 3, 4, 6, 8, 12, ... and n: enough for a smooth curve, few enough for many resamples. */
+enum { STEPS_MAX = 64 };
+
+static uint32_t steps_of(uint32_t n, uint32_t steps[STEPS_MAX])
+{
+    uint32_t len = 0;
+    for (uint32_t power = 1; power < n && len < STEPS_MAX - 2; power *= 2) {
+        steps[len++] = power;
+        if (power >= 2 && power + power / 2 < n)
+            steps[len++] = power + power / 2;
+    }
+    steps[len++] = n;
+    return len;
+}
+
+static bool cell_fill(struct saving_cell *cell, const struct sample *sample)
+{
+    *cell = (struct saving_cell){sample->right, sample->rollouts, (double)sample->tokens};
+    return sample->judgement == JUDGED;
+}
+
+/* Both arms on the prompts that both have decided, with known truths. */
+static void saving_add(const struct core *core, struct report *report, uint32_t adaptive, uint32_t base)
+{
+    const struct arm_info *arm = &report->groups[0].curves[adaptive].arm;
+    const struct arm_info *uniform = &report->groups[0].curves[base].arm;
+    uint32_t steps[STEPS_MAX], len = steps_of(uniform->n, steps), prompts = 0;
+    struct saving_cell *cells = xalloc(((size_t)arm->prompts + 1) * (len + 1) * sizeof *cells);
+    struct saving_cell *ends = cells + (size_t)arm->prompts * len;
+    for (uint32_t p = 0; p < arm->prompts; p++) {
+        struct sample sample = sample_at(core, arm, p, arm->n);
+        bool judged = cell_fill(&ends[prompts], &sample);
+        for (uint32_t s = 0; judged && s < len; s++) {
+            sample = sample_at(core, uniform, p, steps[s]);
+            judged = cell_fill(&cells[(size_t)prompts * len + s], &sample);
+        }
+        prompts += judged;
+    }
+    if (prompts > 0) {
+        struct saving_input input = {.uniform = cells, .adaptive = ends, .prompts = prompts, .steps = len};
+        report->savings[report->savings_len++] =
+            (struct report_saving){adaptive, base, prompts, saving_of(&input, report->sweep.seed)};
+    }
+    free(cells);
+}
+
+static void savings_add(const struct core *core, struct report *report)
+{
+    report->savings = xalloc((report->curves_len + 1) * sizeof *report->savings);
+    for (uint32_t c = 0; c < report->curves_len; c++) {
+        const struct arm_info *arm = &report->groups[0].curves[c].arm;
+        uint32_t base = arm->trees > 0 || plain(arm) ? report->curves_len : uniform_of(report, arm);
+        if (base < report->curves_len)
+            saving_add(core, report, c, base);
+    }
+}
+
+void report_more_fill(const struct core *core, struct report *report)
+{
+    if (report->sweep.truth == NO_ID)
+        return;
+    pools_add(core, report);
+    savings_add(core, report);
+}
+
+void report_more_clear(struct report *report)
+{
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        free(report->pools[i].mixes);
+    free(report->pools);
+    free(report->savings);
+}

@@ -1,0 +1,306 @@
+/* report_more_print.c - the mix of prompts, extrapolated coverage and savings, as text and JSON. */
+#include "broker/core/text_table.h"
+#include "broker/report.h"
+#include "common/json.h"
+
+#include <math.h>
+
+static const double factors[] = {2, 4, 10}; /* beyond one decade no law fitted to counts can be trusted */
+enum { FACTORS = sizeof factors / sizeof factors[0] };
+
+static const double z95 = 1.959964;
+
+static double share(uint64_t part, uint64_t of)
+{
+    return of > 0 ? (double)part / (double)of : NAN;
+}
+
+static uint32_t mixed(const struct report_mix *mix)
+{
+    return mix->prompts - mix->all_right - mix->none_right;
+}
+
+/* -- text ----------------------------------------------------------------------------------------------------------- */
+
+static void heads(struct text_table *table, const char *align, const char *const *names)
+{
+    text_table_init(table, align);
+    for (; *names != NULL; names++)
+        text_cell(table, *names);
+}
+
+static void finish(struct text_table *table, struct buf *out)
+{
+    text_table_print(table, 2, out);
+    text_table_clear(table);
+}
+
+static void mixes_text(const struct report *report, struct buf *out)
+{
+    static const char *const names[] = {"model", "group", "prompts", "rollouts", "all right", "some", "none", NULL};
+    struct text_table table;
+    heads(&table, "llrrrrr", names);
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        for (uint32_t g = 0; g < report->groups_len; g++) {
+            const struct report_mix *mix = &report->pools[i].mixes[g];
+            if (mix->prompts == 0)
+                continue;
+            text_cell(&table, g == 0 ? report->pools[i].model : "");
+            text_cell(&table, report->groups[g].name);
+            text_cellf(&table, "%u", mix->prompts);
+            text_cellf(&table, "%llu", (unsigned long long)mix->rollouts);
+            text_cellf(&table, "%.1f%%", 100 * share(mix->all_right, mix->prompts));
+            text_cellf(&table, "%.1f%%", 100 * share(mixed(mix), mix->prompts));
+            text_cellf(&table, "%.1f%%", 100 * share(mix->none_right, mix->prompts));
+        }
+    buf_puts(out, "\nprompts by their judged rollouts: all, some or none of them right\n");
+    finish(&table, out);
+}
+
+static void row_of_reach(struct text_table *table, const char *model, double n, double coverage, struct bounds bounds,
+                         const char *source)
+{
+    text_cell(table, model);
+    text_cellf(table, "%.0f", n);
+    text_cellf(table, "%.3f", coverage);
+    text_cellf(table, "%.3f-%.3f", bounds.low, bounds.high);
+    text_cell(table, source);
+}
+
+static void reach_rows(const struct report_pool *pool, struct text_table *table)
+{
+    struct anchor anchor = pool->anchor;
+    row_of_reach(table, pool->model, anchor.n, anchor.seen, coverage_bounds(&pool->law, anchor, anchor.n, z95),
+                 pool->measured ? "rollouts" : "fit");
+    for (int f = 0; f < FACTORS; f++) {
+        double n = factors[f] * anchor.n;
+        row_of_reach(table, "", n, coverage_anchored(&pool->law, anchor, n),
+                     coverage_bounds(&pool->law, anchor, n, z95), "law");
+    }
+}
+
+static void budget_number(double n, struct buf *out)
+{
+    if (n < 1e9)
+        buf_printf(out, "%.0f", ceil(n));
+    else
+        buf_puts(out, "no end");
+}
+
+static void budget_line(const struct report_pool *pool, double target, struct buf *out)
+{
+    double n = budget_anchored(&pool->law, pool->anchor, target);
+    struct bounds bounds = budget_bounds(&pool->law, pool->anchor, target, z95);
+    buf_puts(out, "  ");
+    text_plain(slice_of(pool->model), out);
+    buf_printf(out, ": coverage %g ", target);
+    if (target <= pool->anchor.seen) {
+        buf_printf(out, "is reached by N=%.0f or less\n", pool->anchor.n);
+        return;
+    }
+    if (isinf(n)) {
+        buf_puts(out, "is out of reach\n");
+        return;
+    }
+    buf_puts(out, "needs N=");
+    budget_number(n, out);
+    buf_puts(out, " (95%: ");
+    budget_number(bounds.low, out);
+    buf_puts(out, " to ");
+    budget_number(bounds.high, out);
+    buf_printf(out, ")%s\n", n > factors[FACTORS - 1] * pool->anchor.n ? ", more than tenfold: a guess" : "");
+}
+
+static void reach_notes(const struct report *report, const struct report_pool *pool, struct buf *out)
+{
+    if (pool->unsolvable > 0) {
+        buf_puts(out, "  ");
+        text_plain(slice_of(pool->model), out);
+        buf_printf(out, ": fits better if %.1f%% are never solved; then it stays below %.3f\n", 100 * pool->unsolvable,
+                   1 - pool->unsolvable);
+    }
+    if (!isnan(report->target))
+        budget_line(pool, report->target, out);
+}
+
+static void reaches_text(const struct report *report, struct buf *out)
+{
+    static const char *const names[] = {"model", "N", "covered", "95%", "from", NULL};
+    struct text_table table;
+    bool any = false;
+    heads(&table, "lrrrl", names);
+    for (uint32_t i = 0; i < report->pools_len; i++) {
+        any = any || report->pools[i].extrapolated;
+        if (report->pools[i].extrapolated)
+            reach_rows(&report->pools[i], &table);
+    }
+    if (any) {
+        buf_puts(out, "\ncoverage if more were sampled, as far as success rates follow a Beta law\n");
+        finish(&table, out);
+    } else {
+        text_table_clear(&table);
+        if (!isnan(report->target))
+            buf_puts(out, "\nno budget for the target: it takes 10 judged prompts, some right and some wrong\n");
+    }
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        if (report->pools[i].extrapolated)
+            reach_notes(report, &report->pools[i], out);
+}
+
+static const char *const place_words[] = {
+    [SAVING_BETWEEN] = "",
+    [SAVING_BELOW] = "at most",
+    [SAVING_BEYOND] = "at least",
+};
+
+/* Without tokens in a recording there is nothing to divide by. */
+static void saved_cells(struct text_table *table, double saved, struct bounds bounds)
+{
+    text_cellf(table, isfinite(saved) ? "%.2fx" : "-", saved);
+    text_cellf(table, isfinite(saved) ? "%.2f-%.2f" : "-", bounds.low, bounds.high);
+}
+
+static void savings_text(const struct report *report, struct buf *out)
+{
+    static const char *const names[] = {"", "", "right", "", "rollouts", "95%", "tokens", "95%", NULL};
+    struct text_table table;
+    if (report->savings_len == 0)
+        return;
+    heads(&table, "llrrrrrr", names);
+    for (uint32_t i = 0; i < report->savings_len; i++) {
+        const struct report_saving *one = &report->savings[i];
+        const struct saving *saving = &one->saving;
+        text_cellf(&table, "%c", report_letter(one->curve));
+        text_cellf(&table, "against %c", report_letter(one->base));
+        text_cellf(&table, "%.3f", saving->accuracy);
+        text_cell(&table, place_words[saving->place]);
+        saved_cells(&table, saving->rollouts, saving->rollouts_95);
+        saved_cells(&table, saving->tokens, saving->tokens_95);
+    }
+    buf_puts(out, "\nsaved at equal accuracy: what taking all N costs, over what the arm cost\n");
+    finish(&table, out);
+}
+
+void report_more_text(const struct report *report, struct buf *out)
+{
+    uint32_t judged = 0;
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        judged += report->pools[i].mixes[0].prompts;
+    if (judged > 0)
+        mixes_text(report, out);
+    if (report->pools_len > 0)
+        reaches_text(report, out);
+    savings_text(report, out);
+}
+
+/* -- JSON ----------------------------------------------------------------------------------------------------------- */
+
+static void put_f64(struct buf *json, const char *key, double value)
+{
+    json_key(json, key);
+    json_f64(json, value);
+}
+
+static void put_u64(struct buf *json, const char *key, uint64_t value)
+{
+    json_key(json, key);
+    json_u64(json, value);
+}
+
+static void put_str(struct buf *json, const char *key, const char *value)
+{
+    json_key(json, key);
+    json_str(json, value);
+}
+
+static void put_mix(struct buf *json, const char *model, const char *group, const struct report_mix *mix)
+{
+    json_begin(json, '{');
+    put_str(json, "model", model);
+    put_str(json, "group", group);
+    put_u64(json, "prompts", mix->prompts);
+    put_u64(json, "unjudged", mix->unjudged);
+    put_u64(json, "rollouts", mix->rollouts);
+    put_f64(json, "all_right", share(mix->all_right, mix->prompts));
+    put_f64(json, "some_right", share(mixed(mix), mix->prompts));
+    put_f64(json, "none_right", share(mix->none_right, mix->prompts));
+    json_end(json, '}');
+}
+
+static void put_reach_point(struct buf *json, double n, double coverage, struct bounds bounds)
+{
+    json_begin(json, '{');
+    put_f64(json, "n", n);
+    put_f64(json, "coverage", coverage);
+    put_f64(json, "low", bounds.low);
+    put_f64(json, "high", bounds.high);
+    json_end(json, '}');
+}
+
+static void put_reach(struct buf *json, const struct report_pool *pool, double target)
+{
+    struct anchor anchor = pool->anchor;
+    json_begin(json, '{');
+    put_str(json, "model", pool->model);
+    put_f64(json, "alpha", pool->law.alpha);
+    put_f64(json, "alpha_se", pool->law.alpha_se);
+    put_f64(json, "beta", pool->law.beta);
+    put_f64(json, "unsolvable", pool->unsolvable);
+    put_str(json, "anchor", pool->measured ? "rollouts" : "fit");
+    json_key(json, "points");
+    json_begin(json, '[');
+    put_reach_point(json, anchor.n, anchor.seen, coverage_bounds(&pool->law, anchor, anchor.n, z95));
+    for (int f = 0; f < FACTORS; f++)
+        put_reach_point(json, factors[f] * anchor.n, coverage_anchored(&pool->law, anchor, factors[f] * anchor.n),
+                        coverage_bounds(&pool->law, anchor, factors[f] * anchor.n, z95));
+    json_end(json, ']');
+    if (!isnan(target)) {
+        struct bounds bounds = budget_bounds(&pool->law, anchor, target, z95);
+        put_f64(json, "target", target);
+        put_f64(json, "budget", budget_anchored(&pool->law, anchor, target));
+        put_f64(json, "budget_low", bounds.low);
+        put_f64(json, "budget_high", bounds.high);
+    }
+    json_end(json, '}');
+}
+
+static void put_saving(struct buf *json, const struct report *report, const struct report_saving *one)
+{
+    static const char *const places[] = {
+        [SAVING_BETWEEN] = "between", [SAVING_BELOW] = "below", [SAVING_BEYOND] = "beyond"};
+    const struct saving *saving = &one->saving;
+    json_begin(json, '{');
+    put_str(json, "arm", report->groups[0].curves[one->curve].arm.name);
+    put_str(json, "against", report->groups[0].curves[one->base].arm.name);
+    put_u64(json, "prompts", one->prompts);
+    put_f64(json, "accuracy", saving->accuracy);
+    put_f64(json, "rollouts", saving->rollouts);
+    put_f64(json, "rollouts_low", saving->rollouts_95.low);
+    put_f64(json, "rollouts_high", saving->rollouts_95.high);
+    put_f64(json, "tokens", saving->tokens);
+    put_f64(json, "tokens_low", saving->tokens_95.low);
+    put_f64(json, "tokens_high", saving->tokens_95.high);
+    put_str(json, "place", places[saving->place]);
+    json_end(json, '}');
+}
+
+void report_more_json(const struct report *report, struct buf *json)
+{
+    json_key(json, "prompt_mix");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        for (uint32_t g = 0; g < report->groups_len; g++)
+            put_mix(json, report->pools[i].model, report->groups[g].name, &report->pools[i].mixes[g]);
+    json_end(json, ']');
+    json_key(json, "extrapolation");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < report->pools_len; i++)
+        if (report->pools[i].extrapolated)
+            put_reach(json, &report->pools[i], report->target);
+    json_end(json, ']');
+    json_key(json, "savings");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < report->savings_len; i++)
+        put_saving(json, report, &report->savings[i]);
+    json_end(json, ']');
+}
