@@ -57,15 +57,21 @@ struct report_mix {
     uint64_t rollouts;
 };
 
+/* A law of success rates, and the coverage from which it goes on. */
+struct report_reach {
+    bool known;          /* there was enough to fit */
+    bool measured;       /* the coverage of the anchor; else it comes from the law */
+    struct rate_law law; /* with zero = 0 */
+    struct anchor anchor;
+};
+
 /* Rollouts that arms of one model share. */
 struct report_pool {
     uint32_t pool;
     const char *model;
-    struct report_mix *mixes; /* by group, report->groups_len of them */
-    bool extrapolated;        /* there was enough to fit, and what follows is set */
-    bool measured;            /* the coverage of the anchor; else it comes from the law */
-    struct rate_law law;      /* with zero = 0 */
-    struct anchor anchor;
+    struct report_mix *mixes;  /* by group, report->groups_len of them */
+    struct report_reach reach; /* from all judged rollouts */
+    struct report_reach half;  /* from the first half of them alone, to see what it would have foretold */
     double unsolvable; /* share of prompts that is never solved, if the counts fit much better with one; else 0 */
 };
 

@@ -64,8 +64,9 @@ enum { REACH_PROMPTS_MIN = 10 };
 
 /* Extrapolates from the largest n that (nearly) all prompts have. Where they have different numbers, as after an
  * adaptive arm alone, the law says what the largest would have covered. Counts: judged prompts only. */
-static void reach_fill(struct report_pool *pool, const struct estimate_count *counts, uint32_t len)
+static struct report_reach reach_of(const struct estimate_count *counts, uint32_t len)
 {
+    struct report_reach reach = {0};
     uint32_t least = UINT32_MAX, most = 0;
     uint64_t right = 0, all = 0;
     for (uint32_t i = 0; i < len; i++) {
@@ -75,34 +76,50 @@ static void reach_fill(struct report_pool *pool, const struct estimate_count *co
         all += counts[i].n;
     }
     if (len < REACH_PROMPTS_MIN || most < 2 || right == 0 || right == all)
-        return;
-    pool->extrapolated = true;
-    pool->law = fit_rates(counts, len);
-    pool->unsolvable = fit_rates_best(counts, len).zero;
-    pool->measured = (uint64_t)least * 10 >= (uint64_t)most * 9;
-    if (pool->measured) {
-        pool->anchor = anchor_measured(counts, len, least);
+        return reach;
+    reach.known = true;
+    reach.law = fit_rates(counts, len);
+    reach.measured = (uint64_t)least * 10 >= (uint64_t)most * 9;
+    if (reach.measured) {
+        reach.anchor = anchor_measured(counts, len, least);
     } else {
-        double seen = coverage_exact(&pool->law, most);
-        pool->anchor = (struct anchor){most, seen, sqrt(seen * (1 - seen) / len)};
+        double seen = coverage_exact(&reach.law, most);
+        reach.anchor = (struct anchor){most, seen, sqrt(seen * (1 - seen) / len)};
     }
+    return reach;
+}
+
+/* Counts of the judged prompts, from the first `most` rollouts of each; how many. Also adds to mixes, if there are any. */
+static uint32_t count_prompts(const struct core *core, const struct report *report, const struct report_pool *pool,
+                              uint32_t most, struct report_mix *mixes, struct estimate_count *counts)
+{
+    uint32_t judged = 0;
+    for (uint32_t p = 0; p < report->sweep.prompts; p++) {
+        uint32_t delivered = delivered_of(core, report->sweep.id, pool->pool, p);
+        uint32_t len = delivered < most ? delivered : most;
+        struct estimate_count count = count_prompt(core, pool->pool, report->sweep.truth, p, len);
+        if (mixes != NULL)
+            mix_add(&mixes[0], &count);
+        if (mixes != NULL && report->groups_len > 1)
+            mix_add(&mixes[1 + core_prompt(core, report->sweep.set, p).group], &count);
+        if (count.n > 0)
+            counts[judged++] = count;
+    }
+    return judged;
 }
 
 static void pool_fill(const struct core *core, const struct report *report, struct report_pool *pool)
 {
     struct estimate_count *counts = xalloc((report->sweep.prompts + 1) * sizeof *counts);
-    uint32_t judged = 0;
     pool->mixes = xalloc(report->groups_len * sizeof *pool->mixes);
-    for (uint32_t p = 0; p < report->sweep.prompts; p++) {
-        uint32_t delivered = delivered_of(core, report->sweep.id, pool->pool, p);
-        struct estimate_count count = count_prompt(core, pool->pool, report->sweep.truth, p, delivered);
-        mix_add(&pool->mixes[0], &count);
-        if (report->groups_len > 1)
-            mix_add(&pool->mixes[1 + core_prompt(core, report->sweep.set, p).group], &count);
-        if (count.n > 0)
-            counts[judged++] = count;
+    uint32_t judged = count_prompts(core, report, pool, UINT32_MAX, pool->mixes, counts);
+    pool->reach = reach_of(counts, judged);
+    if (pool->reach.known)
+        pool->unsolvable = fit_rates_best(counts, judged).zero;
+    if (pool->reach.measured) {
+        judged = count_prompts(core, report, pool, (uint32_t)pool->reach.anchor.n / 2, NULL, counts);
+        pool->half = reach_of(counts, judged);
     }
-    reach_fill(pool, counts, judged);
     free(counts);
 }
 

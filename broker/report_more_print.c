@@ -1,5 +1,7 @@
 /* report_more_print.c - the mix of prompts, extrapolated coverage and savings, as text and JSON. */
+#include "broker/calibration.h"
 #include "broker/core/text_table.h"
+#include "broker/policy/predict.h"
 #include "broker/report.h"
 #include "common/json.h"
 
@@ -69,13 +71,14 @@ static void row_of_reach(struct text_table *table, const char *model, double n, 
 
 static void reach_rows(const struct report_pool *pool, struct text_table *table)
 {
-    struct anchor anchor = pool->anchor;
-    row_of_reach(table, pool->model, anchor.n, anchor.seen, coverage_bounds(&pool->law, anchor, anchor.n, z95),
-                 pool->measured ? "rollouts" : "fit");
+    const struct report_reach *reach = &pool->reach;
+    struct anchor anchor = reach->anchor;
+    row_of_reach(table, pool->model, anchor.n, anchor.seen, coverage_bounds(&reach->law, anchor, anchor.n, z95),
+                 reach->measured ? "rollouts" : "fit");
     for (int f = 0; f < FACTORS; f++) {
         double n = factors[f] * anchor.n;
-        row_of_reach(table, "", n, coverage_anchored(&pool->law, anchor, n),
-                     coverage_bounds(&pool->law, anchor, n, z95), "law");
+        row_of_reach(table, "", n, coverage_anchored(&pool->reach.law, anchor, n),
+                     coverage_bounds(&pool->reach.law, anchor, n, z95), "law");
     }
 }
 
@@ -89,13 +92,13 @@ static void budget_number(double n, struct buf *out)
 
 static void budget_line(const struct report_pool *pool, double target, struct buf *out)
 {
-    double n = budget_anchored(&pool->law, pool->anchor, target);
-    struct bounds bounds = budget_bounds(&pool->law, pool->anchor, target, z95);
+    double n = budget_anchored(&pool->reach.law, pool->reach.anchor, target);
+    struct bounds bounds = budget_bounds(&pool->reach.law, pool->reach.anchor, target, z95);
     buf_puts(out, "  ");
     text_plain(slice_of(pool->model), out);
     buf_printf(out, ": coverage %g ", target);
-    if (target <= pool->anchor.seen) {
-        buf_printf(out, "is reached by N=%.0f or less\n", pool->anchor.n);
+    if (target <= pool->reach.anchor.seen) {
+        buf_printf(out, "is reached by N=%.0f or less\n", pool->reach.anchor.n);
         return;
     }
     if (isinf(n)) {
@@ -108,11 +111,19 @@ static void budget_line(const struct report_pool *pool, double target, struct bu
     budget_number(bounds.low, out);
     buf_puts(out, " to ");
     budget_number(bounds.high, out);
-    buf_printf(out, ")%s\n", n > factors[FACTORS - 1] * pool->anchor.n ? ", more than tenfold: a guess" : "");
+    buf_printf(out, ")%s\n", n > factors[FACTORS - 1] * pool->reach.anchor.n ? ", more than tenfold: a guess" : "");
 }
 
 static void reach_notes(const struct report *report, const struct report_pool *pool, struct buf *out)
 {
+    if (pool->half.known) {
+        struct bounds bounds = coverage_bounds(&pool->half.law, pool->half.anchor, pool->reach.anchor.n, z95);
+        buf_puts(out, "  ");
+        text_plain(slice_of(pool->model), out);
+        buf_printf(out, ": N=%.0f alone had foretold %.3f (%.3f-%.3f) for N=%.0f\n", pool->half.anchor.n,
+                   coverage_anchored(&pool->half.law, pool->half.anchor, pool->reach.anchor.n), bounds.low, bounds.high,
+                   pool->reach.anchor.n);
+    }
     if (pool->unsolvable > 0) {
         buf_puts(out, "  ");
         text_plain(slice_of(pool->model), out);
@@ -130,8 +141,8 @@ static void reaches_text(const struct report *report, struct buf *out)
     bool any = false;
     heads(&table, "lrrrl", names);
     for (uint32_t i = 0; i < report->pools_len; i++) {
-        any = any || report->pools[i].extrapolated;
-        if (report->pools[i].extrapolated)
+        any = any || report->pools[i].reach.known;
+        if (report->pools[i].reach.known)
             reach_rows(&report->pools[i], &table);
     }
     if (any) {
@@ -143,7 +154,7 @@ static void reaches_text(const struct report *report, struct buf *out)
             buf_puts(out, "\nno budget for the target: it takes 10 judged prompts, some right and some wrong\n");
     }
     for (uint32_t i = 0; i < report->pools_len; i++)
-        if (report->pools[i].extrapolated)
+        if (report->pools[i].reach.known)
             reach_notes(report, &report->pools[i], out);
 }
 
@@ -181,6 +192,57 @@ static void savings_text(const struct report *report, struct buf *out)
     finish(&table, out);
 }
 
+/* -- repeats -------------------------------------------------------------------------------------------------------- */
+
+/* Taking the first of N rollouts that a verifier accepts: which N, if a false one costs so many right ones. */
+static const double costs[] = {0, 1, 4};
+enum { COSTS = sizeof costs / sizeof costs[0], REPEATS_MAX = 1000 };
+
+static bool has_rates(const struct calibration *verifier)
+{
+    return isfinite(verifier->groups[0].tpr.mean) && isfinite(verifier->groups[0].fpr.mean);
+}
+
+static uint32_t repeats_of(const struct report_pool *pool, const struct calibration *verifier, double cost,
+                           double *worth)
+{
+    struct error_rates rates = {verifier->groups[0].tpr.mean, verifier->groups[0].fpr.mean};
+    return repeats_worthwhile(&pool->reach.law, rates, cost, REPEATS_MAX, worth);
+}
+
+static void repeats_row(const struct report_pool *pool, const struct calibration *verifier, struct text_table *table)
+{
+    text_cell(table, verifier->verifier);
+    text_cell(table, pool->model);
+    for (int c = 0; c < COSTS; c++) {
+        double worth;
+        uint32_t n = repeats_of(pool, verifier, costs[c], &worth);
+        text_cellf(table, "%.3f", worth);
+        text_cellf(table, n == UINT32_MAX ? "no end" : "N=%u", n);
+    }
+}
+
+static void repeats_text(const struct report *report, struct buf *out)
+{
+    static const char *const names[] = {"verifier", "model", "", "costs 0", "", "costs 1", "", "costs 4", NULL};
+    struct text_table table;
+    bool any = false;
+    heads(&table, "llrrrrrr", names);
+    for (uint32_t v = 0; v < report->verifiers_len; v++)
+        for (uint32_t i = 0; i < report->pools_len; i++) {
+            if (!report->pools[i].reach.known || !has_rates(report->verifiers[v]))
+                continue;
+            repeats_row(&report->pools[i], report->verifiers[v], &table);
+            any = true;
+        }
+    if (any) {
+        buf_puts(out, "\nworth of taking the first of N that is accepted, if a false one costs 0, 1, 4\n");
+        finish(&table, out);
+    } else {
+        text_table_clear(&table);
+    }
+}
+
 void report_more_text(const struct report *report, struct buf *out)
 {
     uint32_t judged = 0;
@@ -191,6 +253,7 @@ void report_more_text(const struct report *report, struct buf *out)
     if (report->pools_len > 0)
         reaches_text(report, out);
     savings_text(report, out);
+    repeats_text(report, out);
 }
 
 /* -- JSON ----------------------------------------------------------------------------------------------------------- */
@@ -239,25 +302,30 @@ static void put_reach_point(struct buf *json, double n, double coverage, struct 
 
 static void put_reach(struct buf *json, const struct report_pool *pool, double target)
 {
-    struct anchor anchor = pool->anchor;
+    struct anchor anchor = pool->reach.anchor;
     json_begin(json, '{');
     put_str(json, "model", pool->model);
-    put_f64(json, "alpha", pool->law.alpha);
-    put_f64(json, "alpha_se", pool->law.alpha_se);
-    put_f64(json, "beta", pool->law.beta);
+    put_f64(json, "alpha", pool->reach.law.alpha);
+    put_f64(json, "alpha_se", pool->reach.law.alpha_se);
+    put_f64(json, "beta", pool->reach.law.beta);
     put_f64(json, "unsolvable", pool->unsolvable);
-    put_str(json, "anchor", pool->measured ? "rollouts" : "fit");
+    put_str(json, "anchor", pool->reach.measured ? "rollouts" : "fit");
     json_key(json, "points");
     json_begin(json, '[');
-    put_reach_point(json, anchor.n, anchor.seen, coverage_bounds(&pool->law, anchor, anchor.n, z95));
+    put_reach_point(json, anchor.n, anchor.seen, coverage_bounds(&pool->reach.law, anchor, anchor.n, z95));
     for (int f = 0; f < FACTORS; f++)
-        put_reach_point(json, factors[f] * anchor.n, coverage_anchored(&pool->law, anchor, factors[f] * anchor.n),
-                        coverage_bounds(&pool->law, anchor, factors[f] * anchor.n, z95));
+        put_reach_point(json, factors[f] * anchor.n, coverage_anchored(&pool->reach.law, anchor, factors[f] * anchor.n),
+                        coverage_bounds(&pool->reach.law, anchor, factors[f] * anchor.n, z95));
     json_end(json, ']');
+    if (pool->half.known) {
+        json_key(json, "hindsight"); /* of the first point, from half of its rollouts */
+        put_reach_point(json, pool->half.anchor.n, coverage_anchored(&pool->half.law, pool->half.anchor, anchor.n),
+                        coverage_bounds(&pool->half.law, pool->half.anchor, anchor.n, z95));
+    }
     if (!isnan(target)) {
-        struct bounds bounds = budget_bounds(&pool->law, anchor, target, z95);
+        struct bounds bounds = budget_bounds(&pool->reach.law, anchor, target, z95);
         put_f64(json, "target", target);
-        put_f64(json, "budget", budget_anchored(&pool->law, anchor, target));
+        put_f64(json, "budget", budget_anchored(&pool->reach.law, anchor, target));
         put_f64(json, "budget_low", bounds.low);
         put_f64(json, "budget_high", bounds.high);
     }
@@ -284,6 +352,21 @@ static void put_saving(struct buf *json, const struct report *report, const stru
     json_end(json, '}');
 }
 
+static void put_repeats(struct buf *json, const struct report_pool *pool, const struct calibration *verifier)
+{
+    for (int c = 0; c < COSTS; c++) {
+        double worth;
+        uint32_t n = repeats_of(pool, verifier, costs[c], &worth);
+        json_begin(json, '{');
+        put_str(json, "verifier", verifier->verifier);
+        put_str(json, "model", pool->model);
+        put_f64(json, "cost", costs[c]);
+        put_f64(json, "n", n == UINT32_MAX ? INFINITY : n);
+        put_f64(json, "worth", worth);
+        json_end(json, '}');
+    }
+}
+
 void report_more_json(const struct report *report, struct buf *json)
 {
     json_key(json, "prompt_mix");
@@ -295,12 +378,19 @@ void report_more_json(const struct report *report, struct buf *json)
     json_key(json, "extrapolation");
     json_begin(json, '[');
     for (uint32_t i = 0; i < report->pools_len; i++)
-        if (report->pools[i].extrapolated)
+        if (report->pools[i].reach.known)
             put_reach(json, &report->pools[i], report->target);
     json_end(json, ']');
     json_key(json, "savings");
     json_begin(json, '[');
     for (uint32_t i = 0; i < report->savings_len; i++)
         put_saving(json, report, &report->savings[i]);
+    json_end(json, ']');
+    json_key(json, "repeats");
+    json_begin(json, '[');
+    for (uint32_t v = 0; v < report->verifiers_len; v++)
+        for (uint32_t i = 0; i < report->pools_len; i++)
+            if (report->pools[i].reach.known && has_rates(report->verifiers[v]))
+                put_repeats(json, &report->pools[i], report->verifiers[v]);
     json_end(json, ']');
 }

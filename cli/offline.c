@@ -545,11 +545,8 @@ static int read_command(const char *name, const struct argp_option *options, con
                         int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
     const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
-    struct read_args args = {.command = name,
-                             .takes_sweep = takes_sweep,
-                             .threshold = NAN,
-                             .window = CALIBRATION_WINDOW,
-                             .target = NAN};
+    struct read_args args = {
+        .command = name, .takes_sweep = takes_sweep, .threshold = NAN, .window = CALIBRATION_WINDOW, .target = NAN};
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);

@@ -555,6 +555,12 @@ static void saving_by_hand(void **state)
     assert_int_equal(saving.place, SAVING_BETWEEN);
     assert_memory_equal(&saving, &again, sizeof saving);
     assert_true(saving.rollouts_95.low <= saving.rollouts && saving.rollouts <= saving.rollouts_95.high);
+    struct saving_cell wiggle[] = {{0, 1, 1}, {1, 2, 2}, {.5, 4, 4}, {1, 8, 8}}; /* smoothed: 0, .75, .75, 1 */
+    struct saving_cell quick[] = {{.75, 1, 1}};
+    struct saving_input smooth = {wiggle, quick, 1, 4};
+    assert_near(saving_of(&smooth, 1).rollouts, 2, 1e-12);
+    quick[0].right = .875;
+    assert_near(saving_of(&smooth, 1).rollouts, 6, 1e-12);
     adaptive[0].right = adaptive[1].right = 0.1;
     saving = saving_of(&input, 1);
     assert_int_equal(saving.place, SAVING_BELOW);

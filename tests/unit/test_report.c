@@ -628,9 +628,9 @@ static void mixes_equal_brute_force(void **state)
         assert_int_equal(pool->mixes[g].prompts, PROMPTS / step);
         assert_int_equal(pool->mixes[g].rollouts, PROMPTS / step * N);
         if (g == 0) {
-            assert_true(pool->extrapolated && pool->measured);
-            assert_true(fabs(pool->anchor.seen - covered / PROMPTS) < 1e-12);
-            assert_true(fabs(pool->anchor.n - N) < 1e-12);
+            assert_true(pool->reach.known && pool->reach.measured);
+            assert_true(fabs(pool->reach.anchor.seen - covered / PROMPTS) < 1e-12);
+            assert_true(fabs(pool->reach.anchor.n - N) < 1e-12);
         }
     }
     report->target = 0.99;
