@@ -18,6 +18,7 @@ static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, u
         .prompt = prompt,
         .cap = cap,
         .opened = stats->delivered,
+        .seed = arm->seed,
         .stats = stats,
         .cost = 1,
         .options = arm->options[policy],

@@ -17,6 +17,7 @@ enum rng_purpose {
     RNG_TOKEN = 6,     /* token choice: a = position                                     */
     RNG_BOOTSTRAP = 7, /* report intervals                                               */
     RNG_TEST = 8,
+    RNG_SELECT = 9, /* selectors that draw: a = prompt, b = ordinal */
 };
 
 static inline uint64_t rng_mix(uint64_t x)

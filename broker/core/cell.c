@@ -111,6 +111,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .prompt = prompt,
         .cap = arm->n,
         .opened = cell->opened,
+        .seed = core->sweeps[arm->sweep].seed,
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
         .spent = (double)arm->spent / SPENT_STEPS,
         .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,

@@ -32,7 +32,9 @@ uint32_t context_needed(uint32_t prompt_bytes, uint32_t max_tokens)
 
 uint32_t features_needed(const struct arm *arm)
 {
-    return arm->allocator->features | arm->stopper->features | arm->selector->features;
+    const struct selector *selector = arm->selector;
+    uint32_t wants = selector->wants == NULL ? 0 : selector->wants(arm->options[3]);
+    return arm->allocator->features | arm->stopper->features | selector->features | wants;
 }
 
 static bool names(struct slice model, const struct server_offer *offer)

@@ -115,6 +115,7 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .stopper = arm->stopper,
         .selector = arm->selector,
         .options = {arm->options[0], arm->options[1], arm->options[2], arm->options[3]},
+        .seed = core->sweeps[arm->sweep].seed,
         .n = arm->n,
         .trees = arm->trees,
         .strict = arm->strict,

@@ -50,6 +50,7 @@ struct arm_info {
     const struct stopper *stopper;
     const struct selector *selector;
     const double *options[4]; /* of these four, POLICY_OPTIONS_MAX each, in the order of their rows */
+    uint64_t seed;            /* of its sweep */
     uint32_t n, trees;        /* trees: independent trees per prompt, 0: samples from a pool */
     bool strict, oracle;      /* oracle: these two are the same */
     bool existing;            /* has nothing generated */

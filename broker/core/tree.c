@@ -216,8 +216,13 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
             stats_fold(&stats, &item);
         }
     }
-    struct prompt_view view = {
-        .prompt = prompt, .cap = arm->n, .opened = arm->n, .stats = &stats, .cost = 1, .options = arm->options[3]};
+    struct prompt_view view = {.prompt = prompt,
+                               .cap = arm->n,
+                               .opened = arm->n,
+                               .seed = core->sweeps[arm->sweep].seed,
+                               .stats = &stats,
+                               .cost = 1,
+                               .options = arm->options[3]};
     struct ranking ranking = {.winner = NO_ORDINAL};
     if (stats.delivered > 0)
         arm->selector->select(&view, &ranking);

@@ -29,7 +29,26 @@ const struct stopper *const stoppers[] = {
 };
 
 const struct selector *const selectors[] = {
-    &select_majority, &select_weighted, &select_best, &select_best_logprob, &select_first_pass, &select_window, NULL,
+    &select_majority,
+    &select_weighted,
+    &select_best,
+    &select_best_logprob,
+    &select_first_pass,
+    &select_window,
+    &select_best_of_majority,
+    &select_borda,
+    &select_deepconf,
+    &select_intrinsic,
+    &select_laser,
+    &select_implicit_prm,
+    &select_soft_best,
+    &select_pessimistic,
+    &select_shortest_correct,
+    &select_markers,
+    &select_rpc,
+    &select_latent,
+    &select_log_odds,
+    NULL,
 };
 
 bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,

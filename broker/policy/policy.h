@@ -45,7 +45,7 @@ bool item_feature(const struct item *item, enum feature feature, double *value);
 struct class_stat {
     uint64_t class;
     uint32_t first; /* ordinal that was the first of this class */
-    uint32_t count;
+    uint32_t count, scored;
     double weight; /* sum of scores of its scored members */
     double score_best;
 };
@@ -81,6 +81,7 @@ struct prompt_view {
     uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
     const struct stats *stats;
     double spent;          /* only for allocators that say so: share of the arm's budget, in steps of 1 / SPENT_STEPS */
+    uint64_t seed;         /* of the sweep: draw with rng_u64(seed, RNG_SELECT, prompt, ordinal) */
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
 };
@@ -118,7 +119,8 @@ struct selector {
     const struct option_row *options;
     uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
     bool items;        /* reads stats->items */
-    bool covers;       /* measures coverage: right when any rollout is, whatever the winner */
+    uint32_t (*wants)(const double *options); /* more such features, by the options' values; NULL: none */
+    bool covers;                              /* measures coverage: right when any rollout is, whatever the winner */
     void (*select)(const struct prompt_view *view, struct ranking *out);
 };
 
@@ -170,6 +172,9 @@ extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;
 extern const struct stopper stop_optscale, stop_saturation, stop_flaws, stop_deepconf, stop_value;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
 extern const struct selector select_window;
+extern const struct selector select_best_of_majority, select_borda, select_deepconf, select_intrinsic, select_laser;
+extern const struct selector select_implicit_prm, select_soft_best, select_pessimistic, select_shortest_correct;
+extern const struct selector select_markers, select_rpc, select_latent, select_log_odds;
 
 /* The tables, NULL at the end (policies.c). Positions are not stored; names and versions are. */
 extern const struct strategy *const strategies[];

@@ -112,6 +112,7 @@ static void fold_weight(struct stats *stats, uint32_t index, const struct item *
     struct class_stat *class = &stats->classes[index];
     double before = class->weight;
     if (item->scored) {
+        class->scored++;
         class->weight += item->score;
         if (item->score > class->score_best)
             class->score_best = item->score;

@@ -49,13 +49,14 @@ static uint32_t brute_classes(const struct item *items, uint32_t n, struct class
             seen |= votes(&items[j]) && items[j].class == items[i].class;
         if (!votes(&items[i]) || seen)
             continue;
-        struct class_stat c = {items[i].class, items[i].ordinal, 0, 0, -INFINITY};
+        struct class_stat c = {items[i].class, items[i].ordinal, 0, 0, 0, -INFINITY};
         for (uint32_t j = i; j < n; j++) {
             if (!votes(&items[j]) || items[j].class != c.class)
                 continue;
             c.count++;
             if (!items[j].scored)
                 continue;
+            c.scored++;
             c.weight += items[j].score;
             c.score_best = fmax(c.score_best, items[j].score);
         }
@@ -85,6 +86,7 @@ static void check_classes(const struct stats *s, const struct item *items, uint3
         assert_int_equal(s->classes[i].class, classes[i].class);
         assert_int_equal(s->classes[i].first, classes[i].first);
         assert_int_equal(s->classes[i].count, classes[i].count);
+        assert_int_equal(s->classes[i].scored, classes[i].scored);
         assert_true(s->classes[i].weight == classes[i].weight);
         assert_true(s->classes[i].score_best == classes[i].score_best);
     }

@@ -279,6 +279,24 @@ static void waits_for_an_offer(void **state)
     play_clear(&play);
 }
 
+/* What a selector's options make it need counts too: ranking by self-certainty, here. */
+static void waits_for_what_options_need(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct server_offer offer = offer_of("big", 0, LP);
+    put_prompts(&play, 3, 0);
+    put_model_offered(&play, "m", "big");
+    put_sweep(&play, "s", NO_ID, 0);
+    put_arm(&play, 0, (struct arm_text){"sure", "sample", "uniform", "none", "borda", 4, NO_ID, NULL, 0});
+    play_submit(&play);
+    assert_int_equal(play.update.code, 0);
+    play_hello_offering(&play, 1, "sim", "", &offer, 1);
+    assert_false(play_tasks(&play));
+    expect_waits(play.core, "arm 'sure': self_cert is needed");
+    play_clear(&play);
+}
+
 /* A worker that asks no server, or that a model's own url sends elsewhere, has no offers that count. */
 static void offers_count_where_they_are_asked(void **state)
 {
@@ -448,6 +466,7 @@ int main(void)
         cmocka_unit_test(json_counts),
         cmocka_unit_test(the_truth_is_counted),
         cmocka_unit_test(waits_for_an_offer),
+        cmocka_unit_test(waits_for_what_options_need),
         cmocka_unit_test(offers_count_where_they_are_asked),
         cmocka_unit_test(submit_refuses_what_nobody_gives),
         cmocka_unit_test(workers_show_what_they_offer),
