@@ -9,22 +9,13 @@
  * The gain of a rollout is P g / (d + 1). As a product of factorials P g shrinks to C(a + b + 1, b) / 4^(a + 1), which is
  * O(1). The gain of a tie falls as its votes grow, so that prompts without a clear answer do not take everything, as
  * they do when the least certain prompt is sampled. */
-#include "broker/policy/policy.h"
+#include "broker/policy/kernel_stop.h"
+#include "broker/policy/lead.h"
 
 #include <float.h>
 #include <math.h>
 
 static const struct option_row options[] = {{.name = NULL}};
-
-static double log_choose(double n, double k)
-{
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1);
-}
-
-static uint32_t votes(const struct stats *stats, uint32_t class)
-{
-    return class == NO_ORDINAL ? 0 : stats->classes[class].count;
-}
 
 /* A rollout in flight counts as a vote for the leader, which it most likely is. */
 static double flip_gain(const struct prompt_view *view)
@@ -32,9 +23,8 @@ static double flip_gain(const struct prompt_view *view)
     if (view->opened >= view->cap)
         return 0;
     const struct stats *stats = view->stats;
-    double a = votes(stats, stats->top) + (view->opened - stats->delivered), b = votes(stats, stats->second);
-    double lead = a - b, half = lead > 0 ? 1 : 0.5;
-    double index = half * exp(log_choose(a + b + 1, b) - (a + 1) * log(4)) / (lead + 1);
+    struct lead lead = lead_of(stats);
+    double index = flip_index(lead.a + (view->opened - stats->delivered), lead.b);
     /* Only an answer is a vote: failures and rollouts without one make a vote dearer. */
     double answers = (stats->voters + 1.0) / (stats->delivered + 1.0);
     return fmax(index * answers, DBL_MIN);

@@ -5,10 +5,10 @@
  * between ranks, as in the released code); rollouts below it cast no vote, those of the warm-up neither. Sampling stops
  * when one answer has `share` of the weight. Ending a rollout below the threshold while it is generated is not done
  * here. */
+#include "broker/policy/kernel_select.h"
 #include "broker/policy/lead.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { OPT_WARMUP, OPT_KEEP, OPT_SHARE };
 enum { WARMUP_MAX = 512 };
@@ -35,12 +35,6 @@ static const struct option_row options[] = {
     {.name = NULL},
 };
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Weights of the warm-up, in order of rollouts; how many are there yet. */
 static uint32_t warmup_of(const struct prompt_view *view, double weights[WARMUP_MAX])
 {
@@ -49,15 +43,6 @@ static uint32_t warmup_of(const struct prompt_view *view, double weights[WARMUP_
     for (uint32_t i = 0; i < stats->delivered && len < view->options[OPT_WARMUP]; i++)
         len += item_feature(&stats->items[i], FEATURE_CONF_MIN, &weights[len]);
     return len;
-}
-
-/* The confidence that `keep` percent of these reach; sorts them. */
-static double threshold_of(double *weights, uint32_t len, double keep)
-{
-    qsort(weights, len, sizeof *weights, by_value);
-    double at = (len - 1) * (1 - keep / 100);
-    uint32_t below = (uint32_t)at, above = below + 1 < len ? below + 1 : below;
-    return weights[below] + (at - below) * (weights[above] - weights[below]);
 }
 
 /* The weight of a vote; 0: it casts none. */
@@ -101,7 +86,7 @@ static bool deepconf_stop(const struct prompt_view *view)
     uint32_t len = warmup_of(view, weights);
     if (len < view->options[OPT_WARMUP])
         return false;
-    struct tally tally = tally_of(view->stats, threshold_of(weights, len, view->options[OPT_KEEP]));
+    struct tally tally = tally_of(view->stats, quantile_linear(weights, len, 1 - view->options[OPT_KEEP] / 100));
     return tally.total > 0 && tally.top >= view->options[OPT_SHARE] * tally.total;
 }
 
@@ -112,7 +97,7 @@ static uint32_t deepconf_room(const struct prompt_view *view)
     uint32_t len = warmup_of(view, weights), warmup = (uint32_t)view->options[OPT_WARMUP];
     if (len < warmup)
         return room_until(view, warmup - len, 0);
-    struct tally tally = tally_of(view->stats, threshold_of(weights, len, view->options[OPT_KEEP]));
+    struct tally tally = tally_of(view->stats, quantile_linear(weights, len, 1 - view->options[OPT_KEEP] / 100));
     double lacking = share * tally.total - tally.top, each = (1 - share) * tally.most;
     double need = lacking > 0 && each > 0 ? ceil(lacking / each) : 1;
     return room_until(view, (uint32_t)fmin(need, view->cap), 0);
