@@ -14,7 +14,8 @@ static bool too_large(const struct fact *fact)
     return fact->type == FACT_set && fact->set.len > 64;
 }
 
-static int apply_all(struct core *core, struct slice facts)
+/* submitted: as a submission, which may name an attachment that is there already; a journal does not. */
+static int apply_all(struct core *core, struct slice facts, bool submitted)
 {
     struct fact fact;
     int rc = 0;
@@ -27,6 +28,8 @@ static int apply_all(struct core *core, struct slice facts)
         if (rc != 0)
             continue;
         rc = core_apply(core, &fact);
+        if (submitted && fact.type == FACT_attachment)
+            rc = 0;
         if (rc != 0 && rc != ERR_CORRUPT)
             abort();
     }
@@ -50,12 +53,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 0 && data[0] == 0xff) {
         struct buf definitions = {0};
         put_sweep(&definitions, 1, 0, true);
-        if (apply_all(core, buf_slice(&definitions)) != 0)
+        if (apply_all(core, buf_slice(&definitions), true) != 0)
             abort();
         buf_clear(&definitions);
         facts = (struct slice){facts.data + 1, size - 1};
     }
-    if (apply_all(core, facts) == 0)
+    if (apply_all(core, facts, false) == 0)
         look(core);
     core_free(&core);
     return 0;

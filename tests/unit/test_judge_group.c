@@ -294,7 +294,7 @@ static void test_cancel(void **state)
 /* -- the engine that has groups judged ---------------------------------------------------------------------------------- */
 
 struct members {
-    char texts[GROUPS][MEMBERS][16];
+    char texts[GROUPS][MEMBERS][64]; /* as long as three numbers may be */
     struct slice slices[GROUPS][MEMBERS];
     struct job jobs[GROUPS * MEMBERS], *all[GROUPS * MEMBERS];
 };
