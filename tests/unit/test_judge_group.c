@@ -434,6 +434,7 @@ static void test_groups_failed(void **state)
     for (size_t i = 0; i < 2 * MEMBERS; i++) {
         assert_int_equal(members->jobs[i].state, JOB_FAILED);
         assert_non_null(strstr(members->jobs[i].error.text, i < MEMBERS ? "no group of texts" : "no such model"));
+        buf_clear(&members->jobs[i].detail);
     }
     judge_groups(engine, 2);
     engine_group.close(&engine);

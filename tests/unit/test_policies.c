@@ -150,6 +150,7 @@ static void elimination_never_gives_up(void **state)
     negative.view.opened = 1;
     for (int rule = 0; rule < 4; rule++)
         assert_true(gain(&negative, rule) > 0);
+    stats_clear(&negative.stats);
 }
 
 static void elimination_counts_in_flight(void **state)
@@ -207,6 +208,7 @@ static void elimination_closed_form(void **state)
         }
         drawn += f.stats.delivered;
         solved += allocate_elimination.solved(&f.view);
+        stats_clear(&f.stats);
     }
     assert_near(drawn / PROMPTS, cost, .1);
     assert_near(solved / PROMPTS, 1 - beta_survival(1, 1, N), .01);
