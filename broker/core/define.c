@@ -845,10 +845,13 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
     return true;
 }
 
-/* Nothing of it was kept: a first try with a mistake in it, say. */
+/* Nothing of it was kept, and no arm used what others had bought: a first try with a mistake in it, say. */
 static bool worthless(const struct core *core, uint32_t id)
 {
     const struct sweep *sweep = &core->sweeps[id];
+    for (uint32_t i = 0; i < sweep->arms_len; i++)
+        if (core->arms[sweep->arms[i]].charged.rollouts > 0)
+            return false;
     return sweep->accepted.rollouts == 0 && sweep->accepted.tokens == 0 && sweep->verdicts == 0;
 }
 

@@ -491,6 +491,24 @@ static void first_try_is_replaced(void **state)
     stage_clear(&s);
 }
 
+/* Decisions over what another sweep bought are worth keeping, though nothing was bought for them. */
+static void decisions_over_existing_rollouts_bind_their_name(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {VOTE("vote", 1)}});
+    joins(&s, WORKER, 1);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    stage_step(&s, (struct event){RESULT(WORKER, 1, 5)});
+    struct stage_sweep again = {"again", 1, NO_ID,
+                                .arms = {{.name = "vote", .n = 1, .allocator = "existing", .verifier = NO_ID}}};
+    assert_int_equal(stage_submit(&s, &again), 0);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_int_equal(core_sweep(s.core, 1).decided, 1);
+    again.arms[0].selector = "best-logprob";
+    assert_int_equal(stage_submit(&s, &again), ERR_CONFLICT);
+    stage_clear(&s);
+}
+
 static void malformed_submissions(void **state)
 {
     (void)state;
@@ -643,6 +661,7 @@ int main(void)
         cmocka_unit_test(extension_keeps_evidence),
         cmocka_unit_test(conflicts),
         cmocka_unit_test(first_try_is_replaced),
+        cmocka_unit_test(decisions_over_existing_rollouts_bind_their_name),
         cmocka_unit_test(malformed_submissions),
         cmocka_unit_test(pause_resume_cancel),
         cmocka_unit_test(shared_pool),
