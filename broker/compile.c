@@ -305,6 +305,59 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, const s
     return 0;
 }
 
+/* --- what the core has already, under ids of a submission --- */
+
+void compile_known_set(const struct core *core, uint32_t set, struct buf *to)
+{
+    uint32_t len = core_set_prompts(core, set);
+    fact_put(to, &(struct fact){.type = FACT_set,
+                                .set = {.digest = core_set_digest(core, set),
+                                        .len = len,
+                                        .group_by = slice_of(core_group_by(core, set))}});
+    for (uint32_t p = 0; p < len; p++) {
+        struct prompt_info prompt = core_prompt(core, set, p);
+        fact_put(to, &(struct fact){.type = FACT_prompt,
+                                    .prompt = {.ref_commit = prompt.ref.commit,
+                                               .ref_offset = prompt.ref.offset,
+                                               .ref_len = prompt.ref.len,
+                                               .bytes = prompt.bytes,
+                                               .group = slice_of(core_group(core, set, prompt.group)),
+                                               .attached = prompt.attached}});
+    }
+}
+
+void compile_known_model(const struct core *core, uint32_t model, uint32_t id, struct buf *to)
+{
+    struct model_info known = core_model(core, model);
+    fact_put(to, &(struct fact){.type = FACT_model,
+                                .model = {.id = id,
+                                          .fingerprint = known.fingerprint,
+                                          .name = slice_of(known.name),
+                                          .backend = slice_of(known.backend),
+                                          .spec = known.spec}});
+}
+
+void compile_known_verifier(const struct core *core, uint32_t verifier, uint32_t id, struct buf *to)
+{
+    struct verifier_info known = core_verifier(core, verifier);
+    fact_put(to, &(struct fact){.type = FACT_verifier,
+                                .verifier = {.id = id,
+                                             .fingerprint = known.fingerprint,
+                                             .name = slice_of(known.name),
+                                             .kind = slice_of(known.kind),
+                                             .spec = known.spec,
+                                             .timeout_ms = known.timeout_ms,
+                                             .price = known.price,
+                                             .group = known.group}});
+}
+
+void compile_known_pool(const struct core *core, uint32_t pool, uint32_t id, struct buf *to)
+{
+    struct pool_info known = core_pool(core, pool);
+    fact_put(to, &(struct fact){.type = FACT_pool,
+                                .pool = {.id = id, .fingerprint = known.fingerprint, .model = id, .seed = known.seed}});
+}
+
 void compile_texts(const struct prompt_set *set, struct buf *texts)
 {
     for (uint32_t i = 0; i < set->len; i++)

@@ -20,6 +20,12 @@ void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, const 
                       struct buf *definitions);
 void compile_arm(const struct sweep_arm *arm, uint32_t id, struct buf *definitions);
 
+/* The same of what the core has: it is found again by its fingerprint. The model of a pool has the pool's id. */
+void compile_known_set(const struct core *core, uint32_t set, struct buf *definitions);
+void compile_known_model(const struct core *core, uint32_t model, uint32_t id, struct buf *definitions);
+void compile_known_verifier(const struct core *core, uint32_t verifier, uint32_t id, struct buf *definitions);
+void compile_known_pool(const struct core *core, uint32_t pool, uint32_t id, struct buf *definitions);
+
 /* Appends the prompt records, in the order that compile assumes. */
 void compile_texts(const struct prompt_set *set, struct buf *texts);
 

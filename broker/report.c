@@ -160,6 +160,7 @@ static void curve_add(struct work *work, const struct spots *spots)
         group->curves[curve] = (struct report_curve){
             .arm = arm,
             .model = core_model(work->core, arm.model).name,
+            .sweep = arm.sweep == report->sweep.id ? NULL : core_sweep(work->core, arm.sweep).name,
             .points = xalloc(spots->len * sizeof(struct report_point)),
             .points_len = spots->len,
         };
@@ -271,7 +272,17 @@ static void verifier_add(const struct core *core, struct report *report, const s
     report->verifiers[report->verifiers_len++] = found;
 }
 
-struct report *report_new(const struct core *core, uint32_t sweep, double wall_s)
+static void curves_add(struct work *work, uint32_t sweep)
+{
+    for (uint32_t i = 0; i < core_sweep(work->core, sweep).arms; i++) {
+        struct spots spots = spots_of(work->core, sweep, i);
+        if (spots.len > 0)
+            curve_add(work, &spots);
+        free(spots.at);
+    }
+}
+
+struct report *report_beside(const struct core *core, uint32_t sweep, uint32_t other, double wall_s)
 {
     struct report *report = xalloc(sizeof *report);
     report->sweep = core_sweep(core, sweep);
@@ -293,16 +304,20 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
         report->charged += arm.charged.rollouts;
         verifier_add(core, report, &arm);
-        struct spots spots = spots_of(core, sweep, i);
-        if (spots.len > 0)
-            curve_add(&work, &spots);
-        free(spots.at);
     }
+    if (other != NO_ID)
+        curves_add(&work, other);
+    curves_add(&work, sweep);
     report_more_fill(core, report);
     sorted_clear(&work.sorted);
     free(work.samples);
     free(work.values);
     return report;
+}
+
+struct report *report_new(const struct core *core, uint32_t sweep, double wall_s)
+{
+    return report_beside(core, sweep, NO_ID, wall_s);
 }
 
 void report_free(struct report **report_ptr)

@@ -34,6 +34,7 @@ struct report_point {
 struct report_curve {
     struct arm_info arm; /* the one of the largest n */
     const char *model;
+    const char *sweep;           /* of the arm, when it is another one that stands beside; else NULL */
     struct report_point *points; /* by n */
     uint32_t points_len;
 };
@@ -100,6 +101,8 @@ struct report {
 };
 
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);
+/* With the curves of another sweep over the same prompts ahead of its own; all else is of the sweep alone. */
+struct report *report_beside(const struct core *core, uint32_t sweep, uint32_t other, double wall_s);
 void report_free(struct report **report);
 
 /* Where a report is read. */

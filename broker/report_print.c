@@ -162,7 +162,10 @@ static void print_point(const struct report_curve *curve, uint32_t i, char lette
 {
     const struct report_point *point = &curve->points[i];
     text_cellf(table, "%c", letter);
-    text_cell(table, i == 0 ? curve->arm.name : "");
+    if (i == 0 && curve->sweep != NULL)
+        text_cellf(table, "%s:%s", curve->sweep, curve->arm.name);
+    else
+        text_cell(table, i == 0 ? curve->arm.name : "");
     if (models)
         text_cell(table, i == 0 ? curve->model : "");
     text_cellf(table, "%u", point->n);
@@ -316,6 +319,8 @@ static void put_curve(struct buf *json, const struct report_curve *curve)
 {
     json_begin(json, '{');
     put_str(json, "arm", curve->arm.name);
+    if (curve->sweep != NULL)
+        put_str(json, "sweep", curve->sweep);
     put_str(json, "model", curve->model);
     put_str(json, "strategy", curve->arm.strategy->name);
     put_str(json, "allocate", curve->arm.allocator->name);
@@ -426,8 +431,8 @@ static void csv_number(struct buf *out, double value)
 static void csv_row(const struct report *report, const struct report_group *group, const struct report_curve *curve,
                     const struct report_point *point, struct buf *out)
 {
-    const char *const texts[] = {report->sweep.name, group->name, curve->arm.name, curve->model,
-                                 estimator(curve, point)};
+    const char *const texts[] = {curve->sweep != NULL ? curve->sweep : report->sweep.name, group->name, curve->arm.name,
+                                 curve->model, estimator(curve, point)};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         csv_text(out, texts[i]);
         buf_puts(out, ",");

@@ -1,5 +1,6 @@
 /* requests.c - the clients of a broker: submit, status, control, fetch; see server_int.h. */
 #include "broker/compile.h"
+#include "broker/reselect.h"
 #include "broker/reverify.h"
 #include "broker/server_int.h"
 #include "common/hash.h"
@@ -109,6 +110,20 @@ int server_reverify(struct server *server, const struct reverification *what, ui
     if (filed)
         sweep_spec_clear(&spec);
     return rc;
+}
+
+int server_reselect(struct server *server, const struct reselection *what, uint32_t *sweep, struct buf *note,
+                    struct error *error)
+{
+    struct reselect_request request = {.sweep = core_sweep_find(server->core, slice_of(what->sweep)),
+                                       .name = what->name,
+                                       .yaml = what->yaml,
+                                       .file = what->file};
+    buf_reset(&server->definitions);
+    if (request.sweep == NO_ID)
+        return error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'", what->sweep);
+    int rc = reselect_definitions(server->core, &request, &server->definitions, note, error);
+    return rc == 0 ? step_submit(server, false, sweep, error) : rc;
 }
 
 static struct upload *upload_of(struct server *server, struct slice route)
@@ -245,6 +260,24 @@ static void on_reverify(struct server *server, struct slice route, const struct 
                buf_slice(&note));
     buf_clear(&note);
     for (size_t i = 0; i < 5; i++)
+        buf_clear(&texts[i]);
+}
+
+static void on_reselect(struct server *server, struct slice route, const struct msg_reselect *msg)
+{
+    struct buf texts[3] = {{0}}, note = {0};
+    struct error error = {""};
+    uint32_t sweep;
+    const char *name = given(msg->sweep, &texts[0]), *file = given(msg->file, &texts[2]);
+    struct reselection what = {.sweep = name != NULL ? name : "",
+                               .name = given(msg->name, &texts[1]),
+                               .file = file != NULL ? file : "arms",
+                               .yaml = msg->yaml};
+    int rc = server_reselect(server, &what, &sweep, &note, &error);
+    reply_note(server, route, rc, slice_of(rc == 0 ? core_sweep(server->core, sweep).name : error.text),
+               buf_slice(&note));
+    buf_clear(&note);
+    for (size_t i = 0; i < 3; i++)
         buf_clear(&texts[i]);
 }
 
@@ -444,6 +477,9 @@ void on_client_frame(struct server *server, struct slice route, struct slice fra
         return;
     case MSG_reverify:
         on_reverify(server, route, &msg.reverify);
+        return;
+    case MSG_reselect:
+        on_reselect(server, route, &msg.reselect);
         return;
     }
     reply(server, route, ERR_PROTOCOL, slice_of("the broker does not know this request: use the same drover version"));

@@ -13,25 +13,6 @@
 
 enum { OURS = 0, TRUTH = 1 }; /* ids of the verifiers in the submission */
 
-static void put_set(const struct core *core, uint32_t set, struct buf *to)
-{
-    uint32_t len = core_set_prompts(core, set);
-    fact_put(to, &(struct fact){.type = FACT_set,
-                                .set = {.digest = core_set_digest(core, set),
-                                        .len = len,
-                                        .group_by = slice_of(core_group_by(core, set))}});
-    for (uint32_t p = 0; p < len; p++) {
-        struct prompt_info prompt = core_prompt(core, set, p);
-        fact_put(to, &(struct fact){.type = FACT_prompt,
-                                    .prompt = {.ref_commit = prompt.ref.commit,
-                                               .ref_offset = prompt.ref.offset,
-                                               .ref_len = prompt.ref.len,
-                                               .bytes = prompt.bytes,
-                                               .group = slice_of(core_group(core, set, prompt.group)),
-                                               .attached = prompt.attached}});
-    }
-}
-
 /* The one in the file, else the one of that name that the journal learned last. */
 static int put_verifier(const struct core *core, const struct sweep_spec *file, const char *name, uint32_t id,
                         bool *group, struct buf *to, struct error *error)
@@ -46,15 +27,7 @@ static int put_verifier(const struct core *core, const struct sweep_spec *file, 
         struct verifier_info known = core_verifier(core, i);
         if (strcmp(known.name, name) != 0)
             continue;
-        fact_put(to, &(struct fact){.type = FACT_verifier,
-                                    .verifier = {.id = id,
-                                                 .fingerprint = known.fingerprint,
-                                                 .name = slice_of(known.name),
-                                                 .kind = slice_of(known.kind),
-                                                 .spec = known.spec,
-                                                 .timeout_ms = known.timeout_ms,
-                                                 .price = known.price,
-                                                 .group = known.group}});
+        compile_known_verifier(core, i, id, to);
         *group = known.group;
         return 0;
     }
@@ -131,25 +104,6 @@ void reverify_note(const struct core *core, uint32_t id, struct buf *note)
             arms == 1 ? "is" : "are");
 }
 
-static void put_model(const struct core *core, uint32_t pool, uint32_t id, struct buf *to)
-{
-    struct model_info model = core_model(core, core_pool(core, pool).model);
-    fact_put(to, &(struct fact){.type = FACT_model,
-                                .model = {.id = id,
-                                          .fingerprint = model.fingerprint,
-                                          .name = slice_of(model.name),
-                                          .backend = slice_of(model.backend),
-                                          .spec = model.spec}});
-}
-
-static void put_pool(const struct core *core, uint32_t id, uint32_t local, struct buf *to)
-{
-    struct pool_info pool = core_pool(core, id);
-    fact_put(to,
-             &(struct fact){.type = FACT_pool,
-                            .pool = {.id = local, .fingerprint = pool.fingerprint, .model = local, .seed = pool.seed}});
-}
-
 /* report_at of the new arm: powers of two, and n. */
 static uint32_t report_points(uint32_t n, uint32_t points[33])
 {
@@ -210,9 +164,9 @@ int reverify_definitions(const struct core *core, const struct reverify_request 
     int rc = find_sources(core, &sweep, sources, &len, error);
     if (rc != 0)
         return rc;
-    put_set(core, sweep.set, to);
+    compile_known_set(core, sweep.set, to);
     for (uint32_t i = 0; i < len; i++)
-        put_model(core, sources[i].pool, i, to);
+        compile_known_model(core, core_pool(core, sources[i].pool).model, i, to);
     bool group = false, group_truth = false;
     rc = put_verifier(core, request->file, request->verifier, OURS, &group, to, error);
     if (rc == 0 && truth != NULL)
@@ -225,7 +179,7 @@ int reverify_definitions(const struct core *core, const struct reverify_request 
             rc = error_set(error, ERR_RANGE, "verifier '%.64s' compares at most %d rollouts, and a prompt has %u",
                            request->verifier, LIMIT_GROUP, sources[i].n);
     for (uint32_t i = 0; i < len && rc == 0; i++)
-        put_pool(core, sources[i].pool, i, to);
+        compile_known_pool(core, sources[i].pool, i, to);
     if (rc == 0)
         rc = put_sweep(&sweep, request, truth != NULL, to, error);
     for (uint32_t i = 0; i < len && rc == 0; i++)

@@ -47,6 +47,16 @@ struct reverification {
 int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct buf *note,
                     struct error *error);
 
+/* A sweep that decides over the rollouts of another one again; see reselect.h. name may be NULL. */
+struct reselection {
+    const char *sweep, *name;
+    struct slice yaml; /* arms */
+    const char *file;  /* its name, for messages */
+};
+/* note: a sentence on what is left out; empty: nothing. */
+int server_reselect(struct server *server, const struct reselection *what, uint32_t *sweep, struct buf *note,
+                    struct error *error);
+
 /* Waits at most wait_ms for messages or for one of fds, then does one turn. A negative return is fatal: the process must
  * end (and a restart replays). */
 int server_turn(struct server *server, const int *fds, size_t fds_len, int64_t wait_ms, struct error *error);

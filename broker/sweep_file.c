@@ -250,6 +250,115 @@ int sweep_spec_parse(struct slice text, const char *file, const char *const *ove
     return rc;
 }
 
+/* ---- arms alone ---- */
+
+/* A list of arms, or the keys of one, are put where the section would be. */
+static void wrap_arms(struct conf *conf)
+{
+    struct conf_node *root = conf->root;
+    bool one = root->kind == CONF_KIND_MAP && conf_get(root, "arms") == NULL && conf_get(root, "grid") == NULL;
+    if (!one && root->kind != CONF_KIND_LIST)
+        return;
+    struct conf_node *file = conf_node_like(conf, root), *list = root;
+    file->kind = CONF_KIND_MAP;
+    if (one) {
+        list = conf_node_like(conf, root);
+        list->kind = CONF_KIND_LIST;
+        conf_append(list, root);
+    }
+    free((char *)list->key);
+    list->key = xstrdup("arms");
+    conf_append(file, list);
+    conf->root = file;
+}
+
+static void know(struct sweep_spec *spec, const struct sweep_known *known)
+{
+    spec->models = xalloc(known->models_len * sizeof *spec->models);
+    for (; spec->models_len < known->models_len; spec->models_len++) {
+        const struct sweep_model *model = &known->models[spec->models_len];
+        spec->models[spec->models_len] = (struct sweep_model){.backend = xstrdup(""), .has_answer = model->has_answer};
+        memcpy(spec->models[spec->models_len].name, model->name, sizeof model->name);
+    }
+    uint32_t own = spec->verifiers_len;
+    spec->verifiers = xrealloc(spec->verifiers, ((size_t)own + known->verifiers_len) * sizeof *spec->verifiers);
+    for (uint32_t i = 0; i < known->verifiers_len; i++) {
+        bool hidden = false;
+        for (uint32_t k = 0; k < own; k++)
+            hidden = hidden || strcmp(spec->verifiers[k].name, known->verifiers[i].name) == 0;
+        if (hidden)
+            continue;
+        spec->verifiers[spec->verifiers_len] = (struct sweep_verifier){.group = known->verifiers[i].group};
+        memcpy(spec->verifiers[spec->verifiers_len++].name, known->verifiers[i].name, sizeof spec->verifiers->name);
+    }
+}
+
+/* Takes arms that grow trees out of the list and notes their names. */
+static void drop_trees(struct conf_node *list, struct buf *trees)
+{
+    struct conf_node **at = &list->first;
+    list->last = NULL;
+    while (*at != NULL) {
+        const struct conf_node *arm = *at, *strategy = conf_get(arm, "strategy"), *name = conf_get(arm, "name");
+        const char *word = strategy == NULL                                       ? NULL
+                           : strategy->kind == CONF_KIND_MAP && strategy->len > 0 ? strategy->first->key
+                                                                                  : strategy->text;
+        const struct strategy *known = word == NULL ? NULL : strategy_find(word);
+        if (known == NULL || known->trees == NULL) {
+            list->last = *at;
+            at = &(*at)->next;
+            continue;
+        }
+        buf_printf(trees, "%s%s", trees->len > 0 ? ", " : "", name == NULL || name->text == NULL ? "?" : name->text);
+        *at = arm->next;
+        list->len--;
+    }
+}
+
+static int read_arms(struct sweep_reader *reader, const struct sweep_known *known, struct buf *trees)
+{
+    struct conf_key keys[FILE_KEYS + 1];
+    struct conf_value v[FILE_KEYS];
+    struct sweep_arm_defaults defaults = {.lookahead = 64};
+    memcpy(keys, file_keys, sizeof keys);
+    keys[FILE_SWEEP].fallback = keys[FILE_MODELS].fallback = "";
+    const struct conf_form form = {.what = "file of arms", .keys = keys, .values = v};
+    int rc = conf_read(&reader->conf, reader->conf.root, &form, reader->error);
+    if (rc == 0)
+        rc = sweep_verifiers(reader, v[FILE_VERIFIERS].node);
+    if (rc < 0)
+        return rc;
+    know(reader->spec, known);
+    if (v[FILE_SWEEP].node != NULL)
+        rc = read_sweep(reader, v[FILE_SWEEP].node, &defaults);
+    struct conf_node *list = (struct conf_node *)v[FILE_ARMS].node;
+    if (list != NULL && list->kind == CONF_KIND_LIST)
+        drop_trees(list, trees);
+    if (rc == 0 && trees->len > 0 && list->len == 0)
+        return error_set(reader->error, ERR_NOT_FOUND,
+                         "%s: every arm grows trees of its own (%.200s), for which there are no rollouts",
+                         reader->conf.file, trees->data);
+    return rc == 0 ? sweep_arms(reader, list, &defaults) : rc;
+}
+
+int sweep_arms_parse(struct slice text, const char *file, const struct sweep_known *known, struct sweep_spec *spec,
+                     struct buf *trees, struct error *error)
+{
+    struct sweep_reader reader = {.spec = spec, .error = error};
+    *spec = (struct sweep_spec){.truth = NO_INDEX};
+    int rc = conf_parse(&reader.conf, text, file, error);
+    if (rc == 0) {
+        wrap_arms(&reader.conf);
+        rc = sweep_grids(&reader);
+    }
+    if (rc == 0)
+        rc = read_arms(&reader, known, trees);
+    conf_clear(&reader.conf);
+    if (rc < 0)
+        sweep_spec_clear(spec);
+    return rc;
+}
+
 void sweep_spec_clear(struct sweep_spec *spec)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {

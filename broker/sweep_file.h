@@ -102,6 +102,21 @@ int sweep_spec_parse(struct slice text, const char *file, const char *const *ove
                      struct sweep_spec *spec, struct error *error);
 void sweep_spec_clear(struct sweep_spec *spec);
 
+/* What arms over rollouts that exist may name. Of a model: name and has_answer; of a verifier: name and group. */
+struct sweep_known {
+    const struct sweep_model *models;
+    const struct sweep_verifier *verifiers;
+    uint32_t models_len, verifiers_len;
+};
+
+/* Arms that sample, over models that are known: text is a sweep file (whose `models` are not looked at), its sections
+ * `arms` or `grid` alone, a list of arms, or the keys of one. spec gets the known models, and as verifiers those of the
+ * text, with a kind, then the known ones of other names, without. Without section `sweep`, seed is 0, and there is no
+ * name and no truth. Names of arms that grow trees are appended to trees, with commas, and left out. The errors of
+ * sweep_spec_parse; ERR_NOT_FOUND: no arm is left. */
+int sweep_arms_parse(struct slice text, const char *file, const struct sweep_known *known, struct sweep_spec *spec,
+                     struct buf *trees, struct error *error);
+
 /* Every key of a sweep file with its type, range, default and help. */
 void sweep_file_help(struct buf *out);
 

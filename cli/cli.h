@@ -29,6 +29,7 @@ int cmd_submit(int argc, char **argv);
 int cmd_export_batch(int argc, char **argv);
 int cmd_import_batch(int argc, char **argv);
 int cmd_reverify(int argc, char **argv);
+int cmd_reselect(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_workers(int argc, char **argv);
 int cmd_pause(int argc, char **argv);
@@ -93,8 +94,9 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
 enum report_format { REPORT_TEXT, REPORT_JSON, REPORT_CSV };
 struct report_style {
     enum report_format format;
-    double wall_s; /* negative: unknown */
-    double target; /* coverage to foretell a budget for; NaN: none */
+    double wall_s;      /* negative: unknown */
+    double target;      /* coverage to foretell a budget for; NaN: none */
+    const char *beside; /* another sweep whose arms are shown, too; NULL: none */
 };
 int print_report(struct journal *journal, const char *sweep, const struct report_style *style, struct error *error);
 

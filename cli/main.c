@@ -15,6 +15,7 @@ const struct command commands[] = {
     {"import-batch", "FILE ...", "be a worker that answers from OpenAI batch files", cmd_import_batch},
     {"reverify", "SWEEP --verifier NAME", "new verdicts over the rollouts of a sweep; nothing is generated",
      cmd_reverify},
+    {"reselect", "SWEEP --arm FILE", "new decisions over the rollouts of a sweep; nothing is generated", cmd_reselect},
     {"status", "[SWEEP]", "what sweeps have done and what they wait for", cmd_status},
     {"workers", "", "workers and verifiers of a broker", cmd_workers},
     {"pause", "SWEEP", "grant no more tasks of a sweep", cmd_pause},

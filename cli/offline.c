@@ -20,6 +20,7 @@
 
 struct read_args {
     const char *command, *sweep, *state, *verifier, *truth;
+    const char *beside;       /* of report */
     double threshold, window; /* of calibrate; threshold NaN: none given */
     double target;            /* of report; NaN: none given */
     struct broker_choice choice;
@@ -36,6 +37,7 @@ enum {
     OPTION_THRESHOLD,
     OPTION_WINDOW,
     OPTION_TARGET,
+    OPTION_BESIDE,
 };
 
 #define SOURCE_OPTIONS                                                                                    \
@@ -50,6 +52,7 @@ static const struct argp_option report_options[] = {
     SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"csv", OPTION_CSV, NULL, 0, "print CSV, of the curves alone", 0},
+    {"beside", OPTION_BESIDE, "SWEEP", 0, "show the arms of another sweep over the same prompts, too", 0},
     {"target", OPTION_TARGET, "ACC", 0, "foretell how many rollouts a prompt needs for this coverage, 0 to 1", 0},
     {0},
 };
@@ -124,6 +127,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->target = number_of(arg, "target", state);
         if (args->target <= 0 || args->target >= 1)
             argp_error(state, "--target takes a coverage between 0 and 1, not %s", arg);
+        return 0;
+    case OPTION_BESIDE:
+        args->beside = arg;
         return 0;
     case OPTION_WINDOW:
         args->window = number_of(arg, "window", state);
@@ -272,6 +278,18 @@ static uint32_t terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
+/* Another sweep over the same prompts. */
+static int find_beside(const struct core *core, uint32_t sweep, const char *name, uint32_t *beside, struct error *error)
+{
+    int rc = find_sweep(core, name, beside, error);
+    if (rc == 0 && core_sweep(core, *beside).set != core_sweep(core, sweep).set)
+        rc = error_set(error, ERR_CONFLICT, "sweeps '%s' and '%s' are of different prompts", name,
+                       core_sweep(core, sweep).name);
+    if (rc == 0 && *beside == sweep)
+        *beside = NO_ID;
+    return rc;
+}
+
 int print_report(struct journal *journal, const char *name, const struct report_style *style, struct error *error)
 {
     struct core *core;
@@ -279,9 +297,12 @@ int print_report(struct journal *journal, const char *name, const struct report_
     int rc = journal_core(journal, &core, error);
     if (rc != 0)
         return rc;
+    uint32_t beside = NO_ID;
     rc = find_sweep(core, name, &sweep, error);
+    if (rc == 0 && style->beside != NULL)
+        rc = find_beside(core, sweep, style->beside, &beside, error);
     if (rc == 0) {
-        struct report *report = report_new(core, sweep, style->wall_s);
+        struct report *report = report_beside(core, sweep, beside, style->wall_s);
         struct buf out = {0};
         report->target = style->target;
         if (style->format == REPORT_JSON)
@@ -304,7 +325,8 @@ static int do_report(const struct read_args *args, struct journal *journal, stru
                                            : args->csv ? REPORT_CSV
                                                        : REPORT_TEXT,
                                  .wall_s = -1,
-                                 .target = args->target};
+                                 .target = args->target,
+                                 .beside = args->beside};
     return print_report(journal, args->sweep, &style, error);
 }
 

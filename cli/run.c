@@ -418,7 +418,8 @@ static int run_loop(struct run *run, struct error *error)
             return rc;
         on_signals(run);
         struct sweep_info info = core_sweep(server_core(run->server), run->sweep);
-        bool over = info.state != SWEEP_RUNNING && !server_disk_full(run->server);
+        bool over =
+            (info.state != SWEEP_RUNNING || (run->args.settles && info.leased == 0)) && !server_disk_full(run->server);
         if (run->interrupted ? drained(run, &info) : over)
             return 0;
         if (!run->interrupted && (stalled(run, error) || hopeless(run, error)))
@@ -495,7 +496,7 @@ static int print_end(struct run *run, const char *name, double wall_s)
     struct error error = {""};
     int rc = journal_open(run->conf.state, &(struct journal_options){.read_only = true}, &journal, &error);
     if (rc == 0) {
-        struct report_style style = {run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, NAN};
+        struct report_style style = {run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, NAN, run->args.beside};
         rc = print_report(journal, name, &style, &error);
         journal_close(&journal);
     }
@@ -514,6 +515,8 @@ static int finish_run(struct run *run, int rc, struct error *error)
     snprintf(name, sizeof name, "%s", info.name);
     snprintf(reason, sizeof reason, "%s", info.reason == NULL ? "" : info.reason);
     enum sweep_state state = info.state;
+    struct waiting waiting = core_waiting(server_core(run->server), run->sweep);
+    uint64_t missing = waiting.verify + waiting.truth;
     double wall_s = (double)(clock_ms() - run->started_ms) / 1000;
     bool interrupted = run->interrupted;
     if (rc == 0)
@@ -532,7 +535,15 @@ static int finish_run(struct run *run, int rc, struct error *error)
                 reason[0] != '\0' ? ": " : "", reason);
         return EXIT_FAULT;
     }
-    return print_end(run, name, wall_s);
+    int code = print_end(run, name, wall_s);
+    if (code != EXIT_OK || state == SWEEP_DONE)
+        return code;
+    fprintf(stderr,
+            "drover %s: %llu of %llu prompts of arms are undecided: %llu verdicts that they need are missing; the same "
+            "command without --no-verify has them made\n",
+            run->args.command, (unsigned long long)(info.cells - info.decided), (unsigned long long)info.cells,
+            (unsigned long long)missing);
+    return EXIT_FAILED;
 }
 
 int run_local(const struct local_run *what)

@@ -1,4 +1,4 @@
-/* run.h - a sweep served by this process to children of its own: what `drover run` and `drover reverify` do. */
+/* run.h - a sweep served by this process to children of its own: what `drover run`, `reverify` and `reselect` do. */
 #ifndef DROVER_RUN_H
 #define DROVER_RUN_H
 
@@ -12,6 +12,8 @@ struct local_run {
     uint32_t workers, verifiers;        /* processes */
     uint32_t threads, verifier_threads; /* of each worker, of each verifier */
     bool json, quiet;
+    bool settles;       /* nobody is waited for: it ends once nothing is in flight */
+    const char *beside; /* a sweep whose arms its report shows, too; NULL: none */
     int (*begin)(struct server *server, void *arg, uint32_t *sweep, struct error *error); /* submits the sweep */
     void *arg;
 };

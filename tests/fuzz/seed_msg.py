@@ -23,6 +23,7 @@ SEEDS = {
     "task": record(30, 1) + record(33, 9, 0, 0, 1, 2, 123, 64, 1000, 0, 0, b'{"prompt":"x"}', PATH),
     "path": PATH,
     "spec": record(30, 1) + record(32, 0, 0, b'{"backend":"tinylm"}'),
+    "reselect": record(61, "s", "again", "arms.yaml", "name: a\nn: 4\n"),
     "extra": record(12, 2000, 10, [1, [2, [3]]], "later"),
     "short": record(12),
     "array32": b"\xdd\xff\xff\xff\xff",
