@@ -158,37 +158,34 @@ static void reaches_text(const struct report *report, struct buf *out)
             reach_notes(report, &report->pools[i], out);
 }
 
-static const char *const place_words[] = {
-    [SAVING_BETWEEN] = "",
-    [SAVING_BELOW] = "at most",
-    [SAVING_BEYOND] = "at least",
-};
+static const char *const place_signs[] = {[SAVING_BETWEEN] = "", [SAVING_BELOW] = "<", [SAVING_BEYOND] = ">"};
 
 /* Without tokens in a recording there is nothing to divide by. */
-static void saved_cells(struct text_table *table, double saved, struct bounds bounds)
+static void saved_cells(struct text_table *table, const char *sign, double saved, struct bounds bounds)
 {
-    text_cellf(table, isfinite(saved) ? "%.2fx" : "-", saved);
+    text_cellf(table, isfinite(saved) ? "%s%.2fx" : "-", sign, saved);
     text_cellf(table, isfinite(saved) ? "%.2f-%.2f" : "-", bounds.low, bounds.high);
 }
 
 static void savings_text(const struct report *report, struct buf *out)
 {
-    static const char *const names[] = {"", "", "right", "", "rollouts", "95%", "tokens", "95%", NULL};
+    static const char *const names[] = {"", "", "right", "points", "95%", "rollouts", "95%", "tokens", "95%", NULL};
     struct text_table table;
     if (report->savings_len == 0)
         return;
-    heads(&table, "llrrrrrr", names);
+    heads(&table, "llrrrrrrr", names);
     for (uint32_t i = 0; i < report->savings_len; i++) {
         const struct report_saving *one = &report->savings[i];
         const struct saving *saving = &one->saving;
         text_cellf(&table, "%c", report_letter(one->curve));
-        text_cellf(&table, "against %c", report_letter(one->base));
+        text_cellf(&table, "vs %c", report_letter(one->base));
         text_cellf(&table, "%.3f", saving->accuracy);
-        text_cell(&table, place_words[saving->place]);
-        saved_cells(&table, saving->rollouts, saving->rollouts_95);
-        saved_cells(&table, saving->tokens, saving->tokens_95);
+        text_cellf(&table, "%+.1f", 100 * saving->difference);
+        text_cellf(&table, "%+.1f to %+.1f", 100 * saving->difference_95.low, 100 * saving->difference_95.high);
+        saved_cells(&table, place_signs[saving->place], saving->rollouts, saving->rollouts_95);
+        saved_cells(&table, place_signs[saving->place], saving->tokens, saving->tokens_95);
     }
-    buf_puts(out, "\nsaved at equal accuracy: what taking all N costs, over what the arm cost\n");
+    buf_puts(out, "\nagainst taking all N of every prompt: points more right, saved at equal accuracy\n");
     finish(&table, out);
 }
 
@@ -342,6 +339,9 @@ static void put_saving(struct buf *json, const struct report *report, const stru
     put_str(json, "against", report->groups[0].curves[one->base].arm.name);
     put_u64(json, "prompts", one->prompts);
     put_f64(json, "accuracy", saving->accuracy);
+    put_f64(json, "difference", saving->difference);
+    put_f64(json, "difference_low", saving->difference_95.low);
+    put_f64(json, "difference_high", saving->difference_95.high);
     put_f64(json, "rollouts", saving->rollouts);
     put_f64(json, "rollouts_low", saving->rollouts_95.low);
     put_f64(json, "rollouts_high", saving->rollouts_95.high);

@@ -68,6 +68,7 @@ static struct saving invert(const struct saving_input *input, struct sums *sums)
     const struct saving_cell *uniform = sums->uniform;
     double wanted = sums->adaptive.right, share = 1;
     struct saving saving = {.accuracy = wanted / (double)input->prompts};
+    saving.difference = saving.accuracy - uniform[input->steps - 1].right / (double)input->prompts;
     for (size_t s = 0; s < input->steps; s++)
         sums->curve[s] = uniform[s].right;
     isotonic(sums->curve, input->steps);
@@ -109,19 +110,21 @@ static void bootstrap(const struct saving_input *input, uint64_t seed, struct su
     size_t each = input->prompts * (input->steps + 1), resamples = ADDITIONS_MAX / each;
     resamples = resamples > RESAMPLES_MAX ? RESAMPLES_MAX : resamples < RESAMPLES_MIN ? RESAMPLES_MIN : resamples;
     size_t *pick = xalloc(input->prompts * sizeof *pick);
-    double *rollouts = xalloc(resamples * sizeof *rollouts), *tokens = xalloc(resamples * sizeof *tokens);
+    double *difference = xalloc(3 * resamples * sizeof *difference), *rollouts = difference + resamples;
+    double *tokens = rollouts + resamples;
     for (size_t r = 0; r < resamples; r++) {
         for (size_t i = 0; i < input->prompts; i++)
             pick[i] = rng_u64(seed, RNG_BOOTSTRAP, r, i) % input->prompts;
         sum_up(input, pick, sums);
         struct saving one = invert(input, sums);
+        difference[r] = one.difference;
         rollouts[r] = one.rollouts;
         tokens[r] = one.tokens;
     }
+    saving->difference_95 = middle_of(difference, resamples);
     saving->rollouts_95 = middle_of(rollouts, resamples);
     saving->tokens_95 = middle_of(tokens, resamples);
-    free(tokens);
-    free(rollouts);
+    free(difference);
     free(pick);
 }
 

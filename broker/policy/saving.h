@@ -28,8 +28,9 @@ enum saving_place { SAVING_BETWEEN, SAVING_BELOW, SAVING_BEYOND };
 
 struct saving {
     double accuracy;         /* of the adaptive arm */
+    double difference;       /* of that to the uniform arm's at its last cap */
     double rollouts, tokens; /* uniform cost over adaptive cost */
-    struct bounds rollouts_95, tokens_95;
+    struct bounds difference_95, rollouts_95, tokens_95;
     enum saving_place place; /* BELOW all accuracies of the uniform arm: at most so much; BEYOND: at least */
 };
 

@@ -3,6 +3,8 @@
 The program under test is $BUILD/drover (default build/drover). It is copied first, so a build beside the tests cannot
 change it under them."""
 import atexit
+import importlib.machinery
+import importlib.util
 import json
 import os
 import random
@@ -263,6 +265,15 @@ def curve(reported, arm, group="all"):
             if g["group"] == group and c["arm"] == arm:
                 return c
     raise AssertionError(f"the report has no arm {arm} of group {group}")
+
+
+def bench(name):
+    """A program of tests/bench in Python, as a module that runs the drover under test."""
+    loader = importlib.machinery.SourceFileLoader(name, os.path.join(ROOT, "tests", "bench", name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    module.DROVER = DROVER
+    return module
 
 
 def audit(state):

@@ -550,6 +550,9 @@ static void saving_by_hand(void **state)
     struct saving_input input = {uniform, adaptive, 2, 3};
     struct saving saving = saving_of(&input, 1), again = saving_of(&input, 1);
     assert_near(saving.accuracy, 0.75, 1e-12);
+    assert_near(saving.difference, 0.75 - 1, 1e-12);
+    assert_near(saving.difference_95.low, -0.25, 1e-12); /* both prompts have the same */
+    assert_near(saving.difference_95.high, -0.25, 1e-12);
     assert_near(saving.rollouts, 6.0 / 3, 1e-12); /* 1.5 right: half way from 4 rollouts to 8 */
     assert_near(saving.tokens, 60.0 / 15, 1e-12);
     assert_int_equal(saving.place, SAVING_BETWEEN);
