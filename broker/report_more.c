@@ -164,21 +164,6 @@ static uint32_t uniform_of(const struct report *report, const struct arm_info *a
     return found;
 }
 
-/* 1, 2, 3, 4, 6, 8, 12, ... and n: enough for a smooth curve, few enough for many resamples. */
-enum { STEPS_MAX = 64 };
-
-static uint32_t steps_of(uint32_t n, uint32_t steps[STEPS_MAX])
-{
-    uint32_t len = 0;
-    for (uint32_t power = 1; power < n && len < STEPS_MAX - 2; power *= 2) {
-        steps[len++] = power;
-        if (power >= 2 && power + power / 2 < n)
-            steps[len++] = power + power / 2;
-    }
-    steps[len++] = n;
-    return len;
-}
-
 static bool cell_fill(struct saving_cell *cell, const struct sample *sample)
 {
     *cell = (struct saving_cell){sample->right, sample->rollouts, (double)sample->tokens};
@@ -190,7 +175,7 @@ static void saving_add(const struct core *core, struct report *report, uint32_t 
 {
     const struct arm_info *arm = &report->groups[0].curves[adaptive].arm;
     const struct arm_info *uniform = &report->groups[0].curves[base].arm;
-    uint32_t steps[STEPS_MAX], len = steps_of(uniform->n, steps), prompts = 0;
+    uint32_t steps[SAVING_STEPS_MAX], len = saving_steps(uniform->n, steps), prompts = 0;
     struct saving_cell *cells = xalloc(((size_t)arm->prompts + 1) * (len + 1) * sizeof *cells);
     struct saving_cell *ends = cells + (size_t)arm->prompts * len;
     for (uint32_t p = 0; p < arm->prompts; p++) {

@@ -1,5 +1,5 @@
-/* sweep_parts.h - what the files that read a sweep file share with each other, and with nobody
- * else. */
+/* sweep_parts.h - what the files that read a sweep file share with each other, and with the readers of files that hold
+ * arms in its words. */
 #ifndef DROVER_SWEEP_PARTS_H
 #define DROVER_SWEEP_PARTS_H
 

@@ -27,6 +27,8 @@ const struct command commands[] = {
     {"report", "[SWEEP]", "accuracy against compute, with intervals", cmd_report},
     {"calibrate", "[SWEEP] --verifier NAME", "a verifier against the truth: true and false passes, ranking",
      cmd_calibrate},
+    {"simulate", "SPEC.yaml [key=value ...]", "arms in worlds with known laws, in virtual time; nothing is generated",
+     cmd_simulate},
     {"journal", "", "the facts of a journal as text", cmd_journal},
     {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},
     {"help", "[TOPIC]", "this list; topics: limits, exit-codes, policies, backends, verifiers, sweep, cluster.conf",

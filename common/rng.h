@@ -18,6 +18,7 @@ enum rng_purpose {
     RNG_BOOTSTRAP = 7, /* report intervals                                               */
     RNG_TEST = 8,
     RNG_SELECT = 9, /* selectors that draw: a = prompt, b = ordinal */
+    RNG_WORLD = 10, /* laws of simulated prompts */
 };
 
 static inline uint64_t rng_mix(uint64_t x)

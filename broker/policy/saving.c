@@ -30,6 +30,18 @@ void isotonic(double *values, size_t len)
     free(ends);
 }
 
+uint32_t saving_steps(uint32_t n, uint32_t steps[SAVING_STEPS_MAX])
+{
+    uint32_t len = 0;
+    for (uint32_t power = 1; power < n && len < SAVING_STEPS_MAX - 2; power *= 2) {
+        steps[len++] = power;
+        if (power >= 2 && power + power / 2 < n)
+            steps[len++] = power + power / 2;
+    }
+    steps[len++] = n;
+    return len;
+}
+
 static void cell_add(struct saving_cell *sum, const struct saving_cell *cell)
 {
     sum->right += cell->right;

@@ -37,6 +37,10 @@ struct saving {
 /* prompts > 0, steps > 0. Intervals: bootstrap over prompts, both arms resampled alike, a pure function of the seed. */
 struct saving saving_of(const struct saving_input *input, uint64_t seed);
 
+/* 1, 2, 3, 4, 6, 8, 12, ... and n: caps enough for a smooth curve, few enough for many resamples. How many; n > 0. */
+enum { SAVING_STEPS_MAX = 64 };
+uint32_t saving_steps(uint32_t n, uint32_t steps[SAVING_STEPS_MAX]);
+
 /* The nearest values that never fall: pool adjacent violators. */
 void isotonic(double *values, size_t len);
 

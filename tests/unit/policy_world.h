@@ -6,6 +6,7 @@
 #ifndef DROVER_TEST_POLICY_WORLD_H
 #define DROVER_TEST_POLICY_WORLD_H
 
+#include "broker/dice.h"
 #include "broker/policy/kernel.h"
 #include "broker/policy/policy.h"
 #include "common/rng.h"
@@ -37,50 +38,24 @@ struct world {
 
 /* ---- laws ---- */
 
-/* A stream of its own for each prompt and purpose, apart from those of rollouts. */
-struct draws {
-    uint64_t seed, stream, at;
-};
-
-static inline double draw_unit(struct draws *draws)
+/* A stream of its own for each prompt, apart from those of rollouts. */
+static inline struct dice prompt_dice(uint64_t seed, uint64_t stream)
 {
-    return rng_unit(rng_u64(draws->seed, RNG_TEST, draws->stream | (uint64_t)1 << 40, draws->at++)) + 0x1p-54;
+    return (struct dice){.seed = seed, .purpose = RNG_TEST, .stream = stream | (uint64_t)1 << 40};
 }
 
-static inline double draw_normal(struct draws *draws)
+static inline void draw_answers(struct dice *dice, const struct law *law, double p[WORLD_CLASSES])
 {
-    double radius = sqrt(-2 * log(draw_unit(draws)));
-    return radius * cos(6.283185307179586 * draw_unit(draws));
-}
-
-/* Gamma(shape): Marsaglia and Tsang 2000; below 1 by a power of a uniform. */
-static inline double draw_gamma(struct draws *draws, double shape)
-{
-    if (shape < 1)
-        return draw_gamma(draws, shape + 1) * pow(draw_unit(draws), 1 / shape);
-    double d = shape - 1.0 / 3, c = 1 / sqrt(9 * d);
-    for (;;) {
-        double x = draw_normal(draws), v = 1 + c * x;
-        v = v * v * v;
-        if (v > 0 && log(draw_unit(draws)) < 0.5 * x * x + d - d * v + d * log(v))
-            return d * v;
-    }
-}
-
-static inline void draw_answers(struct draws *draws, const struct law *law, double p[WORLD_CLASSES])
-{
-    double sum = 0, right = draw_unit(draws) < law->easy_share ? 0.95 : -1;
+    double sum = 0, right = dice_unit(dice) < law->easy_share ? 0.95 : -1;
     if (right < 0 && law->dirichlet > 0) {
         for (int c = 0; c < WORLD_CLASSES; c++)
-            sum += p[c] = draw_gamma(draws, law->dirichlet) + 1e-300;
+            sum += p[c] = dice_gamma(dice, law->dirichlet) + 1e-300;
         for (int c = 0; c < WORLD_CLASSES; c++)
             p[c] /= sum;
         return;
     }
-    if (right < 0) {
-        double x = draw_gamma(draws, law->a), y = draw_gamma(draws, law->b);
-        right = x / (x + y + 1e-300);
-    }
+    if (right < 0)
+        right = dice_beta(dice, law->a, law->b);
     for (int c = 0; c < WORLD_CLASSES; c++)
         p[c] = c == 0 ? right : (1 - right) / (WORLD_CLASSES - 1);
 }
@@ -92,9 +67,9 @@ static inline struct world world_new(const struct law *law, uint32_t prompts, ui
     w.deviation = xalloc(prompts * sizeof *w.deviation);
     w.mode = xalloc(prompts * sizeof *w.mode);
     for (uint32_t i = 0; i < prompts; i++) {
-        struct draws draws = {seed, i, 0};
-        draw_answers(&draws, law, w.reach[i]);
-        w.deviation[i] = law->spread > 0 ? exp(law->spread * draw_normal(&draws)) : 0;
+        struct dice dice = prompt_dice(seed, i);
+        draw_answers(&dice, law, w.reach[i]);
+        w.deviation[i] = law->spread > 0 ? exp(law->spread * dice_normal(&dice)) : 0;
         for (uint32_t c = 0; c < WORLD_CLASSES; c++)
             w.mode[i] = w.reach[i][c] > w.reach[i][w.mode[i]] ? c : w.mode[i];
         for (uint32_t c = 1; c < WORLD_CLASSES; c++)
@@ -127,8 +102,9 @@ static inline uint32_t world_class(const struct world *w, uint32_t prompt, uint3
 
 static inline double world_reward(const struct world *w, uint32_t prompt, uint32_t ordinal)
 {
-    struct draws draws = {w->seed, prompt | (uint64_t)1 << 41, 2 * (uint64_t)ordinal};
-    return w->deviation[prompt] * draw_normal(&draws);
+    struct dice dice = prompt_dice(w->seed, prompt | (uint64_t)1 << 41);
+    dice.at = 2 * (uint64_t)ordinal;
+    return w->deviation[prompt] * dice_normal(&dice);
 }
 
 /* The name of a class is a hash, as that of an answer. Verdicts are right. */
