@@ -348,6 +348,7 @@ static int on_result(struct server *server, struct event *event, const struct ms
         .tokens_reread = msg->tokens_reread,
         .tokens_cached = msg->tokens_cached,
         .latency_ms = msg->latency_ms,
+        .by_ids = msg->by_ids != 0,
         .logprob_mode = (enum logprob_mode)msg->logprob_mode,
         .features.have = msg->have,
     };

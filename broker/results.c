@@ -20,7 +20,8 @@ struct recorded {
     uint64_t commit;
     uint32_t offset, have, reread, cached;
     uint8_t logprobs; /* enum logprob_mode */
-    size_t at;        /* of its first feature in `values` */
+    bool by_ids;
+    size_t at; /* of its first feature in `values` */
 };
 
 /* Where the details of a verdict stand. While the journal is read, also verify leases that no verdict has ended. */
@@ -112,6 +113,7 @@ static void record(struct recordings *all, const struct fact_result *f)
         .reread = f->tokens_reread,
         .cached = f->tokens_cached,
         .logprobs = f->logprob_mode,
+        .by_ids = f->by_ids != 0,
         .at = all->values.len / sizeof(double),
     };
     buf_put(&all->values, f->features.data, f->features.len / sizeof(double) * sizeof(double));
@@ -370,6 +372,10 @@ static void put_timing(const struct rollout_info *rollout, const struct recorded
         put_u64(line, "tokens_reread", recorded->reread);
     if (recorded != NULL && recorded->cached > 0)
         put_u64(line, "tokens_cached", recorded->cached);
+    if (recorded != NULL && recorded->by_ids) {
+        json_key(line, "by_ids");
+        json_bool(line, true);
+    }
     json_end(line, '}');
 }
 

@@ -211,6 +211,8 @@ static void option_json(const struct option_row *option, const struct conf_value
 /* Options of later releases say nothing at their defaults, so that specs stay equal, and with them their pools. */
 static bool left_out(const struct option_row *option, const struct conf_value *value)
 {
+    if (strcmp(option->name, "continue") == 0)
+        return value->whole == 0;
     return strcmp(option->name, "per_request") == 0 && value->number == option->fallback;
 }
 

@@ -514,6 +514,7 @@ int cmd_worker(int argc, char **argv)
     rc = run_agent("worker", &args.agent, &options);
     launcher_stop(&launcher);
     servers_stop();
+    worker_say();
     return engines_lost ? EXIT_FAILED : rc;
 }
 

@@ -52,6 +52,8 @@ static const struct option_row openai_options[] = {
      "whether answers come in pieces; auto: when something here may end one early"},
     {"salt", OPTION_TEXT, 0, 256, 0, "", "keeps the server's prefix cache apart from that of others"},
     {"extra", OPTION_TEXT, 0, 16384, 0, "", "JSON object with more fields for the request, as the server knows them"},
+    {"continue", OPTION_CHOICE, 0, 0, 0, "auto|text",
+     "how a path of a search is continued; auto: by the token ids that the server told, where they are known"},
     {"per_request", OPTION_INT, 1, 64, 1, NULL, "rollouts of one prompt that one request may ask for, by `n`"},
     {"key_file", OPTION_TEXT, 0, 4096, 0, "", "with `url`: file that holds the server's key, as the worker finds it"},
     {"key_env", OPTION_TEXT, 0, 256, 0, "", "with `url`: environment variable of the worker that holds the key"},

@@ -12,6 +12,7 @@
     X(LIMIT_ATTACHMENT, 16u << 20, "bytes of one attachment of prompts, as base64")         \
     X(LIMIT_ATTACHED, 32u << 20, "bytes of one prompt with its attachments")                \
     X(LIMIT_KEPT, 256u << 20, "bytes of attachments that one worker keeps")                 \
+    X(LIMIT_TOKENS_KEPT, 64u << 20, "bytes of token ids that one worker keeps")             \
     X(LIMIT_TEXT, 4u << 20, "bytes of one generated text, unpacked")                        \
     X(LIMIT_ANSWER, 4096, "bytes of an extracted answer")                                   \
     X(LIMIT_DETAIL, 65536, "bytes of the details of a verdict, unpacked")                   \

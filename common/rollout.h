@@ -74,6 +74,7 @@ struct result {
     uint32_t tokens_reread; /* path tokens evaluated again because no prefix was warm */
     uint32_t tokens_cached; /* of tokens_in: found in the server's prefix cache */
     uint32_t latency_ms;
+    bool by_ids; /* the path that it continues was sent as the token ids that were sampled */
     enum logprob_mode logprob_mode;
     struct features features;
 };

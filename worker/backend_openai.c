@@ -21,6 +21,7 @@
 #include "worker/openai_answer.h"
 #include "worker/openai_spec.h"
 #include "worker/servers.h"
+#include "worker/token_memory.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -77,6 +78,9 @@ struct work {
     int broken_rc;
     size_t searched;                        /* of the text, for a step that we cut ourselves */
     bool stream, own_step, stepped, closed; /* closed: [DONE] came */
+    struct buf tokens;                      /* that the prompt was sent as; empty: text */
+    bool with_ids;                          /* tokens were sent or asked for */
+    struct upstream *ids_refused;           /* by it, perhaps because of them: without, now */
     struct work *prev, *next;
 };
 
@@ -110,6 +114,8 @@ static void attempt_clear(struct work *work)
     work->broken_rc = 0;
     work->searched = 0;
     work->stepped = work->closed = false;
+    buf_reset(&work->tokens);
+    work->with_ids = false;
 }
 
 static void work_free(struct work *work)
@@ -117,6 +123,7 @@ static void work_free(struct work *work)
     move(work, NULL);
     attempt_clear(work);
     buf_clear(&work->prompt);
+    buf_clear(&work->tokens);
     work->job->engine_data = NULL;
     work->state->works--;
     free(work);
@@ -132,9 +139,27 @@ static void fail_job(struct work *work, int rc, const char *why)
     work_free(work);
 }
 
+/* The tokens behind a step are kept for those that continue it. */
+static void keep_tokens(const struct work *work)
+{
+    const struct server_lane *lane = &work->lane;
+    struct token_text text = {lane->dialect->name, lane->model, buf_slice(&work->prompt),
+                              buf_slice(&work->completion.choices[0].text)};
+    struct buf tokens = {0};
+    if (openai_tokens(&work->state->spec, &work->completion, lane->dialect, buf_slice(&work->prompt),
+                      buf_slice(&work->tokens), &tokens))
+        token_memory_keep(&text, buf_slice(&tokens));
+    buf_clear(&tokens);
+}
+
 static void finish_job(struct work *work, enum finish finish)
 {
     struct job *job = work->job;
+    if (finish == FINISH_STEP && work->with_ids)
+        keep_tokens(work);
+    if (work->ids_refused == work->lane.server)
+        server_without_ids(work->lane.server);
+    job->result.by_ids = work->tokens.len > 0;
     openai_take(&work->completion, work->lane.dialect, finish, job);
     job->result.latency_ms = (uint32_t)(clock_ms() - work->first_ms);
     job->state = JOB_DONE;
@@ -501,10 +526,20 @@ static struct work *hand_lead(struct work *work)
 
 /* -- one attempt's end, as it comes ----------------------------------------------------------------------------------- */
 
+/* It may be the token ids that the server does not take: the same again as text, before anything is concluded. */
+static void try_without_ids(struct work *work)
+{
+    work->ids_refused = work->lane.server;
+    attempt_clear(work);
+    move(work, &work->state->waiting);
+}
+
 static void end_attempt(struct work *work, struct ended *ended, bool overload, const struct http_reply *reply)
 {
     if (ended->rc == 0)
         take_answer(work, ended);
+    else if (ended->retry == HTTP_NEVER && !ended->common && work->with_ids)
+        try_without_ids(work);
     else if (ended->retry == HTTP_NEVER && ended->common)
         fail_job(work, ended->rc, work->trouble.text);
     else if (ended->retry == HTTP_NEVER)
@@ -539,6 +574,20 @@ static void on_done(void *user, const struct http_reply *reply)
 
 /* -- one attempt's start ---------------------------------------------------------------------------------------------- */
 
+/* Whether the prompt goes as tokens, and whether those of the answer are asked for. */
+static void ask_tokens(struct work *work, struct ask *ask)
+{
+    const struct server_lane *lane = &work->lane;
+    const struct job *job = work->job;
+    work->with_ids = ask->wants_ids = lane->ids && lane->logprobs && lane->server != work->ids_refused &&
+                                      openai_wants_ids(&work->state->spec, job, lane->dialect);
+    if (!ask->wants_ids || job->text.len == 0)
+        return;
+    struct token_text text = {lane->dialect->name, lane->model, buf_slice(&work->prompt), slice_of("")};
+    token_memory_find(&text, &work->tokens);
+    ask->tokens = buf_slice(&work->tokens);
+}
+
 static void write_body(struct work *work, struct buf *body)
 {
     struct slice stops[STOPS_MAX];
@@ -552,9 +601,11 @@ static void write_body(struct work *work, struct buf *body)
         ask.logprobs = -1;
     ask.model = slice_of(work->lane.model);
     ask.id = work->id;
+    ask_tokens(work, &ask);
     work->lane.dialect->write(&ask, body);
     attachments_fill(work->job->attached, body);
     completion_init(&work->completion, ask.n, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
+    work->completion.wants_ids = ask.wants_ids;
     work->completion.cumulative = work->lane.dialect->cumulative && !ask.chat && ask.stream;
 }
 

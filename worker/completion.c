@@ -35,7 +35,9 @@ enum place {
     TOP_TRIPLES, /* [[[-0.1, id, text], ...], ...] */
     TOP_TRIPLES_OF_ONE,
     TOP_TRIPLE,
-    IDS,
+    IDS,        /* [5, ...] of the tokens sampled */
+    PROMPT_IDS, /* [3, ...] */
+    SPELLINGS,  /* ["ab", ...] */
     USAGE,
     USAGE_DETAILS,
     ERROR,
@@ -52,6 +54,9 @@ enum field {
     STOPPING_WORD,
     SAMPLED,
     ALTERNATIVE,
+    TOKEN_ID,
+    PROMPT_ID,
+    SPELLING, /* of one token */
     TOKENS_IN,
     TOKENS_OUT,
     TOKENS_CACHED,
@@ -78,7 +83,8 @@ static const struct row {
     {ROOT, "text", NOWHERE, TEXT},
     {ROOT, "index", NOWHERE, INDEX},
     {ROOT, "meta_info", META, NOTHING},
-    {ROOT, "output_ids", IDS, NOTHING},
+    {ROOT, "output_ids", NOWHERE, NOTHING}, /* may begin with tokens of the prompt; the triples do not */
+    {META, "prompt_token_ids", PROMPT_IDS, NOTHING},
     {META, "prompt_tokens", NOWHERE, TOKENS_IN},
     {META, "completion_tokens", NOWHERE, TOKENS_OUT},
     {META, "cached_tokens", NOWHERE, TOKENS_CACHED},
@@ -89,7 +95,6 @@ static const struct row {
     {FINISH, "matched", NOWHERE, MATCH},
     /* llama.cpp's /completion */
     {ROOT, "content", NOWHERE, TEXT},
-    {ROOT, "tokens", IDS, NOTHING},
     {ROOT, "stop_type", NOWHERE, STOP_TYPE},
     {ROOT, "stopping_word", NOWHERE, STOPPING_WORD},
     {ROOT, "tokens_evaluated", NOWHERE, TOKENS_IN},
@@ -106,13 +111,17 @@ static const struct row {
     {CHOICE, "stop_reason", NOWHERE, MATCH},
     {CHOICE, "matched_stop", NOWHERE, MATCH},
     {CHOICE, "token_ids", IDS, NOTHING},
+    {CHOICE, "prompt_token_ids", PROMPT_IDS, NOTHING},
     {MESSAGE, "content", NOWHERE, TEXT},
     {MESSAGE, "reasoning", NOWHERE, REASONING},
     {MESSAGE, "reasoning_content", NOWHERE, REASONING},
     {LOGPROBS, "token_logprobs", SAMPLED_LIST, NOTHING},
     {LOGPROBS, "top_logprobs", TOPS, NOTHING},
+    {LOGPROBS, "tokens", SPELLINGS, NOTHING},
     {LOGPROBS, "content", POSITIONS, NOTHING},
     {POSITION, "logprob", NOWHERE, SAMPLED},
+    {POSITION, "id", NOWHERE, TOKEN_ID},
+    {POSITION, "token", NOWHERE, SPELLING},
     {POSITION, "top_logprobs", POSITION_TOPS, NOTHING},
     {POSITION_TOP, "logprob", NOWHERE, ALTERNATIVE},
     {USAGE, "prompt_tokens", NOWHERE, TOKENS_IN},
@@ -123,20 +132,25 @@ static const struct row {
     {ERROR, "code", NOWHERE, COMPLAINT_CODE},
 };
 
-/* What the elements of a list are, and what a bare value in it means. */
+/* What the objects and lists in a list are. */
 static const struct {
     enum place list, element;
-    enum field field;
 } lists[] = {
-    {CHOICES, CHOICE, NOTHING},
-    {SAMPLED_LIST, NOWHERE, SAMPLED},
-    {TOPS, TOP, NOTHING},
-    {POSITIONS, POSITION, NOTHING},
-    {POSITION_TOPS, POSITION_TOP, NOTHING},
-    {TRIPLES, TRIPLE, NOTHING},
-    {TOP_TRIPLES, TOP_TRIPLES_OF_ONE, NOTHING},
-    {TOP_TRIPLES_OF_ONE, TOP_TRIPLE, NOTHING},
+    {CHOICES, CHOICE},
+    {SAMPLED_LIST, NOWHERE},
+    {IDS, NOWHERE},
+    {PROMPT_IDS, NOWHERE},
+    {SPELLINGS, NOWHERE},
+    {TOPS, TOP},
+    {POSITIONS, POSITION},
+    {POSITION_TOPS, POSITION_TOP},
+    {TRIPLES, TRIPLE},
+    {TOP_TRIPLES, TOP_TRIPLES_OF_ONE},
+    {TOP_TRIPLES_OF_ONE, TOP_TRIPLE},
 };
+
+/* [log-probability, id, text] */
+static const enum field triple[] = {SAMPLED, TOKEN_ID, SPELLING};
 
 struct reader {
     struct completion *completion;
@@ -181,15 +195,20 @@ static enum field field_here(struct reader *reader)
     switch (place) {
     case TOP:
         return ALTERNATIVE;
-    case TRIPLE:
-        return reader->seen[reader->depth - 1]++ == 0 ? SAMPLED : NOTHING;
+    case TRIPLE: {
+        uint32_t at = reader->seen[reader->depth - 1]++;
+        return at < sizeof triple / sizeof triple[0] ? triple[at] : NOTHING;
+    }
     case TOP_TRIPLE:
         return reader->seen[reader->depth - 1]++ == 0 ? ALTERNATIVE : NOTHING;
     case SAMPLED_LIST:
         return SAMPLED;
     case IDS:
-        reader->completion->has_ids = true;
-        return NOTHING;
+        return TOKEN_ID;
+    case PROMPT_IDS:
+        return PROMPT_ID;
+    case SPELLINGS:
+        return SPELLING;
     default:
         return reader->row != NULL ? reader->row->field : NOTHING;
     }
@@ -201,6 +220,30 @@ static int take_text(struct reader *reader, struct buf *out, struct slice text)
         return fail(reader, ERR_LIMIT, "its text is longer than the limit (see `drover help limits`)");
     buf_put(out, text.data, text.len);
     return 1;
+}
+
+static int take_spelling(struct reader *reader, struct slice text)
+{
+    if (!reader->completion->wants_ids)
+        return 1;
+    reader->choice->spelt_len++;
+    return take_text(reader, &reader->choice->spelt, text);
+}
+
+/* Ids are never looked at here: what a server says is sent back to it as it is. */
+static int take_id(struct reader *reader, bool of_prompt, struct slice digits)
+{
+    struct buf *ids = of_prompt ? &reader->completion->prompt_ids : &reader->choice->ids;
+    if (!reader->completion->wants_ids)
+        return 1;
+    for (size_t i = 0; i < digits.len; i++)
+        if (digits.data[i] < '0' || digits.data[i] > '9')
+            return fail(reader, ERR_PROTOCOL, "it holds a token id that is none");
+    if (!of_prompt)
+        reader->choice->ids_len++;
+    if (ids->len > 0)
+        buf_put(ids, ",", 1);
+    return take_text(reader, ids, digits);
 }
 
 static void take_match(struct choice *choice, struct slice text)
@@ -259,6 +302,8 @@ static int on_string(void *opaque, const unsigned char *bytes, size_t len)
     case MESSAGE_TEXT:
         copy(reader->message, sizeof reader->message, text);
         return 1;
+    case SPELLING:
+        return take_spelling(reader, text);
     case INDEX:
     case SAMPLED:
     case ALTERNATIVE:
@@ -267,6 +312,8 @@ static int on_string(void *opaque, const unsigned char *bytes, size_t len)
     case TOKENS_CACHED:
         return fail(reader, ERR_PROTOCOL, "it holds text where a number belongs");
     case COMPLAINT_CODE:
+    case TOKEN_ID:
+    case PROMPT_ID:
     case NOTHING:
         return 1;
     }
@@ -314,6 +361,8 @@ static int on_number(void *opaque, const char *digits, size_t len)
     enum field field = field_here(reader);
     if (field == NOTHING || (reader->scan && field != INDEX))
         return 1;
+    if (field == TOKEN_ID || field == PROMPT_ID)
+        return take_id(reader, field == PROMPT_ID, (struct slice){digits, len});
     char text[64];
     copy(text, sizeof text, (struct slice){digits, len});
     double value = strtod(text, NULL);
@@ -385,12 +434,18 @@ static int enter_choice(struct reader *reader)
 /* A whole shape of everything so far begins: forget what earlier chunks told. */
 static void forget(struct reader *reader, enum place place)
 {
-    if (!reader->completion->cumulative || reader->scan)
+    struct choice *choice = reader->choice;
+    if (reader->scan)
         return;
-    if (place == ROOT) {
-        buf_reset(&reader->choice->text);
-        logprobs_reset(&reader->choice->logprobs);
-    }
+    if (place == PROMPT_IDS)
+        buf_reset(&reader->completion->prompt_ids);
+    if (place != ROOT || !reader->completion->cumulative)
+        return;
+    buf_reset(&choice->text);
+    logprobs_reset(&choice->logprobs);
+    buf_reset(&choice->ids);
+    buf_reset(&choice->spelt);
+    choice->ids_len = choice->spelt_len = 0;
 }
 
 static int on_map(void *opaque)
@@ -495,7 +550,10 @@ void completion_clear(struct completion *completion)
         buf_clear(&completion->choices[i].text);
         buf_clear(&completion->choices[i].reasoning);
         logprobs_clear(&completion->choices[i].logprobs);
+        buf_clear(&completion->choices[i].ids);
+        buf_clear(&completion->choices[i].spelt);
     }
+    buf_clear(&completion->prompt_ids);
     free(completion->choices);
     *completion = (struct completion){0};
 }

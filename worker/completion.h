@@ -27,6 +27,8 @@ struct choice {
     enum matched matched;
     char stop[260];
     struct logprobs logprobs;
+    struct buf ids, spelt;     /* of the tokens sampled, where completion.wants_ids: "5,6", and their texts in a row */
+    size_t ids_len, spelt_len; /* tokens */
 };
 
 struct completion {
@@ -36,7 +38,8 @@ struct completion {
 
     bool has_in, has_out, has_cached; /* usage; zero is something else than unknown */
     uint64_t tokens_in, tokens_out, tokens_cached;
-    bool has_ids;          /* there were token ids */
+    bool wants_ids;        /* keep token ids and what they spell */
+    struct buf prompt_ids; /* "3,4", where the server tells them */
     bool complained;       /* an error object, perhaps inside a stream that began well */
     char complaint[400];   /* what it says */
     double complaint_code; /* of HTTP when there is one, else 0 */

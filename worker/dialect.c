@@ -14,6 +14,17 @@ const struct dialect *dialect_find(struct slice name)
     return NULL;
 }
 
+void ask_prompt(const struct ask *ask, struct buf *body)
+{
+    if (ask->tokens.len == 0) {
+        json_text(body, ask->text);
+        return;
+    }
+    json_begin(body, '[');
+    json_raw(body, ask->tokens);
+    json_end(body, ']');
+}
+
 void ask_begin(const struct ask *ask, struct buf *body)
 {
     json_begin(body, '{');
@@ -23,7 +34,7 @@ void ask_begin(const struct ask *ask, struct buf *body)
     if (ask->chat)
         json_raw(body, ask->messages);
     else
-        json_text(body, ask->text);
+        ask_prompt(ask, body);
 }
 
 void ask_stops(const struct ask *ask, struct buf *body)
@@ -110,5 +121,4 @@ void ask_all(const struct ask *ask, const char *keep_stop, const char *id, struc
     }
     json_key(body, id);
     json_str(body, ask->id);
-    ask_end(ask, body);
 }

@@ -15,10 +15,12 @@ enum { STOPS_MAX = 17, GAUGE_NAMES = 3, REQUEST_ID = 32 };
 
 /* One request in words that every dialect can say. */
 struct ask {
-    bool chat;             /* messages; else a text */
+    bool chat;             /* messages; else a text, or tokens */
     bool stream;           /* answer in events */
     struct slice model;    /* the server's name for it */
     struct slice text;     /* !chat: prompt and path */
+    struct slice tokens;   /* !chat: in place of the text, what stands in a JSON list of token ids; empty: the text */
+    bool wants_ids;        /* !chat: the answer should tell the tokens that were read and generated */
     struct slice messages; /* chat: a JSON list */
     bool continues;        /* chat: the last message is a partial turn of the assistant */
     uint32_t n;            /* choices */
@@ -35,6 +37,13 @@ struct ask {
     struct slice extra; /* JSON object to merge in; may be empty */
 };
 
+/* How a prompt can be given as tokens. */
+enum tokens {
+    TOKENS_NOT,
+    TOKENS_WHOLE, /* a list of ids: those of the prompt have to be known */
+    TOKENS_MIXED, /* texts may stand among the ids */
+};
+
 enum gauge { GAUGE_WAITING, GAUGE_RUNNING, GAUGE_KV, GAUGES };
 
 struct dialect {
@@ -49,6 +58,7 @@ struct dialect {
     bool cumulative;                         /* chunks of a stream of `route` hold everything so far */
     bool many;                               /* may be asked for several choices at once */
     bool says_stop, chat_says_stop; /* `route`, `chat_route`: tells which stop text ended an answer, or includes it */
+    enum tokens tokens;             /* of `route` */
     enum logprob_mode logprobs;
 };
 
@@ -59,14 +69,15 @@ extern const struct dialect *const dialects[]; /* NULL at the end; the last row 
 const struct dialect *dialect_find(struct slice name); /* NULL: none */
 
 /* Helpers of the dialects' write functions. */
+void ask_prompt(const struct ask *ask, struct buf *body);   /* the text, or [tokens] */
 void ask_begin(const struct ask *ask, struct buf *body);    /* {"model": ..., and prompt or messages */
 void ask_common(const struct ask *ask, struct buf *body);   /* max_tokens, temperature, top_p, n, seed, stop, stream */
 void ask_stops(const struct ask *ask, struct buf *body);    /* "stop": [...], when there are any */
 void ask_logprobs(const struct ask *ask, struct buf *body); /* as OpenAI's two routes say it */
 void ask_end(const struct ask *ask, struct buf *body);      /* extra, } */
 
-/* The whole body of servers that take more than OpenAI's fields on its routes; these two differ in name only: whether the
- * stop text is kept, and the id of the request. */
+/* The body, but for its end, of servers that take more than OpenAI's fields on its routes; these two differ in name only:
+ * whether the stop text is kept, and the id of the request. */
 void ask_all(const struct ask *ask, const char *keep_stop, const char *id, struct buf *body);
 
 #endif

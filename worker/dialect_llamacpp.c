@@ -2,7 +2,7 @@
  *
  * Its defaults truncate the distribution (top_k 40, min_p 0.05), its order of samplers divides by the temperature last,
  * and n_predict has no limit: the chain is spelt out, temperature first, as other servers do. The stop text is never part
- * of the answer, but it is told. */
+ * of the answer, but it is told. Ids stand beside the log-probabilities, without those of the stop text. */
 #include "common/json.h"
 #include "worker/dialect.h"
 
@@ -34,7 +34,7 @@ static void completion_write(const struct ask *ask, struct buf *body)
 {
     json_begin(body, '{');
     json_key(body, "prompt");
-    json_text(body, ask->text);
+    ask_prompt(ask, body);
     json_key(body, "n_predict");
     json_u64(body, ask->tokens_max);
     json_key(body, "temperature");
@@ -80,5 +80,6 @@ const struct dialect dialect_llamacpp = {
     .truncation = true,
     .partial_turn = true,
     .says_stop = true,
+    .tokens = TOKENS_MIXED,
     .logprobs = LOGPROB_RAW,
 };

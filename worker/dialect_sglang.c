@@ -36,8 +36,8 @@ static void sampling_write(const struct ask *ask, struct buf *body)
 static void generate_write(const struct ask *ask, struct buf *body)
 {
     json_begin(body, '{');
-    json_key(body, "text");
-    json_text(body, ask->text);
+    json_key(body, ask->tokens.len > 0 ? "input_ids" : "text");
+    ask_prompt(ask, body);
     sampling_write(ask, body);
     json_key(body, "return_logprob");
     json_bool(body, ask->logprobs >= 0);
@@ -53,15 +53,23 @@ static void generate_write(const struct ask *ask, struct buf *body)
         json_key(body, "extra_key");
         json_text(body, ask->salt);
     }
+    if (ask->wants_ids) { /* those that were generated stand beside their log-probabilities */
+        json_key(body, "return_text_in_logprobs");
+        json_bool(body, true);
+        json_key(body, "return_prompt_token_ids");
+        json_bool(body, true);
+    }
     ask_end(ask, body);
 }
 
 static void sglang_write(const struct ask *ask, struct buf *body)
 {
-    if (ask->chat)
-        ask_all(ask, "no_stop_trim", "rid", body);
-    else
+    if (!ask->chat) {
         generate_write(ask, body);
+        return;
+    }
+    ask_all(ask, "no_stop_trim", "rid", body);
+    ask_end(ask, body);
 }
 
 const struct dialect dialect_sglang = {
@@ -78,5 +86,6 @@ const struct dialect dialect_sglang = {
     .cumulative = true,
     .says_stop = true,
     .chat_says_stop = true,
+    .tokens = TOKENS_WHOLE,
     .logprobs = LOGPROB_SAMPLED,
 };

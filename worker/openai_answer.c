@@ -1,11 +1,12 @@
 /* openai_answer.c - see openai_answer.h. What is not told is not guessed: an answer without its usage is none. */
 #include "worker/openai_answer.h"
+#include "common/json.h"
 
 #include <string.h>
 
 static bool ends_with(const struct buf *text, struct slice end)
 {
-    return end.len <= text->len && memcmp(text->data + text->len - end.len, end.data, end.len) == 0;
+    return end.len == 0 || (end.len <= text->len && memcmp(text->data + text->len - end.len, end.data, end.len) == 0);
 }
 
 /* The text ended with one of the stops: this one? */
@@ -120,6 +121,34 @@ int openai_split(struct completion *completion, struct completion *to, struct er
     to[0].tokens_cached = completion->tokens_cached;
     memset(completion->choices, 0, completion->choices_len * sizeof *completion->choices); /* they went to `to` */
     return 0;
+}
+
+/* A server that does not keep stops tells no ids of them: then the step's separator goes behind the ids, as text. */
+static bool spells(const struct choice *choice, struct slice behind)
+{
+    const struct buf *text = &choice->text, *spelt = &choice->spelt;
+    return choice->ids_len > 0 && choice->ids_len == choice->spelt_len && spelt->len + behind.len == text->len &&
+           ends_with(text, behind) && (spelt->len == 0 || memcmp(text->data, spelt->data, spelt->len) == 0);
+}
+
+bool openai_tokens(const struct openai_spec *spec, const struct completion *completion, const struct dialect *dialect,
+                   struct slice prompt, struct slice tokens, struct buf *out)
+{
+    const struct choice *choice = &completion->choices[0];
+    bool mixed = dialect->tokens == TOKENS_MIXED;
+    bool whole = spells(choice, slice_of("")), behind = !whole && mixed && spells(choice, spec->step);
+    if ((!whole && !behind) || (tokens.len == 0 && !mixed && completion->prompt_ids.len == 0))
+        return false;
+    if (tokens.len > 0)
+        json_raw(out, tokens);
+    else if (mixed)
+        json_text(out, prompt);
+    else
+        json_raw(out, buf_slice(&completion->prompt_ids));
+    json_raw(out, buf_slice(&choice->ids));
+    if (behind)
+        json_text(out, spec->step);
+    return true;
 }
 
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,

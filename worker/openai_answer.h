@@ -25,6 +25,12 @@ void openai_count(struct completion *completion);
  * used goes to the first. ERR_PROTOCOL when what each of them used is not known: usage tells only the sum. */
 int openai_split(struct completion *completion, struct completion *to, struct error *error);
 
+/* The tokens of a prompt and this answer behind it, a step that was judged: what stands in the list of them that the dialect
+ * takes. tokens: what the prompt was sent as, empty: text. False when the ids do not spell the text: a stop that was cut
+ * off within a token, or ids that were not told. */
+bool openai_tokens(const struct openai_spec *spec, const struct completion *completion, const struct dialect *dialect,
+                   struct slice prompt, struct slice tokens, struct buf *out);
+
 /* Fills text and result, the time apart. */
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,
                  struct job *job);

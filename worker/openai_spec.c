@@ -131,6 +131,7 @@ static int extra_read(struct openai_spec *spec, const struct fields *options, st
                                          .stream = true,
                                          .messages = slice_of("[]"),
                                          .continues = true,
+                                         .wants_ids = true,
                                          .stops = &stop,
                                          .stops_len = 1,
                                          .logprobs = 1,
@@ -152,8 +153,9 @@ int openai_spec_read(struct slice json, struct openai_spec *spec, struct error *
 {
     static const char *const apis[] = {"completions", "chat", NULL};
     static const char *const streams[] = {"auto", "always", "never", NULL};
+    static const char *const continues[] = {"auto", "text", NULL};
     static const char *const names[] = {"auto", "vllm", "sglang", "llamacpp", "generic", NULL};
-    int api = 0, name = 0;
+    int api = 0, name = 0, how = 0;
     *spec = (struct openai_spec){0};
     int rc = fields_parse(json, &spec->json, error);
     const struct fields *options = fields_object(spec->json, "options");
@@ -163,7 +165,10 @@ int openai_spec_read(struct slice json, struct openai_spec *spec, struct error *
         rc = choice_read(options, "stream", streams, &spec->stream, error);
     if (rc == 0)
         rc = choice_read(options, "dialect", names, &name, error);
+    if (rc == 0)
+        rc = choice_read(options, "continue", continues, &how, error);
     spec->chat = api == 1;
+    spec->continue_text = how == 1;
     spec->dialect = name == 0 ? NULL : dialect_find(slice_of(names[name]));
     if (rc == 0)
         rc = texts_read(spec, options, error);
@@ -274,6 +279,11 @@ int openai_possible(const struct openai_spec *spec, const struct job *job, const
                          "the dialect %s cannot continue an answer in chat: use option `api: completions`",
                          dialect->name);
     return 0;
+}
+
+bool openai_wants_ids(const struct openai_spec *spec, const struct job *job, const struct dialect *dialect)
+{
+    return job->step && !spec->chat && !spec->continue_text && spec->logprobs >= 0 && dialect->tokens != TOKENS_NOT;
 }
 
 uint32_t openai_tokens_max(const struct openai_spec *spec, const struct job *job)

@@ -11,6 +11,7 @@ struct openai_spec {
     struct fields *extra; /* NULL: none */
     struct buf extra_json;
     bool chat;
+    bool continue_text;            /* never by token ids */
     int stream;                    /* 0: when something can stop early, 1: always, 2: never */
     const struct dialect *dialect; /* NULL: as the server turns out to be */
     struct slice url, model, salt, key_file, key_env, ca_file, step;
@@ -36,6 +37,9 @@ int openai_possible(const struct openai_spec *spec, const struct job *job, const
 
 /* Most tokens of this job. */
 uint32_t openai_tokens_max(const struct openai_spec *spec, const struct job *job);
+
+/* Whether a path of this job may be continued by token ids, here or later: those of this answer are then asked for. */
+bool openai_wants_ids(const struct openai_spec *spec, const struct job *job, const struct dialect *dialect);
 
 /* The whole request; stops: room for STOPS_MAX, lives as long as ask. */
 void openai_ask(const struct openai_spec *spec, const struct job *job, struct slice prompt, bool stream,

@@ -219,6 +219,7 @@ static int probe_three(const struct server_access *access, const struct server_f
         struct buf body = {0};
         ask.seed = i < 2 ? 11 : 12;
         completion_init(&completions[i], 1, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
+        completions[i].wants_ids = ask.wants_ids;
         write_ask(facts, &ask, &body);
         fetches[i] = (struct fetch){.body = &replies[i], .error = error};
         transfers[i] = start(access, route_of(facts, ask.chat), buf_slice(&body), ANSWER_MS,
@@ -254,10 +255,19 @@ static const char *text_of(const struct completion *completion)
     return text->data != NULL ? text->data : "";
 }
 
+/* Enough of them to continue an answer by. */
+static bool gives_ids(const struct dialect *dialect, const struct completion *completion)
+{
+    const struct choice *choice = &completion->choices[0];
+    bool prompt = dialect->tokens == TOKENS_MIXED || completion->prompt_ids.len > 0;
+    return dialect->tokens != TOKENS_NOT && prompt && choice->ids_len > 0 && choice->ids_len == choice->spelt_len;
+}
+
 /* What completions show: with log-probabilities if it can, as a text if it can. */
 static int probe_answers(const struct server_access *access, struct server_facts *facts, struct error *error)
 {
     static const struct ask tries[] = {
+        {.chat = false, .logprobs = 2, .tokens_max = PROBE_TOKENS, .wants_ids = true},
         {.chat = false, .logprobs = 2, .tokens_max = PROBE_TOKENS},
         {.chat = false, .logprobs = -1, .tokens_max = PROBE_TOKENS},
         {.chat = true, .logprobs = 2, .tokens_max = PROBE_TOKENS},
@@ -265,7 +275,7 @@ static int probe_answers(const struct server_access *access, struct server_facts
     };
     struct completion c[3] = {{0}};
     int rc = ERR_REFUSED;
-    for (size_t i = 0; i < 4 && rc != 0; i++) {
+    for (size_t i = 0; i < sizeof tries / sizeof tries[0] && rc != 0; i++) {
         completions_clear(c);
         rc = probe_three(access, facts, tries[i], c, error);
         facts->chat_only = tries[i].chat;
@@ -277,7 +287,7 @@ static int probe_answers(const struct server_access *access, struct server_facts
     if (rc == 0) {
         facts->logprobs = c[0].choices[0].logprobs.len > 0;
         facts->alternatives = c[0].choices[0].logprobs.positions > 0;
-        facts->ids = c[0].has_ids;
+        facts->ids = gives_ids(facts->dialect, &c[0]);
         facts->cached = c[0].has_cached || c[1].has_cached ? KNOWN_YES : KNOWN_NO;
         bool repeats = strcmp(text_of(&c[0]), text_of(&c[1])) == 0,
              differs = strcmp(text_of(&c[0]), text_of(&c[2])) != 0;

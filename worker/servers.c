@@ -57,6 +57,7 @@ struct upstream {
     uint32_t in_flight, failures;
     double limit, latency_ms;    /* latency: a moving mean, 0: unknown */
     double good;                 /* the limit before it was overloaded, 0: it was not */
+    bool without_ids;            /* it refuses them */
     bool slow_start;             /* nothing was ever too much for it */
     bool hot;                    /* the limit was reached since the last look */
     char told[300];              /* the trouble that was logged last, "": it is over */
@@ -174,6 +175,7 @@ static void came_up(struct upstream *server, struct server_facts *facts)
     if (!again) {
         facts->older = server->facts;
         server->facts = facts;
+        server->without_ids = false;
         server->limit = clamp_limit(server, LIMIT_START);
         server->slow_start = true;
     } else {
@@ -641,7 +643,8 @@ enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct 
                                      .model = model_of(server->facts, query->model),
                                      .ca_file = server->ca_file,
                                      .key = server->key.len > 0 ? server->key.data : NULL,
-                                     .logprobs = server->facts->logprobs};
+                                     .logprobs = server->facts->logprobs,
+                                     .ids = server->facts->ids && !server->without_ids};
     }
     pthread_mutex_unlock(&registry.lock);
     return pick;
@@ -655,6 +658,16 @@ bool server_join(struct upstream *server)
     server->hot = server->hot || server->in_flight + 1 > server->limit;
     pthread_mutex_unlock(&registry.lock);
     return room;
+}
+
+void server_without_ids(struct upstream *server)
+{
+    pthread_mutex_lock(&registry.lock);
+    bool news = !server->without_ids;
+    server->without_ids = true;
+    pthread_mutex_unlock(&registry.lock);
+    if (news)
+        log_line(0, "server url=%s refuses token ids: paths are continued as text", server->url);
 }
 
 /* A quota as it was when a request came in: what is in flight may have been taken from it since, or not, and a slow answer

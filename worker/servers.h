@@ -68,6 +68,7 @@ struct server_lane {
     const struct dialect *dialect;
     const char *url, *model, *ca_file, *key; /* key: NULL for none */
     bool logprobs;                           /* it gives log-probabilities */
+    bool ids;                                /* it tells token ids, and has not refused to be asked by them */
 };
 
 enum pick {
@@ -82,6 +83,9 @@ enum pick servers_pick(const struct server_query *query, int64_t now_ms, struct 
 
 /* Room for one more request of the lane's; like a pick of it. */
 bool server_join(struct upstream *server);
+
+/* It refused a request that had to do with token ids, and took the same as text: it is not asked by them again. */
+void server_without_ids(struct upstream *server);
 
 struct server_outcome {
     bool transport;         /* the connection failed, or the answer made no sense */

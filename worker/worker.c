@@ -1,8 +1,10 @@
 /* worker.c - see worker.h. After a backend has finished, the answer is extracted here, where the text is. */
 #include "worker/worker.h"
 #include "common/answer.h"
+#include "common/io/log.h"
 #include "worker/backend.h"
 #include "worker/fields.h"
+#include "worker/token_memory.h"
 
 #include <string.h>
 
@@ -92,6 +94,14 @@ static bool reads(struct slice spec)
 {
     const struct engine *engine = pick(spec);
     return engine == &engine_openai || engine == &engine_exec;
+}
+
+void worker_say(void)
+{
+    struct token_counts counts = token_memory_counts();
+    if (counts.asked > 0)
+        log_line(0, "worker paths=%llu by_ids=%llu ids_bytes=%zu", (unsigned long long)counts.asked,
+                 (unsigned long long)counts.known, counts.bytes);
 }
 
 void worker_options(struct agent_options *options)

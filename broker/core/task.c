@@ -830,7 +830,8 @@ static void accept_result(struct core *core, const struct event *event, const st
                                          .have = have,
                                          .features = {(const char *)features, len * 8},
                                          .tokens_cached = result->tokens_cached,
-                                         .logprob_mode = (uint8_t)result->logprob_mode}});
+                                         .logprob_mode = (uint8_t)result->logprob_mode,
+                                         .by_ids = result->by_ids}});
 }
 
 void event_result(struct core *core, const struct event *event)

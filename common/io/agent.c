@@ -192,7 +192,8 @@ static void put_result(struct held *held)
                                                      .answer = buf_slice(&job->found),
                                                      .frame = buf_slice(&frame),
                                                      .tokens_cached = r->tokens_cached,
-                                                     .logprob_mode = (uint8_t)r->logprob_mode}});
+                                                     .logprob_mode = (uint8_t)r->logprob_mode,
+                                                     .by_ids = r->by_ids}});
     buf_clear(&frame);
 }
 

@@ -18,7 +18,7 @@ PATH = b"".join(struct.pack("<I", len(b)) + b for b in (blob(b"", b"1+1=2\n"), b
 SEEDS = {
     "hello": record(10, 1, 77, "w1", 0, "tinylm,exec", 32, 2000, 1) + record(11, 5) + record(11, 6),
     "heartbeat": record(12, 2000, 10),
-    "result": record(13, 5, 0, 3, 4, 0, 10, 2, struct.pack("<d", -1.5), "42", b"\0text"),
+    "result": record(13, 5, 0, 3, 4, 0, 10, 2, struct.pack("<d", -1.5), "42", b"\0text", 3, 1, 1),
     "verdict": record(14, 5, 1, 0.5, 3),
     "task": record(30, 1) + record(33, 9, 0, 0, 1, 2, 123, 64, 1000, 0, 0, b'{"prompt":"x"}', PATH),
     "path": PATH,

@@ -58,7 +58,6 @@ static void test_completions(void **state)
     assert_int_equal(choice->logprobs.positions, 2);
     assert_true(fabs(choice->logprobs.confidence[0] - 1.25) < 1e-6);
     assert_true(fabs(choice->logprobs.confidence[1] - 1.125) < 1e-6); /* without the sampled token, which was third */
-    assert_true(completion.has_ids);
     usage_is(7, 2, 4);
 }
 
@@ -133,6 +132,51 @@ static void test_llamacpp(void **state)
     assert_int_equal(choice->matched, MATCHED_NONE);
     choice = read_one("{\"content\":\"x\",\"stop_type\":\"none\",\"stopping_word\":\"\"}");
     assert_string_equal(choice->finish, "");
+}
+
+static const struct choice *read_ids(const char *json)
+{
+    struct error error = {""};
+    completion_clear(&completion);
+    completion_init(&completion, 1, 0);
+    completion.wants_ids = true;
+    if (completion_read(&completion, slice_of(json), &error) != 0)
+        fail_msg("%s", error.text);
+    return &completion.choices[0];
+}
+
+static void ids_are(const struct choice *choice, const char *prompt, const char *ids, size_t len, const char *spelt)
+{
+    assert_string_equal(completion.prompt_ids.len > 0 ? completion.prompt_ids.data : "", prompt);
+    assert_string_equal(choice->ids.data, ids);
+    assert_int_equal(choice->ids_len, len);
+    assert_string_equal(choice->spelt.data, spelt);
+}
+
+static void test_token_ids(void **state)
+{
+    (void)state;
+    struct error error = {""};
+    ids_are(read_ids("{\"choices\":[{\"text\":\"ab\",\"prompt_token_ids\":[1,2],\"token_ids\":[3,40],\"logprobs\":"
+                     "{\"tokens\":[\"a\",\"b\"],\"token_logprobs\":[-1,-2]}}]}"),
+            "1,2", "3,40", 2, "ab");
+    assert_int_equal(completion_read(&completion,
+                                     slice_of("{\"choices\":[{\"text\":\"c\",\"token_ids\":[5],"
+                                              "\"logprobs\":{\"tokens\":[\"c\"]}}]}"),
+                                     &error),
+                     0); /* the next chunk of a stream */
+    ids_are(&completion.choices[0], "1,2", "3,40,5", 3, "abc");
+    ids_are(read_ids("{\"text\":\"ab\",\"output_ids\":[1,2,3],\"meta_info\":{\"prompt_token_ids\":[1,2],"
+                     "\"output_token_logprobs\":[[-0.5,3,\"ab\"]]}}"),
+            "1,2", "3", 1, "ab");
+    ids_are(read_ids("{\"content\":\"ab\",\"tokens\":[3,4],\"completion_probabilities\":[{\"id\":3,\"token\":\"ab\","
+                     "\"logprob\":-1,\"top_logprobs\":[{\"id\":9,\"token\":\"x\",\"logprob\":-2}]}]}"),
+            "", "3", 1, "ab");
+    completion_clear(&completion);
+    completion_init(&completion, 1, 0);
+    completion.wants_ids = true;
+    assert_int_equal(completion_read(&completion, slice_of("{\"choices\":[{\"token_ids\":[1.5]}]}"), &error),
+                     ERR_PROTOCOL);
 }
 
 /* Each answer's texts go where its index says, also when that comes last. */
@@ -316,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_several_choices), cmocka_unit_test(test_complaints),
         cmocka_unit_test(test_nonsense),        cmocka_unit_test(test_events),
         cmocka_unit_test(test_metrics),         cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_token_ids),
     };
     return cmocka_run_group_tests(tests, NULL, done);
 }

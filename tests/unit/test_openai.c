@@ -1,4 +1,5 @@
 /* What a model of backend `openai` makes of a job, and how each dialect says it. */
+#include "worker/openai_answer.h"
 #include "worker/openai_spec.h"
 
 #include <setjmp.h>
@@ -171,6 +172,92 @@ static void test_bodies_of_steps(void **state)
         "\"n_probs\":1,\"post_sampling_probs\":false}");
 }
 
+/* Asked for behind steps, and sent in place of the text. */
+static void test_bodies_of_tokens(void **state)
+{
+    (void)state;
+    struct job job = job_of("{\"prompt\":\"P\"}", "so");
+    static const struct {
+        const struct dialect *dialect;
+        const char *says[3];
+    } rows[] = {
+        {&dialect_vllm, {"\"prompt\":[1,2,3]", "\"return_token_ids\":true"}},
+        {&dialect_sglang,
+         {"\"input_ids\":[1,2,3]", "\"return_text_in_logprobs\":true", "\"return_prompt_token_ids\":true"}},
+        {&dialect_llamacpp, {"\"prompt\":[1,2,3]"}},
+    };
+    good_spec("{}");
+    job.step = true;
+    assert_false(openai_wants_ids(&spec, &job, &dialect_generic));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct slice stops[STOPS_MAX];
+        struct ask ask;
+        struct buf body = {0};
+        assert_true(openai_wants_ids(&spec, &job, rows[i].dialect));
+        openai_ask(&spec, &job, slice_of("P"), false, stops, &ask);
+        ask.wants_ids = true;
+        ask.tokens = slice_of("1,2,3");
+        ask.id = "ID";
+        rows[i].dialect->write(&ask, &body);
+        for (size_t j = 0; j < 3 && rows[i].says[j] != NULL; j++)
+            if (strstr(body.data, rows[i].says[j]) == NULL)
+                fail_msg("%s: %s is not in %s", rows[i].dialect->name, rows[i].says[j], body.data);
+        buf_clear(&body);
+    }
+    good_spec("{\"options\":{\"continue\":\"text\"}}");
+    assert_false(openai_wants_ids(&spec, &job, &dialect_vllm));
+    good_spec("{\"options\":{\"logprobs\":-1}}"); /* nothing spells the ids */
+    assert_false(openai_wants_ids(&spec, &job, &dialect_vllm));
+}
+
+/* What is kept of an answer to the prompt P, sent as text or as `tokens`; NULL: nothing. */
+static void tokens_are(const struct dialect *dialect, const char *json, const char *tokens, const char *wanted)
+{
+    struct completion completion;
+    struct openai_ending ending = {0};
+    struct job job = job_of("{\"prompt\":\"P\"}", "");
+    struct error error = {""};
+    struct buf out = {0};
+    enum finish finish;
+    job.step = true;
+    completion_init(&completion, 1, 0);
+    completion.wants_ids = true;
+    if (completion_read(&completion, slice_of(json), &error) != 0 ||
+        openai_judge(&spec, &job, &completion, &ending, &finish, &error) != 0)
+        fail_msg("%s: %s", json, error.text);
+    assert_int_equal(finish, FINISH_STEP);
+    assert_int_equal(openai_tokens(&spec, &completion, dialect, slice_of("P\""), slice_of(tokens), &out),
+                     wanted != NULL);
+    if (wanted != NULL)
+        assert_string_equal(out.data, wanted);
+    buf_clear(&out);
+    completion_clear(&completion);
+}
+
+#define VLLM(spelt, ids)                                                                  \
+    "{\"choices\":[{\"text\":\"ab\\n\",\"prompt_token_ids\":[1,2],\"token_ids\":" ids     \
+    ",\"finish_reason\":\"stop\",\"stop_reason\":\"\\n\",\"logprobs\":{\"tokens\":" spelt \
+    ",\"token_logprobs\":[-1,-1]}}],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2}}"
+#define LLAMA(spelt)                                                                               \
+    "{\"content\":\"ab\",\"stop_type\":\"word\",\"stopping_word\":\"\\n\",\"tokens_predicted\":2," \
+    "\"tokens_evaluated\":2,\"completion_probabilities\":[{\"id\":3,\"logprob\":-1,\"token\":\"" spelt "\"}]}"
+
+/* Ids count where they spell the text: what was cut within a token is not what was sampled. */
+static void test_tokens_of_a_path(void **state)
+{
+    (void)state;
+    good_spec("{}");
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\\n\"]", "[3,4]"), "", "1,2,3,4");
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\\n\"]", "[3,4]"), "8,9", "8,9,3,4");
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\\nc\"]", "[3,4]"), "", NULL);
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\"]", "[3,4]"), "", NULL);
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\\n\"]", "[3]"), "", NULL);
+    tokens_are(&dialect_vllm, VLLM("[\"a\",\"b\\n\"]", "null"), "", NULL);
+    tokens_are(&dialect_llamacpp, LLAMA("ab"), "", "\"P\\\"\",3,\"\\n\"");
+    tokens_are(&dialect_llamacpp, LLAMA("ab"), "8,\"x\"", "8,\"x\",3,\"\\n\"");
+    tokens_are(&dialect_llamacpp, LLAMA("a"), "", NULL);
+}
+
 static void test_what_a_dialect_cannot(void **state)
 {
     (void)state;
@@ -201,6 +288,8 @@ int main(void)
         cmocka_unit_test(test_wrong_specs),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_bodies_of_steps),
+        cmocka_unit_test(test_bodies_of_tokens),
+        cmocka_unit_test(test_tokens_of_a_path),
         cmocka_unit_test(test_what_a_dialect_cannot),
     };
     return cmocka_run_group_tests(tests, NULL, done);
