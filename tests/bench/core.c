@@ -87,10 +87,9 @@ static double step_ns(const char *allocator)
     struct play play = play_new(NULL);
     put_arms(&play, allocator, 1);
     struct core *core = core_new(&(struct core_options){.lease_ms = VIRTUAL_LEASE_MS});
-    struct virtual *fleet =
-        virtual_new(core, &(struct virtual_options){.workers = 64, .slots = 16, .answer = answer});
-    virtual_event(fleet,
-                  (struct event){.type = EVENT_SUBMIT, .submit.definitions = buf_slice(&play.definitions)}, NULL, NULL);
+    struct virtual *fleet = virtual_new(core, &(struct virtual_options){.workers = 64, .slots = 16, .answer = answer});
+    virtual_event(fleet, (struct event){.type = EVENT_SUBMIT, .submit.definitions = buf_slice(&play.definitions)}, NULL,
+                  NULL);
     double before = cpu_ns();
     virtual_run(fleet);
     double spent = cpu_ns() - before;
