@@ -131,6 +131,17 @@ static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_mode
     return found;
 }
 
+uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struct prompt_set *set,
+                      const struct core *core)
+{
+    return find_pool(spec, &spec->models[model], set, core);
+}
+
+bool compile_same_model(const struct sweep_model *model, const struct model_info *known)
+{
+    return spec_hash(slice_of(model->spec), model->name) == spec_hash(known->spec, known->name);
+}
+
 /* Arms of two models that generate the same would share the rollouts of one. */
 static int check_twins(const struct sweep_spec *spec, struct error *error)
 {
@@ -279,12 +290,24 @@ void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
                                         .options = {(const char *)options, sizeof options},
                                         .strict = a->strict,
                                         .existing = a->existing,
+                                        .prior = slice_of(a->belief_source == NULL ? "" : a->belief_source),
                                         .lookahead = a->lookahead,
                                         .rollouts = a->budget.rollouts,
                                         .tokens = a->budget.tokens,
                                         .slot_ms = a->budget.slot_ms,
                                         .cost = a->budget.cost_micro,
                                         .report_at = {(const char *)a->report_at, 4 * (size_t)a->report_at_len}}});
+}
+
+static void put_beliefs(const struct sweep_arm *a, uint32_t id, uint32_t prompts, struct buf *to)
+{
+    for (uint32_t from = 0, len; a->beliefs != NULL && from < prompts; from += len) {
+        len = prompts - from < PRIOR_CHUNK ? prompts - from : PRIOR_CHUNK;
+        fact_put(to, &(struct fact){.type = FACT_prior,
+                                    .prior = {.arm = id,
+                                              .from = from,
+                                              .beliefs = {(const char *)a->beliefs[from], len * sizeof *a->beliefs}}});
+    }
 }
 
 int compile(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, struct slice source,
@@ -300,8 +323,10 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, const s
         compile_verifier(&spec->verifiers[i], i, core, to);
     put_pools(spec, set, core, to);
     put_sweep(spec, source, to);
-    for (uint32_t i = 0; i < spec->arms_len; i++)
+    for (uint32_t i = 0; i < spec->arms_len; i++) {
         compile_arm(&spec->arms[i], i, to);
+        put_beliefs(&spec->arms[i], i, set->len, to);
+    }
     return 0;
 }
 

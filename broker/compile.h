@@ -15,6 +15,13 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, const s
 /* Seed of the pools that a sweep samples from. */
 uint64_t compile_pool_seed(const struct sweep_spec *spec);
 
+/* The pool that the core has of these prompts, the model at this index and the sweep's seed; NO_ID: none yet. */
+uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struct prompt_set *set,
+                      const struct core *core);
+
+/* Whether what the core knows generates what the sweep file's model does, wherever their servers are. */
+bool compile_same_model(const struct sweep_model *model, const struct model_info *known);
+
 /* One definition, its references being ids of the submission. */
 void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, const struct core *core,
                       struct buf *definitions);

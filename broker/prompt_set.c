@@ -265,15 +265,22 @@ static struct slice line_at(const char *at, const char *end)
     return (struct slice){at, (size_t)((newline == NULL ? end : newline) - at)};
 }
 
-/* Sets *at behind the lines that hand over attachments. */
-static int take_attachments(const struct parse *parse, const char **at, const char *end)
+static int take_prior(const struct parse *parse, struct slice line)
+{
+    if (prior_line_take(&parse->set->priors, line))
+        return 0;
+    return error_set(parse->error, ERR_SYNTAX, "%s:1: a count of a prior that is damaged: submit again", parse->file);
+}
+
+/* Sets *at behind the lines that hand over attachments and counts. */
+static int take_ahead(const struct parse *parse, const char **at, const char *end)
 {
     int rc = 0;
     while (rc == 0 && *at < end) {
         struct slice line = line_at(*at, end);
-        if (!attachment_line_is(line))
+        if (!attachment_line_is(line) && !prior_line_is(line))
             break;
-        rc = take_attachment(parse, line);
+        rc = prior_line_is(line) ? take_prior(parse, line) : take_attachment(parse, line);
         *at = line.data + line.len + 1;
     }
     return rc;
@@ -282,7 +289,7 @@ static int take_attachments(const struct parse *parse, const char **at, const ch
 static int take_lines(struct parse *parse)
 {
     const char *at = parse->set->text, *end = at + parse->set->text_len;
-    int rc = take_attachments(parse, &at, end);
+    int rc = take_ahead(parse, &at, end);
     if (rc != 0)
         return rc;
     parse->set->records = at;
@@ -385,6 +392,7 @@ void prompt_set_clear(struct prompt_set *set)
         HASH_DEL(set->attachments, attachment);
         free(attachment);
     }
+    prior_files_clear(&set->priors);
     free(set->prompts);
     free(set->text);
     *set = (struct prompt_set){0};

@@ -1,5 +1,6 @@
 /* requests.c - the clients of a broker: submit, status, control, fetch; see server_int.h. */
 #include "broker/compile.h"
+#include "broker/prior.h"
 #include "broker/reselect.h"
 #include "broker/reverify.h"
 #include "broker/server_int.h"
@@ -67,8 +68,10 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
         struct buf *definitions = &server->definitions;
         buf_reset(definitions);
         mark_known(server, &set);
-        rc = compile(&spec, &set, server->core, submission->yaml, journal_next(server->journal), before, definitions,
-                     error);
+        rc = priors_find(&spec, &set, server->core, server->journal, error);
+        if (rc == 0)
+            rc = compile(&spec, &set, server->core, submission->yaml, journal_next(server->journal), before,
+                         definitions, error);
         if (rc == 0)
             rc = step_submit(server, submission->examine, sweep, error);
         if (rc == 0 && server->update.used)

@@ -379,6 +379,14 @@ static int check_existing(struct sweep_reader *reader, const struct sweep_arm *a
                       "arm '%s' takes existing rollouts, and a world has none before it is simulated", arm->name);
 }
 
+static int check_prior(struct sweep_reader *reader, const struct sweep_arm *arm)
+{
+    if (arm->prior.from == NULL)
+        return 0;
+    return conf_error(&reader->conf, (struct conf_mark){.line = arm->line, .column = 1}, reader->error, ERR_REFUSED,
+                      "arm '%s' has a prior, and nothing was sampled in a world before it is simulated", arm->name);
+}
+
 static int read_arms(struct sweep_reader *reader, const struct conf_node *list)
 {
     int rc = sweep_arms(reader, list, &(struct sweep_arm_defaults){.lookahead = 64});
@@ -386,6 +394,8 @@ static int read_arms(struct sweep_reader *reader, const struct conf_node *list)
         rc = check_features(reader, &reader->spec->arms[i]);
         if (rc == 0)
             rc = check_existing(reader, &reader->spec->arms[i]);
+        if (rc == 0)
+            rc = check_prior(reader, &reader->spec->arms[i]);
     }
     return rc;
 }

@@ -19,6 +19,7 @@ enum {
     ARM_LOOKAHEAD,
     ARM_ROLLOUTS,
     ARM_BUDGET,
+    ARM_PRIOR,
     ARM_KEYS
 };
 
@@ -62,6 +63,24 @@ const struct conf_key sweep_arm_keys[] = {
      .choices = "new|existing",
      .help = "existing: decides over those that are there already, and has none generated"},
     {.name = "budget", .type = CONF_NODE, .fallback = "", .help = "caps of this arm alone"},
+    {.name = "prior",
+     .type = CONF_NODE,
+     .fallback = "",
+     .help = "sweep of this state folder, or file, whose passes tell how hard each prompt is"},
+    {0},
+};
+
+enum { PRIOR_FROM, PRIOR_STRENGTH, PRIOR_KEYS };
+
+const struct conf_key sweep_prior_keys[] = {
+    {.name = "from", .type = CONF_TEXT, .max = 4096, .help = "sweep, or file (with a '/' in it, or ending in .jsonl)"},
+    {.name = "strength",
+     .type = CONF_REAL,
+     .min = 0.001,
+     .max = 1,
+     .fallback = "0.05",
+     .unit = "rollouts",
+     .help = "what one rollout of another model is worth"},
     {0},
 };
 
@@ -73,6 +92,8 @@ static struct sweep_arm *arm_push(struct sweep_spec *spec, const struct sweep_ar
     if ((spec->arms_len & (spec->arms_len - 1)) == 0) /* full at each power of two */
         spec->arms = xrealloc(spec->arms, (spec->arms_len == 0 ? 1 : 2 * spec->arms_len) * sizeof *spec->arms);
     spec->arms[spec->arms_len] = *arm;
+    if (arm->prior.from != NULL)
+        spec->arms[spec->arms_len].prior.from = xstrdup(arm->prior.from);
     return &spec->arms[spec->arms_len++];
 }
 
@@ -216,6 +237,46 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
     return rc;
 }
 
+static bool is_file(const char *from)
+{
+    size_t len = strlen(from);
+    return strchr(from, '/') != NULL || (len > 6 && strcmp(from + len - 6, ".jsonl") == 0);
+}
+
+/* `prior: FROM`, or `prior: {from: FROM, strength: S}`. */
+static int read_prior(struct sweep_reader *reader, const struct conf_node *node, struct sweep_arm *arm)
+{
+    struct conf_value v[PRIOR_KEYS] = {{0}};
+    const struct conf_form form = {.what = "prior", .keys = sweep_prior_keys, .values = v};
+    if (node == NULL)
+        return 0;
+    struct conf_node map = {.kind = CONF_KIND_MAP, .mark = node->mark}, from = *node;
+    if (node->kind == CONF_KIND_SCALAR) {
+        from.key = sweep_prior_keys[PRIOR_FROM].name;
+        from.key_mark = node->mark;
+        from.next = NULL;
+        map.first = map.last = &from;
+        map.len = 1;
+        node = &map;
+    }
+    int rc = conf_read(&reader->conf, node, &form, reader->error);
+    if (rc < 0)
+        return rc;
+    if (!arm->allocate.policy->prior && !arm->stop.policy->prior)
+        return conf_error(
+            &reader->conf, node->mark, reader->error, ERR_REFUSED,
+            "arm '%s' has a prior, but neither '%s' nor '%s' reads it; `drover help policies` tells which "
+            "policies do",
+            arm->name, arm->allocate.policy->name, arm->stop.policy->name);
+    if (arm->verifier == NO_INDEX)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_REFUSED,
+                          "arm '%s' has a prior, which counts what its verifier passed; add `verifier: NAME`",
+                          arm->name);
+    arm->prior =
+        (struct sweep_prior){xstrdup(v[PRIOR_FROM].text), is_file(v[PRIOR_FROM].text), v[PRIOR_STRENGTH].number};
+    return 0;
+}
+
 static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
                     const struct sweep_arm_defaults *defaults)
 {
@@ -232,12 +293,16 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
     const struct sweep_policies policies = {v[ARM_STRATEGY].node, v[ARM_ALLOCATE].node, v[ARM_STOP].node,
                                             v[ARM_SELECT].node};
     rc = sweep_policies(reader, &policies, &arm);
+    if (rc == 0)
+        rc = read_prior(reader, v[ARM_PRIOR].node, &arm);
     if (rc < 0)
         return rc;
     arm.strict = v[ARM_ORDER].given ? v[ARM_ORDER].whole == 1 : defaults->strict;
     arm.existing = v[ARM_ROLLOUTS].whole == 1;
     arm.lookahead = v[ARM_LOOKAHEAD].given ? (uint32_t)v[ARM_LOOKAHEAD].whole : defaults->lookahead;
-    return push_arm(reader, node, v, &arm);
+    rc = push_arm(reader, node, v, &arm);
+    free(arm.prior.from);
+    return rc;
 }
 
 int sweep_arms(struct sweep_reader *reader, const struct conf_node *list, const struct sweep_arm_defaults *defaults)

@@ -370,8 +370,12 @@ void sweep_spec_clear(struct sweep_spec *spec)
         free(spec->verifiers[i].kind);
         free(spec->verifiers[i].spec);
     }
-    for (uint32_t i = 0; i < spec->arms_len; i++)
+    for (uint32_t i = 0; i < spec->arms_len; i++) {
         free(spec->arms[i].report_at);
+        free(spec->arms[i].prior.from);
+        free(spec->arms[i].belief_source);
+        free(spec->arms[i].beliefs);
+    }
     free(spec->models);
     free(spec->verifiers);
     free(spec->arms);
@@ -392,6 +396,7 @@ void sweep_file_help(struct buf *out)
         {"models", sweep_model_keys},
         {"verifiers", sweep_verifier_keys},
         {"arms", sweep_arm_keys},
+        {"arms.prior", sweep_prior_keys},
         {"grid", sweep_grid_keys},
     };
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {

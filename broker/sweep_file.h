@@ -6,6 +6,7 @@
 #define DROVER_SWEEP_FILE_H
 
 #include "broker/policy/policy.h"
+#include "broker/prior_file.h"
 #include "common/attachment.h"
 #include "common/err.h"
 
@@ -62,6 +63,13 @@ struct policy_choice_selector {
     double options[POLICY_OPTIONS_MAX];
 };
 
+/* Where an arm's beliefs about its prompts come from, see prior.h. */
+struct sweep_prior {
+    char *from; /* NULL: it has none; a file when it holds a '/' or ends in .jsonl, else a sweep of the state folder */
+    bool file;
+    double strength; /* what a rollout of another model is worth, in rollouts of the arm's own; 0 < strength <= 1 */
+};
+
 /* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name. */
 struct sweep_arm {
     char name[65];
@@ -79,6 +87,9 @@ struct sweep_arm {
     uint32_t *report_at;  /* where sampling arms are evaluated, ascending; NULL: powers of two up to n, and n */
     uint32_t report_at_len;
     uint32_t line; /* of the sweep file, for messages */
+    struct sweep_prior prior;
+    char *belief_source; /* what makes two priors the same; NULL: not found yet, or there is none */
+    float (*beliefs)[2]; /* of each prompt, as priors_find found them; else NULL */
 };
 
 struct sweep_spec {
@@ -142,12 +153,13 @@ struct prompt_set {
     size_t text_len;
     uint64_t digest;                    /* xxh3 over the records, in order, with what is attached in its place */
     struct set_attachment *attachments; /* hash by id, in the order of the file */
+    struct prior_files priors;          /* counts that came ahead of the prompts */
 };
 
 /* Takes over *text (malloc'ed), also on failure. Each line is one JSON object with a unique `id` (text or whole
  * number; default: the line number), `prompt` (text) or `messages` (list), optional `answer`, `meta`. Blank lines are
- * skipped. Ahead of them may stand lines with attachments (attachment.h), which are not counted. Fills error as
- * "FILE:LINE: sentence". */
+ * skipped. Ahead of them may stand lines with attachments (attachment.h) and counts (prior_file.h), which are not counted.
+ * Fills error as "FILE:LINE: sentence". */
 int prompt_set_parse(char **text, size_t len, const char *file, const char *group_by, struct prompt_set *set,
                      struct error *error);
 void prompt_set_clear(struct prompt_set *set);

@@ -59,6 +59,7 @@ uint64_t sweep_micro(double amount);
 void sweep_options_json(const struct option_row *options, const struct conf_value *values, struct buf *out);
 
 /* Rows of the sections, for help pages. */
-extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[], sweep_arm_keys[];
+extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[], sweep_arm_keys[],
+    sweep_prior_keys[];
 
 #endif

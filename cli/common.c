@@ -49,6 +49,54 @@ char *path_beside(const char *file, const char *path)
     return out.data;
 }
 
+/* Puts the counts of one arm's file ahead, unless they are there. */
+static int prior_read(const char *path, const struct sweep_spec *spec, const struct sweep_arm *arm, struct buf *ahead,
+                      struct prior_files *seen, struct error *error)
+{
+    const char *verifier = spec->verifiers[arm->verifier].name;
+    if (prior_files_find(seen, arm->prior.from, verifier) != NULL)
+        return 0;
+    char *beside = path_beside(path, arm->prior.from), *text;
+    struct prior_file file;
+    size_t len;
+    int rc = file_read(beside, LIMIT_SUBMISSION, &text, &len, error);
+    if (rc == 0) {
+        rc = prior_file_read((struct slice){text, len}, beside, arm->prior.from, verifier, &file, error);
+        free(text);
+    }
+    free(beside);
+    if (rc != 0)
+        return rc;
+    prior_file_put(&file, ahead);
+    seen->at = xrealloc(seen->at, (seen->len + 1) * sizeof *seen->at);
+    seen->at[seen->len++] = file;
+    return 0;
+}
+
+/* Files that priors name travel ahead of the prompts: the broker may be on another machine. */
+static int priors_read(const char *path, struct sweep_input *input, struct error *error)
+{
+    struct buf ahead = {0};
+    struct prior_files seen = {0};
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < input->spec.arms_len; i++)
+        if (input->spec.arms[i].prior.from != NULL && input->spec.arms[i].prior.file)
+            rc = prior_read(path, &input->spec, &input->spec.arms[i], &ahead, &seen, error);
+    prior_files_clear(&seen);
+    if (rc == 0 && ahead.len + input->prompts_len > LIMIT_SUBMISSION)
+        rc = error_set(error, ERR_LIMIT, "%s: with the counts of its priors it has more than %u bytes",
+                       input->prompts_path, LIMIT_SUBMISSION);
+    if (rc == 0 && ahead.len > 0) {
+        buf_put(&ahead, input->prompts, input->prompts_len);
+        free(input->prompts);
+        input->prompts = ahead.data;
+        input->prompts_len = ahead.len;
+        return 0;
+    }
+    buf_clear(&ahead);
+    return rc;
+}
+
 int sweep_input_read(const char *path, const char *const *overrides, size_t overrides_len, struct sweep_input *input,
                      struct error *error)
 {
@@ -66,6 +114,8 @@ int sweep_input_read(const char *path, const char *const *overrides, size_t over
     rc = file_read(input->prompts_path, LIMIT_SUBMISSION, &input->prompts, &input->prompts_len, error);
     if (rc == 0)
         rc = attach_files(input->prompts_path, &input->prompts, &input->prompts_len, error);
+    if (rc == 0)
+        rc = priors_read(path, input, error);
     if (rc != 0)
         sweep_input_clear(input);
     return rc;

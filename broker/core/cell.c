@@ -116,6 +116,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .spent = (double)arm->spent / SPENT_STEPS,
         .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
         .options = arm->options[policy],
+        .prior = arm_belief(arm, prompt),
     };
 }
 

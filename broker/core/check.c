@@ -62,6 +62,8 @@ static int check_arm(const struct core *core, const struct arm *arm, struct erro
 {
     uint32_t decided = 0;
     uint64_t unfolded = 0;
+    if (arm->beliefs_len != (arm->beliefs != NULL ? arm->prompts : 0))
+        BROKEN("arm '%s' has beliefs about %u of %u prompts", arm->name, arm->beliefs_len, arm->prompts);
     for (uint32_t p = 0; p < arm->prompts; p++) {
         const struct cell *cell = &arm->cells[p];
         decided += cell->decided != DECIDED_NOT;

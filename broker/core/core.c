@@ -184,6 +184,7 @@ static int apply(struct core *core, const struct fact *fact)
     case FACT_pool:
     case FACT_sweep:
     case FACT_arm:
+    case FACT_prior:
     case FACT_state:
         return define_apply(core, fact);
     case FACT_open:
@@ -301,12 +302,23 @@ static void react_state(struct core *core, const struct sweep *sweep)
         arm_advance(core, &core->arms[sweep->arms[i]]);
 }
 
+/* Its order of prompts follows from all beliefs, so an arm begins when they are all there. */
+static void react_arm(struct core *core, struct arm *arm)
+{
+    if (arm->beliefs != NULL && arm->beliefs_len < arm->prompts)
+        return;
+    heap_build(core, arm);
+    arm_advance(core, arm);
+}
+
 static void react(struct core *core, const struct fact *fact, const struct key *key)
 {
     switch ((int)fact->type) {
     case FACT_arm:
-        heap_build(core, &core->arms[fact->arm.id]);
-        arm_advance(core, &core->arms[fact->arm.id]);
+        react_arm(core, &core->arms[fact->arm.id]);
+        return;
+    case FACT_prior:
+        react_arm(core, &core->arms[fact->prior.arm]);
         return;
     case FACT_open:
         react_open(core, &fact->open);

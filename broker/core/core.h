@@ -16,6 +16,11 @@
 
 #define NO_ID UINT32_MAX
 
+/* Beliefs that one fact `prior` holds at most: pairs of floats a, b, each in this range. */
+enum { PRIOR_CHUNK = 4096 };
+#define BELIEF_MIN 1e-4f
+#define BELIEF_MAX 1e9f
+
 struct core;
 
 /* Where a text stands in the journal, as the shell assigned it. */

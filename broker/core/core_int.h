@@ -179,6 +179,9 @@ struct arm {
     uint32_t verify_len;                    /* derived: length of verify */
     uint32_t passed;                        /* volatile: how often its oldest ready prompt was left to its home */
     uint64_t seed;                          /* of its trees */
+    char *prior;                            /* where its beliefs come from, "": it has none */
+    float (*beliefs)[2];                    /* of each prompt: Beta(a, b); NULL without a prior */
+    uint32_t beliefs_len;                   /* that the facts have told so far */
 };
 
 struct sweep {
@@ -339,6 +342,7 @@ bool promise_useful(const struct core *core, const struct arm *payer,
 int define_apply(struct core *core, const struct fact *fact);
 struct attachment_row *attachment_of(const struct core *core, struct attachment_id id); /* NULL: not known */
 void submit(struct core *core, const struct event *event);
+struct belief arm_belief(const struct arm *arm, uint32_t prompt); /* {0, 0}: it has no prior */
 void arm_free(struct arm *arm);
 
 /* pool.c */

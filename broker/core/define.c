@@ -300,6 +300,7 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     struct pool *pool = &core->pools[f->pool];
     struct sweep *sweep = &core->sweeps[f->sweep];
     arm.name = text_of(f->name);
+    arm.prior = text_of(f->prior);
     arm.strict = f->strict != 0;
     arm.existing = asks_nothing(f);
     arm.lookahead = f->lookahead;
@@ -307,6 +308,8 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     arm.cells = xalloc(arm.prompts * sizeof *arm.cells);
     for (uint32_t i = 0; i < arm.prompts; i++)
         arm.cells[i].heap_at = NO_ID;
+    if (f->prior.len > 0)
+        arm.beliefs = xalloc(arm.prompts * sizeof *arm.beliefs);
     arm.seed = rng_u64(pool->seed, RNG_NODE, name_hash(arm.name), arm.n);
     core->arms = grow_array(core->arms, core->arms_len, sizeof *core->arms);
     core->arms[core->arms_len++] = arm;
@@ -359,12 +362,41 @@ static int arm_apply(struct core *core, const struct fact_arm *f)
     struct arm *arm = &core->arms[f->id];
     uint32_t n_old = arm->n;
     if (f->n < arm->n || f->sweep != arm->sweep || f->pool != arm->pool || f->verifier != arm->verifier ||
-        (f->strict != 0) != arm->strict || asks_nothing(f) != arm->existing)
+        (f->strict != 0) != arm->strict || asks_nothing(f) != arm->existing || !same(f->prior, arm->prior))
         return ERR_CORRUPT;
     int rc = arm_read(f, arm);
     if (rc == 0)
         arm_extend(core, arm, n_old);
     return rc;
+}
+
+/* Some beliefs, all of which can be. */
+static bool beliefs_valid(struct slice beliefs)
+{
+    float belief[2];
+    if (beliefs.len == 0 || beliefs.len % sizeof belief != 0 || beliefs.len > PRIOR_CHUNK * sizeof belief)
+        return false;
+    for (size_t at = 0; at < beliefs.len; at += sizeof belief) {
+        memcpy(belief, beliefs.data + at, sizeof belief);
+        for (int i = 0; i < 2; i++)
+            if (!(belief[i] >= BELIEF_MIN && belief[i] <= BELIEF_MAX))
+                return false; /* NaN too */
+    }
+    return true;
+}
+
+/* In the order of prompts, each once. */
+static int prior_apply(struct core *core, const struct fact_prior *f)
+{
+    if (f->arm >= core->arms_len || !beliefs_valid(f->beliefs))
+        return ERR_CORRUPT;
+    struct arm *arm = &core->arms[f->arm];
+    uint32_t len = (uint32_t)(f->beliefs.len / sizeof *arm->beliefs);
+    if (arm->beliefs == NULL || f->from != arm->beliefs_len || len > arm->prompts - arm->beliefs_len)
+        return ERR_CORRUPT;
+    memcpy(arm->beliefs[f->from], f->beliefs.data, f->beliefs.len);
+    arm->beliefs_len += len;
+    return 0;
 }
 
 /* A finished sweep verifies nothing more: verdicts that were promised and never asked for are free again. */
@@ -417,10 +449,19 @@ int define_apply(struct core *core, const struct fact *fact)
         return sweep_apply(core, &fact->sweep);
     case FACT_arm:
         return arm_apply(core, &fact->arm);
+    case FACT_prior:
+        return prior_apply(core, &fact->prior);
     case FACT_state:
         return state_apply(core, &fact->state);
     }
     return ERR_CORRUPT;
+}
+
+struct belief arm_belief(const struct arm *arm, uint32_t prompt)
+{
+    if (arm->beliefs == NULL)
+        return (struct belief){0, 0};
+    return (struct belief){(double)arm->beliefs[prompt][0], (double)arm->beliefs[prompt][1]};
 }
 
 void arm_free(struct arm *arm)
@@ -439,6 +480,8 @@ void arm_free(struct arm *arm)
     free(arm->ready.at);
     free(arm->report_at);
     free(arm->name);
+    free(arm->prior);
+    free(arm->beliefs);
 }
 
 /* -- submission --------------------------------------------------------------------------------------------------- */
@@ -453,7 +496,9 @@ struct mapping {
     uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest, without attachments */
     struct demand models_demand[LIMIT_MODELS];
     uint32_t pool_models[LIMIT_MODELS];
-    uint64_t names[LIMIT_ARMS]; /* hashes of the names and, for trees, n of its arms */
+    uint32_t beliefs, beliefs_due; /* of the arm that was seen last */
+    uint32_t arm_new;              /* id in the core of the arm that was emitted last, if it is new there; else NO_ID */
+    uint64_t names[LIMIT_ARMS];    /* hashes of the names and, for trees, n of its arms */
 };
 
 static uint32_t find_set(const struct core *core, const struct fact_set *f)
@@ -533,6 +578,8 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "rollouts";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
+    if (!same(f->prior, arm->prior))
+        return "prior (its source, what a file says, or its strength)";
     return NULL;
 }
 
@@ -631,7 +678,15 @@ static bool in_order(const struct fact *fact, struct mapping *map)
     case FACT_sweep:
         return whole && map->sweeps_len++ == 0 &&
                (fact->sweep.truth == NO_ID || fact->sweep.truth < map->verifiers_len);
+    case FACT_prior:
+        return map->arms_len > 0 && fact->prior.arm == map->arms_len - 1 && fact->prior.from == map->beliefs &&
+               beliefs_valid(fact->prior.beliefs) &&
+               (map->beliefs += (uint32_t)(fact->prior.beliefs.len / (2 * sizeof(float)))) <= map->beliefs_due;
     case FACT_arm:
+        if (map->beliefs != map->beliefs_due)
+            return false;
+        map->beliefs = 0;
+        map->beliefs_due = fact->arm.prior.len > 0 ? map->prompts : 0;
         return map->sweeps_len == 1 && fact->arm.pool < map->pools_len && map->arms_len < LIMIT_ARMS &&
                (fact->arm.verifier == NO_ID || fact->arm.verifier < map->verifiers_len);
     }
@@ -702,6 +757,8 @@ static int submit_check(struct core *core, struct slice definitions, struct mapp
             return error_set(&core->update->error, ERR_PROTOCOL, "the submission is malformed");
         rc = submit_look(core, &fact, map);
     }
+    if (rc == 0 && map->beliefs != map->beliefs_due)
+        return error_set(&core->update->error, ERR_PROTOCOL, "the submission is malformed");
     if (rc == 0 && map->sweeps_len == 0)
         rc = error_set(&core->update->error, ERR_PROTOCOL, "the submission names no sweep");
     return rc;
@@ -817,9 +874,10 @@ static bool submit_sweep(struct core *core, const struct event *event, struct fa
     return true;
 }
 
-static bool submit_arm(struct core *core, struct fact *fact, const struct mapping *map)
+static bool submit_arm(struct core *core, struct fact *fact, struct mapping *map)
 {
     uint32_t id = find_arm(core, map->sweep, &fact->arm);
+    map->arm_new = id == NO_ID ? core->arms_len : NO_ID;
     fact->arm.id = id == NO_ID ? core->arms_len : id;
     fact->arm.sweep = map->sweep;
     fact->arm.pool = map->pools[fact->arm.pool];
@@ -843,6 +901,15 @@ static bool submit_arm(struct core *core, struct fact *fact, const struct mappin
     }
     emit(core, fact);
     return true;
+}
+
+/* An arm keeps the beliefs that it began with: where they come from may have grown since. */
+static void submit_prior(struct core *core, struct fact *fact, const struct mapping *map)
+{
+    if (map->arm_new == NO_ID)
+        return;
+    fact->prior.arm = map->arm_new;
+    emit(core, fact);
 }
 
 /* Nothing of it was kept, and no arm used what others had bought: a first try with a mistake in it, say. */
@@ -886,6 +953,8 @@ void submit(struct core *core, const struct event *event)
             changed |= submit_sweep(core, event, &fact, map);
         else if (fact.type == FACT_arm)
             changed |= submit_arm(core, &fact, map);
+        else if (fact.type == FACT_prior)
+            submit_prior(core, &fact, map);
         else if (submit_number(core, &fact, map, &new_set))
             emit(core, &fact);
     }

@@ -147,6 +147,7 @@ struct fact arm_fact(const struct core *core, uint32_t id)
                 .options = {(const char *)a->options, sizeof a->options},
                 .strict = a->strict,
                 .existing = a->existing,
+                .prior = text(a->prior),
                 .lookahead = a->lookahead,
                 .rollouts = a->caps.rollouts,
                 .tokens = a->caps.tokens,
@@ -158,8 +159,15 @@ struct fact arm_fact(const struct core *core, uint32_t id)
 
 static void dump_arms(const struct core *core, struct buf *out)
 {
-    for (uint32_t i = 0; i < core->arms_len; i++)
+    for (uint32_t i = 0; i < core->arms_len; i++) {
+        const struct arm *arm = &core->arms[i];
         put_fact(out, arm_fact(core, i));
+        for (uint32_t from = 0, len; from < arm->beliefs_len; from += len) {
+            len = arm->beliefs_len - from < PRIOR_CHUNK ? arm->beliefs_len - from : PRIOR_CHUNK;
+            PUT(prior, .arm = i, .from = from,
+                .beliefs = {(const char *)arm->beliefs[from], len * sizeof *arm->beliefs});
+        }
+    }
 }
 
 static struct slice features_of(const struct row *row)

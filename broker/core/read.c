@@ -130,7 +130,15 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .unfolded = arm->unfolded,
         .report_at = arm->report_at,
         .report_at_len = arm->report_at_len,
+        .prior = arm->prior,
     };
+}
+
+struct belief core_belief(const struct core *core, uint32_t id, uint32_t prompt)
+{
+    assert(id < core->arms_len);
+    assert(prompt < core->arms[id].prompts);
+    return arm_belief(&core->arms[id], prompt);
 }
 
 uint32_t core_pools(const struct core *core)

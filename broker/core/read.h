@@ -60,7 +60,11 @@ struct arm_info {
     uint64_t unfolded; /* opened and not delivered */
     const uint32_t *report_at;
     uint32_t report_at_len;
+    const char *prior; /* where its beliefs come from, "": it has none */
 };
+
+/* What the arm's prior believes of the prompt; {0, 0} without one. */
+struct belief core_belief(const struct core *core, uint32_t arm, uint32_t prompt);
 
 struct pool_info {
     uint32_t id, set, model, prompts;

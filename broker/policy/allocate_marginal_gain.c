@@ -2,7 +2,8 @@
  *
  * After Damani et al., "Learning how hard to think: input-adaptive allocation of LM computation" (2024): a predictor says
  * how much the j-th rollout of a prompt adds, and the largest value per cost is served first. There the predictor is
- * learned. Here it is a belief Beta(a, b) about a prompt's success rate, the same for all prompts (our derivation):
+ * learned. Here it is a belief Beta(a, b) about a prompt's success rate (our derivation): that of the arm's prior, which
+ * earlier counts of the prompt gave, or the same for all prompts:
  * without feedback the j-th rollout adds E[theta (1 - theta)^(j - 1)]; with feedback a prompt is solved by its first pass,
  * and until then the next rollout passes with a / (a + b + n) after n that did not. */
 #include "broker/policy/kernel.h"
@@ -42,10 +43,10 @@ static double marginal_gain(const struct prompt_view *view)
 {
     if (view->opened >= view->cap || marginal_solved(view))
         return 0;
-    double a = view->options[OPT_A], b = view->options[OPT_B];
+    struct belief belief = view_belief(view, OPT_A, OPT_B);
     if (view->options[OPT_FEEDBACK] != 0)
-        return a / (a + b + view->opened);
-    return a / (a + b) * beta_survival(a + 1, b, view->opened);
+        return belief.a / (belief.a + belief.b + view->opened);
+    return belief.a / (belief.a + belief.b) * beta_survival(belief.a + 1, belief.b, view->opened);
 }
 
 const struct allocator allocate_marginal_gain = {
@@ -55,6 +56,7 @@ const struct allocator allocate_marginal_gain = {
     .needs = NEED_VERIFIER,
     .min_n = 1,
     .options = options,
+    .prior = true,
     .gain = marginal_gain,
     .solved = marginal_solved,
 };

@@ -57,6 +57,11 @@ bool policies_read_items(const struct allocator *allocator, const struct stopper
     return allocator->items || stopper->items || selector->items;
 }
 
+struct belief view_belief(const struct prompt_view *view, int a, int b)
+{
+    return view->prior.a > 0 ? view->prior : (struct belief){view->options[a], view->options[b]};
+}
+
 const struct strategy *strategy_find(const char *name)
 {
     for (size_t i = 0; strategies[i]; i++)

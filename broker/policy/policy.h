@@ -74,6 +74,11 @@ void stats_clear(struct stats *stats);
 void stats_fold(struct stats *stats, const struct item *item);
 void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cleared */
 
+/* Beta(a, b): what is believed of a prompt's rate of passes. */
+struct belief {
+    double a, b;
+};
+
 /* What an allocator, stopper or selector sees of one (arm, prompt). */
 struct prompt_view {
     uint32_t prompt;
@@ -84,7 +89,11 @@ struct prompt_view {
     uint64_t seed;         /* of the sweep: draw with rng_u64(seed, RNG_SELECT, prompt, ordinal) */
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
+    struct belief prior;   /* of the arm, about this prompt; a = 0: the arm has none */
 };
+
+/* What the arm's prior believes of this prompt; without one, options a and b of the policy, which are these rows. */
+struct belief view_belief(const struct prompt_view *view, int a, int b);
 
 struct allocator {
     const char *name, *help;
@@ -94,6 +103,7 @@ struct allocator {
     bool items;        /* reads stats->items */
     bool spent;        /* reads view->spent: all its gains change at each step of it */
     bool existing;     /* its arms have nothing generated, as if they said `rollouts: existing` */
+    bool prior;        /* reads view->prior */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
@@ -104,6 +114,7 @@ struct stopper {
     const struct option_row *options;
     uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
     bool items;        /* reads stats->items */
+    bool prior;        /* reads view->prior */
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
 };

@@ -53,11 +53,12 @@ static const struct option_row options[] = {
 static bool flaws_stop(const struct prompt_view *view)
 {
     const double *values = view->options;
+    struct belief belief = view_belief(view, OPT_A, OPT_B);
     if (view->stats->passes > 0)
         return true;
-    struct outlook next = accept_outlook(
-        (struct accepting){.a = values[OPT_A], .b = values[OPT_B], .tpr = values[OPT_TPR], .fpr = values[OPT_FPR]},
-        view->stats->scored);
+    struct outlook next =
+        accept_outlook((struct accepting){.a = belief.a, .b = belief.b, .tpr = values[OPT_TPR], .fpr = values[OPT_FPR]},
+                       view->stats->scored);
     return next.right - values[OPT_COST] * next.wrong <= values[OPT_PRICE];
 }
 
@@ -74,6 +75,7 @@ const struct stopper stop_flaws = {
     .needs = NEED_VERIFIER,
     .min_n = 1,
     .options = options,
+    .prior = true,
     .stop = flaws_stop,
     .room = flaws_room,
 };

@@ -39,7 +39,8 @@ static const struct option_row options[] = {
 static bool saturated(const struct prompt_view *view, uint32_t passes, uint32_t n)
 {
     const double *values = view->options;
-    double p = (values[OPT_A] + passes) / (values[OPT_A] + values[OPT_B] + n);
+    struct belief belief = view_belief(view, OPT_A, OPT_B);
+    double p = (belief.a + passes) / (belief.a + belief.b + n);
     return n >= saturation_point(p, values[OPT_GAIN], values[OPT_CEILING]);
 }
 
@@ -66,6 +67,7 @@ const struct stopper stop_saturation = {
     .needs = NEED_VERIFIER,
     .min_n = 1,
     .options = options,
+    .prior = true,
     .stop = saturation_stop,
     .room = saturation_room,
 };

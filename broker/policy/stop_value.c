@@ -59,10 +59,10 @@ static double votes_gain(const struct prompt_view *view)
 
 static double passes_gain(const struct prompt_view *view)
 {
-    const double *values = view->options;
+    struct belief belief = view_belief(view, OPT_A, OPT_B);
     if (view->stats->passes > 0)
         return 0;
-    return values[OPT_A] / (values[OPT_A] + values[OPT_B] + view->stats->scored);
+    return belief.a / (belief.a + belief.b + view->stats->scored);
 }
 
 static double scores_gain(const struct prompt_view *view)
@@ -119,6 +119,7 @@ const struct stopper stop_value = {
     .version = 1,
     .min_n = 1,
     .options = options,
+    .prior = true,
     .stop = value_stop,
     .room = value_room,
 };

@@ -28,6 +28,7 @@ struct draft {
     bool grows, late_arm;
     uint32_t n_more;
     bool again; /* an arm that only judges what exists */
+    bool prior; /* the middle arm goes by beliefs about its prompts, where it eliminates */
     bool panel; /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
 };
 
@@ -65,6 +66,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.again = DRAW(3) == 0;
     d.panel = DRAW(3) == 0;
 #undef DRAW
+    d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
     return d;
 }
 
@@ -88,8 +90,19 @@ struct arm_draft {
     uint32_t n, verifier;
     bool strict;
     uint64_t rollouts;
-    bool existing;
+    bool existing, prior;
 };
+
+/* In parts of one prompt each. */
+static void put_beliefs(struct buf *to, uint32_t arm, uint64_t seed)
+{
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        float belief[2] = {1, (float)(1 + rng_u64(seed, RNG_TEST, 13, p) % 8)};
+        fact_put(to,
+                 &(struct fact){.type = FACT_prior,
+                                .prior = {.arm = arm, .from = p, .beliefs = {(const char *)belief, sizeof belief}}});
+    }
+}
 
 static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
 {
@@ -111,6 +124,7 @@ static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
                                         .existing = a->existing,
                                         .lookahead = 5,
                                         .rollouts = a->rollouts,
+                                        .prior = slice_of(a->prior ? "drawn" : ""),
                                         .options = {(const char *)options, sizeof options}}});
 }
 
@@ -178,27 +192,33 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                                           .deadline_s = times * d.deadline_s,
                                           .accepted = d.accepted}});
     put_arm(to, arms++,
-            &(struct arm_draft){"middle", "sample", middles[d.middle].allocator, middles[d.middle].stopper,
-                                middles[d.middle].selector, d.n + more, middles[d.middle].verifier, d.strict,
-                                times * d.own, false});
+            &(struct arm_draft){"middle", "sample", d.prior ? "marginal-gain" : middles[d.middle].allocator,
+                                middles[d.middle].stopper, middles[d.middle].selector, d.n + more,
+                                middles[d.middle].verifier, d.strict, times * d.own, false, d.prior});
+    if (d.prior)
+        put_beliefs(to, 0, seed);
     put_arm(to, arms++,
             &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
-                                d.n_plain + more, NO_ID, d.plain_strict, 0, false});
+                                d.n_plain + more, NO_ID, d.plain_strict, 0, false, false});
     if (d.search)
         put_arm(to, arms++,
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
-                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false});
+                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false,
+                                    false});
     if (d.panel)
-        put_arm(to, arms++,
-                &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false});
+        put_arm(
+            to, arms++,
+            &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false, false});
     if (d.again && !d.particles)
-        put_arm(to, arms++, &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0, false});
+        put_arm(to, arms++,
+                &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0, false, false});
     if (d.again && d.particles) /* decides over what exists, in its window or as it comes */
         put_arm(to, arms++,
                 &(struct arm_draft){"over", "sample", d.truth ? "elimination" : "uniform", d.truth ? "beta" : "none",
-                                    "best", 9, 1, d.plain_strict, 0, true});
+                                    "best", 9, 1, d.plain_strict, 0, true, false});
     if (d.late_arm && more > 0)
-        put_arm(to, arms++, &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false});
+        put_arm(to, arms++,
+                &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false});
 }
 
 #endif

@@ -33,6 +33,8 @@ struct stage_arm {
     bool strict;
     uint32_t lookahead;
     uint64_t rollouts;
+    const char *prior;         /* NULL: none */
+    const float (*beliefs)[2]; /* of each prompt */
 };
 
 struct stage_sweep {
@@ -226,6 +228,14 @@ static inline void stage_clear(struct stage *stage)
     buf_clear(&stage->facts);
 }
 
+static inline void define_prior(struct buf *to, uint32_t arm, uint32_t from, const float (*beliefs)[2], uint32_t len)
+{
+    fact_put(to,
+             &(struct fact){
+                 .type = FACT_prior,
+                 .prior = {.arm = arm, .from = from, .beliefs = {(const char *)beliefs[from], len * sizeof *beliefs}}});
+}
+
 static inline void define_arm(struct buf *to, uint32_t id, const struct stage_arm *arm)
 {
     double options[4][POLICY_OPTIONS_MAX] = {0};
@@ -250,7 +260,8 @@ static inline void define_arm(struct buf *to, uint32_t id, const struct stage_ar
                                         .options = {(const char *)options, sizeof options},
                                         .strict = arm->strict,
                                         .lookahead = arm->lookahead,
-                                        .rollouts = arm->rollouts}});
+                                        .rollouts = arm->rollouts,
+                                        .prior = slice_of(arm->prior ? arm->prior : "")}});
 }
 
 static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
@@ -283,8 +294,13 @@ static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
                                           .deadline_s = s->deadline_s,
                                           .accepted = s->accepted,
                                           .seed = s->seed}});
-    for (uint32_t a = 0; a < 4 && s->arms[a].name != NULL; a++)
+    for (uint32_t a = 0; a < 4 && s->arms[a].name != NULL; a++) {
         define_arm(to, a, &s->arms[a]);
+        if (s->arms[a].beliefs != NULL) /* in two parts */
+            define_prior(to, a, 0, s->arms[a].beliefs, 1);
+        if (s->arms[a].beliefs != NULL)
+            define_prior(to, a, 1, s->arms[a].beliefs, s->prompts - 1);
+    }
 }
 
 /* Submits; 0 or the error code. */

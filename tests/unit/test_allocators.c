@@ -171,7 +171,11 @@ static void marginal_gain_with_feedback(void **state)
     stats_fold(&f.stats, &(struct item){.ordinal = 4, .scored = true, .passed = true, .score = 1});
     assert_true(allocate_marginal_gain.solved(&f.view));
     assert_true(allocate_marginal_gain.gain(&f.view) == 0);
+    f.view.prior = (struct belief){6, 2};
+    assert_true(allocate_marginal_gain.gain(&f.view) == 0);
     f.values[FEEDBACK] = 0; /* a plan does not look */
+    assert_near(allocate_marginal_gain.gain(&f.view), 6. / 8 * beta_survival(7, 2, 4), 1e-15);
+    f.view.prior = (struct belief){0, 0};
     assert_false(allocate_marginal_gain.solved(&f.view));
     assert_true(allocate_marginal_gain.gain(&f.view) > 0);
     stats_clear(&f.stats);

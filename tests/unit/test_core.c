@@ -533,6 +533,111 @@ static void malformed_submissions(void **state)
     stage_clear(&s);
 }
 
+static const float hopes[3][2] = {{1, 9}, {8, 2}, {5, 5}};
+
+static const struct stage_sweep believing = {.name = "s",
+                                             .prompts = 3,
+                                             .truth = NO_ID,
+                                             .arms = {{.name = "gain",
+                                                       .allocator = "marginal-gain",
+                                                       .selector = "first-pass",
+                                                       .n = 2,
+                                                       .verifier = 0,
+                                                       .prior = "sweep early strength 1",
+                                                       .beliefs = hopes}}};
+
+/* The surest prompt first, whatever its number; after a restart too. */
+static void prior_orders_prompts(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&believing);
+    joins(&s, WORKER, 1);
+    DISPATCHES(&s, "open 0:1 +1; lease 1 1/0; task 1 to 11");
+    stage_start(&s, true);
+    assert_true(core_belief(s.core, 0, 0).b == 9);
+    joins(&s, WORKER, 2);
+    DISPATCHES(&s, "lease 2 1/0; open 0:1 +1; lease 3 1/1; task 2 to 11; task 3 to 11"); /* 8 / 11 is above 5 / 10 */
+    struct buf dump = {0};
+    core_dump(s.core, &dump);
+    struct core *copy = core_new(&(struct core_options){.lease_ms = LEASE});
+    struct fact fact;
+    for (size_t at = 0; at < dump.len;) {
+        assert_int_equal(fact_get(buf_slice(&dump), &at, &fact), 0);
+        assert_int_equal(core_apply(copy, &fact), 0);
+    }
+    struct buf again = {0};
+    core_dump(copy, &again);
+    assert_int_equal(again.len, dump.len);
+    assert_memory_equal(again.data, dump.data, dump.len);
+    buf_clear(&dump);
+    buf_clear(&again);
+    core_free(&copy);
+    stage_clear(&s);
+}
+
+/* Under order: strict, which opens at once, it waits for the last belief. */
+static void prior_comes_before_the_window(void **state)
+{
+    (void)state;
+    struct stage_sweep sweep = believing;
+    sweep.arms[0].strict = true;
+    sweep.arms[0].lookahead = 1;
+    struct stage s = {.now_ms = 1};
+    stage_start(&s, false);
+    assert_int_equal(stage_submit(&s, &sweep), 0);
+    expect_said(&s, "open 0:1 +1", __LINE__);
+    stage_clear(&s);
+}
+
+/* An arm keeps the beliefs that it began with; another source is another arm. */
+static void prior_stays(void **state)
+{
+    (void)state;
+    static const float others[3][2] = {{9, 1}, {1, 9}, {1, 9}};
+    struct stage_sweep sweep = believing;
+    struct stage s = stage_new(&sweep);
+    joins(&s, WORKER, 1);
+    DISPATCHES(&s, "open 0:1 +1; lease 1 1/0; task 1 to 11");
+    DOES(&s, "result 1; ack 1 to 11", RESULT(WORKER, 1, 5));
+    sweep.arms[0].beliefs = others;
+    assert_int_equal(stage_submit(&s, &sweep), 0);
+    assert_true(core_belief(s.core, 0, 0).a == 1);
+    sweep.arms[0].prior = "sweep early strength 0.5";
+    refused(&s, &sweep, "another prior");
+    sweep.arms[0].prior = NULL;
+    sweep.arms[0].beliefs = NULL;
+    refused(&s, &sweep, "another prior");
+    stage_clear(&s);
+}
+
+static void malformed_priors(void **state)
+{
+    (void)state;
+    static const float worse[][3][2] = {
+        {{1, 1}, {1, 1}, {0, 1}}, {{1, 1}, {1, 1}, {1, -1}}, {{1, 1}, {NAN, 1}, {1, 1}}, {{1, 1}, {1, 1}, {1, 2e9f}}};
+    struct stage_sweep sweep = believing;
+    struct stage s = {.now_ms = 1};
+    stage_start(&s, false);
+    for (size_t i = 0; i < sizeof worse / sizeof worse[0]; i++) {
+        sweep.arms[0].beliefs = worse[i];
+        refused(&s, &sweep, "malformed");
+    }
+    sweep.arms[0].beliefs = NULL; /* says that it has some, and tells none */
+    refused(&s, &sweep, "malformed");
+    sweep = believing;
+    sweep.arms[1] = (struct stage_arm)VOTE("vote", 2); /* tells some, and says that it has none */
+    sweep.arms[1].beliefs = hopes;
+    refused(&s, &sweep, "malformed");
+    struct buf more = {0};
+    define_sweep(&more, &believing);
+    define_prior(&more, 0, 0, hopes, 1); /* one too many */
+    stage_step(&s, (struct event){.type = EVENT_SUBMIT, .submit = {.definitions = buf_slice(&more)}});
+    assert_int_equal(s.update.code, ERR_PROTOCOL);
+    assert_int_equal(s.facts.len, 0);
+    buf_clear(&more);
+    stage_clear(&s);
+}
+
 static void pause_resume_cancel(void **state)
 {
     (void)state;
@@ -663,6 +768,10 @@ int main(void)
         cmocka_unit_test(first_try_is_replaced),
         cmocka_unit_test(decisions_over_existing_rollouts_bind_their_name),
         cmocka_unit_test(malformed_submissions),
+        cmocka_unit_test(prior_orders_prompts),
+        cmocka_unit_test(prior_comes_before_the_window),
+        cmocka_unit_test(prior_stays),
+        cmocka_unit_test(malformed_priors),
         cmocka_unit_test(pause_resume_cancel),
         cmocka_unit_test(shared_pool),
         cmocka_unit_test(tree_to_done),

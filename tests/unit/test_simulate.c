@@ -255,6 +255,8 @@ static void files_are_checked(void **state)
     refuses("arms:\n- {name: a, n: 1, select: best}\n", ERR_REFUSED, "needs a verifier");
     refuses("arms:\n- {name: a, n: 8, select: borda}\n", ERR_REFUSED, "test:2:1: arm 'a' reads features");
     refuses("arms:\n- {name: a, n: 8, rollouts: existing}\n", ERR_REFUSED, "takes existing rollouts");
+    refuses("verifiers: [{name: v}]\narms:\n- {name: a, n: 8, allocate: marginal-gain, verifier: v, prior: early}\n",
+            ERR_REFUSED, "test:3:1: arm 'a' has a prior");
     refuses("verifiers: [{name: v}]\narms:\n- {name: a, n: 8, strategy: dvts, verifier: v}\n", ERR_REFUSED,
             "goes step by step");
 }

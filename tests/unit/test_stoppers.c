@@ -794,6 +794,52 @@ static void value_of_scores(void **state)
     stats_clear(&f.stats);
 }
 
+/* How many rollouts that all fail it takes with these options a and b, or with this prior in their place. */
+static uint32_t fails_until_stop(const struct stopper *stopper, struct belief options, struct belief prior)
+{
+    struct fixture f;
+    fixture_init(&f, stopper, 2000);
+    set(&f, "a", options.a);
+    set(&f, "b", options.b);
+    if (stopper == &stop_value)
+        set(&f, "gain", 1);
+    f.view.prior = prior;
+    while (f.stats.delivered < 2000 && (f.stats.delivered == 0 || !stops(&f)))
+        deliver(&f, (struct item){.scored = true});
+    uint32_t taken = f.stats.delivered;
+    stats_clear(&f.stats);
+    return taken;
+}
+
+static bool has_option(const struct option_row *rows, const char *name)
+{
+    for (size_t i = 0; rows[i].name; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* A prior is read by every policy with a belief of its own, and stands in its place. */
+static void prior_stands_for_the_options(void **state)
+{
+    (void)state;
+    const struct belief none = {0, 0}, even = {1, 1}, hopeful = {3, 2}, hopeless = {.3, 40};
+    for (size_t i = 0; stoppers[i]; i++) {
+        const struct stopper *stopper = stoppers[i];
+        assert_int_equal(stopper->prior, has_option(stopper->options, "a"));
+        if (!stopper->prior)
+            continue;
+        uint32_t with_hope = fails_until_stop(stopper, hopeful, none),
+                 without = fails_until_stop(stopper, hopeless, none);
+        assert_true(without < with_hope);
+        assert_int_equal(fails_until_stop(stopper, even, hopeful), with_hope);
+        assert_int_equal(fails_until_stop(stopper, even, hopeless), without);
+    }
+    for (size_t i = 0; allocators[i]; i++)
+        if (has_option(allocators[i]->options, "a"))
+            assert_true(allocators[i]->prior);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -822,6 +868,7 @@ int main(void)
         cmocka_unit_test(value_of_votes),
         cmocka_unit_test(value_of_passes),
         cmocka_unit_test(value_of_scores),
+        cmocka_unit_test(prior_stands_for_the_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
