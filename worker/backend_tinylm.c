@@ -3,6 +3,7 @@
  * Rows of all jobs advance together, one token a call, and jobs come and go between calls. A job's
  * first call evaluates its prompt and path, so that a second job with the same start finds it
  * remembered. */
+#include "worker/logprobs.h"
 #include "worker/tinylm.h"
 
 #include "common/io/agent.h"
@@ -22,7 +23,6 @@ enum {
     STOPS_MAX = 16,
     STOP_LEN_MAX = 256,
     TEMPLATE_LEN_MAX = 65536,
-    TAIL = 16, /* tokens of FEATURE_ENT_TAIL */
     CACHE_MB_MAX = 4096,
     CACHE_MB = 64, /* about 250 prefixes of 60 tokens with the model that comes with drover */
     IDLE_MS = 1000,
@@ -52,8 +52,7 @@ struct work {
     struct tinylm_row *row;
     int64_t start_ms;
     uint32_t path_tokens;
-    double lp_sum, nll_sum_sq, lp_min, entropy_sum;
-    double entropies[TAIL]; /* of the last tokens, by count % TAIL */
+    struct logprobs logprobs;
 };
 
 /* --- the spec --- */
@@ -299,37 +298,13 @@ out:
 
 /* --- ending one --- */
 
-static uint32_t least(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-static void features_fill(const struct work *work, struct result *result)
-{
-    const uint32_t count = result->tokens_out, tail = least(count, TAIL);
-    if (count == 0)
-        return;
-    double mean = work->lp_sum / count, variance = work->nll_sum_sq / count - mean * mean;
-    double tail_sum = 0;
-    for (uint32_t i = 0; i < tail; i++)
-        tail_sum += work->entropies[i];
-    struct features *f = &result->features;
-    f->v[FEATURE_LP_SUM] = work->lp_sum;
-    f->v[FEATURE_LP_MEAN] = mean;
-    f->v[FEATURE_NLL_VAR] = variance > 0 ? variance : 0;
-    f->v[FEATURE_LP_MIN] = work->lp_min;
-    f->v[FEATURE_ENT_MEAN] = work->entropy_sum / count;
-    f->v[FEATURE_ENT_TAIL] = tail_sum / tail;
-    f->have = 1u << FEATURE_LP_SUM | 1u << FEATURE_LP_MEAN | 1u << FEATURE_NLL_VAR | 1u << FEATURE_LP_MIN |
-              1u << FEATURE_ENT_MEAN | 1u << FEATURE_ENT_TAIL;
-}
-
 static void work_free(struct state *state, struct job *job)
 {
     struct work *work = job->engine_data;
     if (work == NULL)
         return;
     tinylm_row_free(state->lm, &work->row);
+    logprobs_clear(&work->logprobs);
     free(work);
     job->engine_data = NULL;
 }
@@ -339,7 +314,7 @@ static void job_finish(struct state *state, struct job *job, enum finish finish,
     const struct work *work = job->engine_data;
     job->result.finish = finish;
     job->result.latency_ms = (uint32_t)(now_ms - work->start_ms);
-    features_fill(work, &job->result);
+    logprobs_features(&work->logprobs, &job->result.features);
     if (finish == FINISH_STEP || (finish == FINISH_LENGTH && job->step))
         tinylm_row_keep(state->lm, work->row); /* a child of this node will ask for it */
     work_free(state, job);
@@ -387,12 +362,8 @@ static bool stop_cut(const struct settings *settings, struct job *job)
 
 static void token_count(const struct tinylm_draw *draw, struct work *work, struct result *result)
 {
-    work->lp_sum += draw->logprob;
-    work->nll_sum_sq += draw->logprob * draw->logprob;
-    if (result->tokens_out == 0 || draw->logprob < work->lp_min)
-        work->lp_min = draw->logprob;
-    work->entropy_sum += draw->entropy;
-    work->entropies[result->tokens_out % TAIL] = draw->entropy;
+    logprobs_sampled(&work->logprobs, draw->logprob);
+    logprobs_distribution(&work->logprobs, &(struct distribution){draw->confidence, draw->entropy, draw->certainty});
     result->tokens_out++;
 }
 

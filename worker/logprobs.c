@@ -36,6 +36,25 @@ static double entropy(const struct logprobs *logprobs)
     return -logprobs->mass_log - (rest > 1e-12 ? rest * log(rest) : 0);
 }
 
+static void take_position(struct logprobs *logprobs, double confidence, double nats)
+{
+    if (logprobs->positions == logprobs->confidence_cap) {
+        logprobs->confidence_cap = logprobs->confidence_cap == 0 ? 256 : 2 * logprobs->confidence_cap;
+        logprobs->confidence = xrealloc(logprobs->confidence, logprobs->confidence_cap * sizeof *logprobs->confidence);
+    }
+    logprobs->confidence[logprobs->positions] = (float)confidence;
+    logprobs->entropy_sum += nats;
+    logprobs->entropy_tail[logprobs->positions % LOGPROBS_TAIL] = nats;
+    logprobs->positions++;
+}
+
+void logprobs_distribution(struct logprobs *logprobs, const struct distribution *distribution)
+{
+    take_position(logprobs, distribution->confidence, distribution->entropy);
+    logprobs->certainty_sum += distribution->certainty;
+    logprobs->whole++;
+}
+
 void logprobs_position_end(struct logprobs *logprobs)
 {
     uint32_t len = logprobs->alternatives;
@@ -45,16 +64,7 @@ void logprobs_position_end(struct logprobs *logprobs)
             sum -= logprobs->top_min;
             len--;
         }
-        if (logprobs->positions == logprobs->confidence_cap) {
-            logprobs->confidence_cap = logprobs->confidence_cap == 0 ? 256 : 2 * logprobs->confidence_cap;
-            logprobs->confidence =
-                xrealloc(logprobs->confidence, logprobs->confidence_cap * sizeof *logprobs->confidence);
-        }
-        double nats = entropy(logprobs);
-        logprobs->confidence[logprobs->positions] = (float)(-sum / len);
-        logprobs->entropy_sum += nats;
-        logprobs->entropy_tail[logprobs->positions % LOGPROBS_TAIL] = nats;
-        logprobs->positions++;
+        take_position(logprobs, -sum / len, entropy(logprobs));
     }
     logprobs->alternatives = 0;
     logprobs->top_sum = logprobs->top_min = logprobs->mass = logprobs->mass_log = 0;
@@ -114,6 +124,8 @@ void logprobs_features(const struct logprobs *logprobs, struct features *feature
         sum += logprobs->entropy_tail[i];
     set(features, FEATURE_ENT_MEAN, logprobs->entropy_sum / (double)logprobs->positions);
     set(features, FEATURE_ENT_TAIL, sum / (double)tail);
+    if (logprobs->whole == logprobs->positions)
+        set(features, FEATURE_SELF_CERT, logprobs->certainty_sum / (double)logprobs->whole);
     confidence_features(logprobs, features);
 }
 

@@ -25,6 +25,8 @@ struct logprobs {
     float *confidence; /* of each */
     size_t positions, confidence_cap;
     double entropy_sum, entropy_tail[LOGPROBS_TAIL];
+    double certainty_sum; /* of those whose whole distribution was known */
+    size_t whole;
 
     /* of the position that is being read */
     uint32_t alternatives;
@@ -34,6 +36,13 @@ struct logprobs {
 void logprobs_sampled(struct logprobs *logprobs, double logprob);
 void logprobs_alternative(struct logprobs *logprobs, double logprob); /* in any order */
 void logprobs_position_end(struct logprobs *logprobs);
+
+/* A position whose whole distribution is known, in place of its alternatives; nats. */
+struct distribution {
+    double confidence, entropy; /* confidence: minus the mean log-probability of the likeliest tokens */
+    double certainty;           /* divergence of the uniform distribution from it */
+};
+void logprobs_distribution(struct logprobs *logprobs, const struct distribution *distribution);
 
 /* Sets what the tokens so far tell; leaves features of another source alone. */
 void logprobs_features(const struct logprobs *logprobs, struct features *features);

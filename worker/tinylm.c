@@ -32,6 +32,7 @@ enum {
     PREFIXES_MAX = 512,
     FIXED_HEADER = 48, /* bytes before the vocabulary */
     DATA_ALIGN = 64,
+    CONFIDENT = 20, /* likeliest tokens of a confidence, as in DeepConf (Fu et al. 2025) */
 
     VOCAB_MAX = 3 + 256, /* one byte a token, and three without text */
     DIM_MAX = 1024,
@@ -1002,6 +1003,25 @@ static uint16_t pick(const struct tinylm_sampling *how, const float *logits, int
     return (uint16_t)best;
 }
 
+/* Mean of the largest, in falling order: the sum has one order whatever the vocabulary's. */
+static double mean_of_largest(const float *logits, int32_t vocab, double peak)
+{
+    float top[CONFIDENT];
+    int32_t len = 0;
+    double sum = 0;
+    for (int32_t i = 0; i < vocab; i++) {
+        if (len == CONFIDENT && logits[i] <= top[len - 1])
+            continue;
+        int32_t at = len < CONFIDENT ? len++ : len - 1;
+        for (; at > 0 && top[at - 1] < logits[i]; at--)
+            top[at] = top[at - 1];
+        top[at] = logits[i];
+    }
+    for (int32_t i = 0; i < len; i++)
+        sum += (double)top[i] - peak;
+    return sum / len;
+}
+
 static void draw(const struct tinylm *lm, struct tinylm_draw *d, const float *logits)
 {
     _Alignas(32) float weights[VOCAB_MAX + PANEL];
@@ -1013,15 +1033,18 @@ static void draw(const struct tinylm *lm, struct tinylm_draw *d, const float *lo
         return;
     const float peak = logits[largest(logits, 0, vocab)];
     weigh(logits, peak, 1.0f, (uint32_t)vocab, weights);
-    double total = 0, slope = 0;
+    double total = 0, slope = 0, flat = 0;
     for (int32_t i = 0; i < vocab; i++) {
         total += (double)weights[i];
+        flat += (double)logits[i] - (double)peak;
         slope += (double)weights[i] * ((double)logits[i] - (double)peak);
     }
     double log_total = log_of(total);
     d->token = pick(d->sampling, logits, vocab, rng_unit(rng_u64(d->seed, RNG_TOKEN, d->position, 0)));
     d->logprob = (double)logits[d->token] - (double)peak - log_total;
     d->entropy = log_total - slope / total;
+    d->confidence = log_total - mean_of_largest(logits, vocab, (double)peak);
+    d->certainty = log_total - flat / vocab - log_of(vocab);
     d->row->tokens[d->row->len++] = d->token;
 }
 

@@ -68,10 +68,12 @@ struct tinylm_draw {
     const struct tinylm_sampling *sampling;
     uint64_t seed, position; /* the draw is a pure function of the row's tokens and these two */
 
-    uint16_t token; /* out: drawn, and appended to the row */
-    double logprob; /* out: nats, at temperature 1 and untruncated, whatever the sampling is */
-    double entropy; /* out: nats, of that same distribution */
-    bool failed;    /* out: the model gave numbers that are not finite; nothing was drawn */
+    uint16_t token;    /* out: drawn, and appended to the row */
+    double logprob;    /* out: nats, at temperature 1 and untruncated, whatever the sampling is */
+    double entropy;    /* out: nats, of that same distribution */
+    double confidence; /* out: minus the mean log-probability of its 20 likeliest tokens */
+    double certainty;  /* out: nats, the mean over the vocabulary of ln(1 / (V p)): 0 when it is uniform */
+    bool failed;       /* out: the model gave numbers that are not finite; nothing was drawn */
 };
 
 /* Draws one token for each of len <= TINYLM_BATCH_MAX rows, all different. */

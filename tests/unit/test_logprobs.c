@@ -152,13 +152,34 @@ static void test_entropy_tail(void **state)
     logprobs_clear(&logprobs);
 }
 
+/* Who knows the whole distribution says what follows from it. */
+static void test_distributions(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {0};
+    struct features features = {0};
+    logprobs_distribution(&logprobs, &(struct distribution){.confidence = 1, .entropy = 0.5, .certainty = 0.25});
+    logprobs_distribution(&logprobs, &(struct distribution){.confidence = 3, .entropy = 1.5, .certainty = 0.5});
+    logprobs_features(&logprobs, &features);
+    near(features.v[FEATURE_CONF_MEAN], 2);
+    near(features.v[FEATURE_ENT_MEAN], 1);
+    near(features.v[FEATURE_SELF_CERT], 0.375);
+    logprobs.top = 1;
+    position(&logprobs, (const double[]){0}, 1); /* of this one only the likeliest are known */
+    features.have = 0;
+    logprobs_features(&logprobs, &features);
+    assert_int_equal(features.have & 1u << FEATURE_SELF_CERT, 0);
+    assert_int_equal(features.have & 1u << FEATURE_CONF_MIN, 1u << FEATURE_CONF_MIN);
+    logprobs_clear(&logprobs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing),       cmocka_unit_test(test_sampled),
         cmocka_unit_test(test_alternatives),  cmocka_unit_test(test_sampled_among_alternatives),
         cmocka_unit_test(test_not_asked_for), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_entropy_tail),
+        cmocka_unit_test(test_entropy_tail),  cmocka_unit_test(test_distributions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -354,6 +354,27 @@ static double entropy_of(const double *logprobs, int len)
     return sum;
 }
 
+static int falling(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (y > x) - (y < x);
+}
+
+/* Minus the mean of the 20 largest, and minus the mean of all less the logarithm of how many there are. */
+static void certainties_agree(const struct tinylm_draw *draw, const double *logprobs, int len)
+{
+    const int likeliest = len < 20 ? len : 20;
+    double sorted[64], top = 0, all = 0;
+    memcpy(sorted, logprobs, (size_t)len * sizeof *sorted);
+    qsort(sorted, (size_t)len, sizeof *sorted, falling);
+    for (int i = 0; i < len; i++) {
+        top += i < likeliest ? sorted[i] / likeliest : 0;
+        all += sorted[i] / len;
+    }
+    assert_true(fabs(draw->confidence + top) < 1e-4);
+    assert_true(fabs(draw->certainty + all + log(len)) < 1e-4);
+}
+
 /* Draws from the model until the end, and asks the plain evaluation about every token. */
 static void compare_with_plain(const char *path, const char *prompt, uint64_t seed, double temperature)
 {
@@ -375,6 +396,7 @@ static void compare_with_plain(const char *path, const char *prompt, uint64_t se
         plain_step(&plain, tokens[len - 1], (int)len - 1, logprobs);
         assert_true(fabs(draw.logprob - logprobs[draw.token]) < 1e-4);
         assert_true(fabs(draw.entropy - entropy_of(logprobs, plain.vocab)) < 1e-4);
+        certainties_agree(&draw, logprobs, plain.vocab);
         lp += draw.logprob, lp_plain += logprobs[draw.token];
         tokens[len++] = draw.token;
         draw.position++;
