@@ -41,28 +41,38 @@ static void look(struct sight *sight, uint32_t prompt, const struct key *key)
                                             .score = verdict.score};
 }
 
+static void look_at_pool(struct sight *sight, uint32_t pool, uint32_t prompts)
+{
+    struct key key = {TASK_GENERATE, pool, 0, NO_ID, 0, NO_ID};
+    for (; key.prompt < prompts; key.prompt++)
+        for (key.item = 0; key.item < core_issued(sight->core, pool, key.prompt); key.item++)
+            look(sight, key.prompt, &key);
+}
+
+static void look_at_trees(struct sight *sight, const struct arm_info *arm)
+{
+    struct key node;
+    for (uint32_t p = 0; p < arm->prompts; p++)
+        for (uint32_t k = 0; core_delivered(sight->core, arm->id, p, k, &node); k++)
+            look(sight, p, &node);
+}
+
 /* Every rollout of a pool once, whichever arms use it; of trees their end nodes. */
 static void look_everywhere(struct sight *sight, uint32_t sweep)
 {
     struct sweep_info info = core_sweep(sight->core, sweep);
+    bool *seen = xalloc(core_pools(sight->core) * sizeof *seen);
     for (uint32_t i = 0; i < info.arms; i++) {
         struct arm_info arm = core_arm(sight->core, core_sweep_arm(sight->core, sweep, i));
-        bool before = false;
-        for (uint32_t j = 0; j < i && arm.trees == 0; j++) {
-            struct arm_info other = core_arm(sight->core, core_sweep_arm(sight->core, sweep, j));
-            before = before || (other.trees == 0 && other.pool == arm.pool);
-        }
-        struct key key = {TASK_GENERATE, arm.pool, 0, NO_ID, 0, NO_ID};
-        for (uint32_t p = 0; p < arm.prompts && !before; p++) {
-            key.prompt = p;
-            uint32_t issued = arm.trees == 0 ? core_issued(sight->core, arm.pool, p) : 0;
-            for (key.item = 0; key.item < issued; key.item++)
-                look(sight, p, &key);
-            struct key node;
-            for (uint32_t k = 0; arm.trees > 0 && core_delivered(sight->core, arm.id, p, k, &node); k++)
-                look(sight, p, &node);
+        if (arm.trees > 0)
+            look_at_trees(sight, &arm);
+        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++) {
+            if (!seen[arm.pools[leg]])
+                look_at_pool(sight, arm.pools[leg], arm.prompts);
+            seen[arm.pools[leg]] = true;
         }
     }
+    free(seen);
 }
 
 /* -- ranking ---------------------------------------------------------------------------------------------------------- */

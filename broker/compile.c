@@ -122,7 +122,7 @@ static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_mode
     uint32_t found = NO_ID;
     for (uint32_t i = 0; i < core_pools(core); i++) {
         struct pool_info pool = core_pool(core, i);
-        if (pool.seed != compile_pool_seed(spec) || core_set_digest(core, pool.set) != set->digest)
+        if (pool.seed != compile_pool_seed(spec, m) || core_set_digest(core, pool.set) != set->digest)
             continue;
         struct model_info model = core_model(core, pool.model);
         if (found == NO_ID ? spec_hash(model.spec, model.name) == wanted : equal(model.spec, m->spec))
@@ -231,9 +231,10 @@ void compile_verifier(const struct sweep_verifier *v, uint32_t id, const struct 
                                              .group = v->group}});
 }
 
-uint64_t compile_pool_seed(const struct sweep_spec *spec)
+uint64_t compile_pool_seed(const struct sweep_spec *spec, const struct sweep_model *m)
 {
-    return word(spec->seed, 0x706f6f6c);
+    uint64_t seed = word(spec->seed, 0x706f6f6c);
+    return m->seed == 0 ? seed : word(seed, m->seed);
 }
 
 static void put_pools(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core,
@@ -244,9 +245,9 @@ static void put_pools(const struct sweep_spec *spec, const struct prompt_set *se
         uint32_t known = find_pool(spec, m, set, core);
         uint64_t print = known != NO_ID ? core_pool(core, known).fingerprint
                                         : word(word(spec_hash(slice_of(m->spec), m->name), set->digest), spec->seed);
-        fact_put(to,
-                 &(struct fact){.type = FACT_pool,
-                                .pool = {.id = i, .fingerprint = print, .model = i, .seed = compile_pool_seed(spec)}});
+        fact_put(to, &(struct fact){
+                         .type = FACT_pool,
+                         .pool = {.id = i, .fingerprint = print, .model = i, .seed = compile_pool_seed(spec, m)}});
     }
 }
 
@@ -273,10 +274,14 @@ void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
     memcpy(options[1], a->allocate.options, sizeof options[1]);
     memcpy(options[2], a->stop.options, sizeof options[2]);
     memcpy(options[3], a->select.options, sizeof options[3]);
+    size_t several = a->schedule.legs > 1 ? a->schedule.legs : 0;
     fact_put(to, &(struct fact){.type = FACT_arm,
                                 .arm = {.id = id,
                                         .name = slice_of(a->name),
-                                        .pool = a->model,
+                                        .pool = a->models[0],
+                                        .rounds = a->schedule.rounds,
+                                        .pools = {(const char *)a->models, several * sizeof *a->models},
+                                        .lens = {(const char *)a->schedule.len, several * sizeof *a->schedule.len},
                                         .verifier = a->verifier,
                                         .n = a->n,
                                         .strategy = slice_of(a->strategy.policy->name),

@@ -12,8 +12,8 @@
 int compile(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, struct slice source,
             uint64_t commit, uint64_t offset, struct buf *definitions, struct error *error);
 
-/* Seed of the pools that a sweep samples from. */
-uint64_t compile_pool_seed(const struct sweep_spec *spec);
+/* Seed of the pool of a model. */
+uint64_t compile_pool_seed(const struct sweep_spec *spec, const struct sweep_model *model);
 
 /* The pool that the core has of these prompts, the model at this index and the sweep's seed; NO_ID: none yet. */
 uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struct prompt_set *set,

@@ -21,7 +21,9 @@ struct name {
 
 struct arm {
     struct name name;
-    uint32_t sweep, pool, n;
+    uint32_t sweep, n;
+    struct schedule schedule; /* which leg has which of its rollouts */
+    uint32_t pools[LIMIT_LEGS];
 };
 
 struct pool {
@@ -369,16 +371,36 @@ static bool learn_sweep(struct events *events, const struct fact_sweep *f)
     return true;
 }
 
+/* Its pools, and in which order it draws from them. */
+static bool learn_legs(const struct fact_arm *f, struct arm *arm)
+{
+    bool several = f->pools.len > 0;
+    arm->pools[0] = f->pool;
+    arm->schedule = (struct schedule){.rounds = f->rounds != 0, .legs = 1};
+    if (!several)
+        return true;
+    if (f->pools.len > sizeof arm->pools || f->lens.len != f->pools.len || f->pools.len % sizeof *arm->pools != 0)
+        return false;
+    arm->schedule.legs = (uint32_t)(f->pools.len / sizeof *arm->pools);
+    memcpy(arm->pools, f->pools.data, f->pools.len);
+    memcpy(arm->schedule.len, f->lens.data, f->lens.len);
+    return schedule_valid(&arm->schedule, f->n);
+}
+
 static bool learn_arm(struct events *events, const struct fact_arm *f)
 {
     struct arm *arm = table_new(&events->arms, f->id);
-    struct pool *pool = table_at(&events->pools, f->pool);
-    if (arm == NULL || pool == NULL || table_at(&events->sweeps, f->sweep) == NULL || !set_name(&arm->name, f->name))
+    if (arm == NULL || table_at(&events->sweeps, f->sweep) == NULL || !learn_legs(f, arm) ||
+        !set_name(&arm->name, f->name))
         return false;
     arm->sweep = f->sweep;
-    arm->pool = f->pool;
     arm->n = f->n;
-    pool->wanted |= is_wanted(events, f->sweep);
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        struct pool *pool = table_at(&events->pools, arm->pools[leg]);
+        if (pool == NULL)
+            return false;
+        pool->wanted |= is_wanted(events, f->sweep);
+    }
     return true;
 }
 
@@ -546,7 +568,7 @@ static int put_place(struct events *events, const struct key *key, struct error 
 {
     struct buf *line = &events->line;
     const struct arm *arm = key->tree == NO_ID ? NULL : table_at(&events->arms, key->owner);
-    uint32_t id = arm == NULL ? key->owner : arm->pool;
+    uint32_t id = arm == NULL ? key->owner : arm->pools[0];
     const struct pool *pool = table_at(&events->pools, id);
     if (pool == NULL || (key->tree != NO_ID && arm == NULL))
         return corrupt(events, "names a pool or arm that is not there", error);
@@ -700,7 +722,7 @@ static int put_voided(struct events *events, const struct fact *fact, struct err
 static int put_cell(struct events *events, uint32_t arm_id, uint32_t prompt, struct error *error)
 {
     const struct arm *arm = table_at(&events->arms, arm_id);
-    const struct pool *pool = arm == NULL ? NULL : table_at(&events->pools, arm->pool);
+    const struct pool *pool = arm == NULL ? NULL : table_at(&events->pools, arm->pools[0]);
     if (arm == NULL || pool == NULL)
         return corrupt(events, "names an arm that is not there", error);
     events->skip = !is_wanted(events, arm->sweep);
@@ -712,6 +734,16 @@ static int put_cell(struct events *events, uint32_t arm_id, uint32_t prompt, str
     return put_prompt(events, pool->set, prompt, error);
 }
 
+/* Of an arm that draws from several models: whose its winner is, and which. */
+static void put_drawn(struct events *events, const struct arm *arm, uint32_t winner)
+{
+    if (arm->schedule.legs == 1)
+        return;
+    struct drawn draw = schedule_draw(&arm->schedule, winner);
+    put_id(&events->line, "winner_pool", winner == NO_POSITION ? NO_POSITION : arm->pools[draw.leg]);
+    put_id(&events->line, "winner_ordinal", winner == NO_POSITION ? NO_POSITION : draw.ordinal);
+}
+
 static int put_decide(struct events *events, const struct fact *fact, struct error *error)
 {
     const struct fact_decide *f = &fact->decide;
@@ -721,6 +753,7 @@ static int put_decide(struct events *events, const struct fact *fact, struct err
         return rc;
     put_u64(line, "rollouts", f->stop);
     put_id(line, "winner", f->winner);
+    put_drawn(events, table_at(&events->arms, f->arm), f->winner);
     json_key(line, "confidence");
     json_f64(line, f->confidence);
     put_str(line, "why", decided_word(f->why));
@@ -759,6 +792,26 @@ static int put_sweep(struct events *events, const struct fact *fact, struct erro
     return 0;
 }
 
+/* Of an arm that draws from several models: these, and in which order. */
+static void put_legs(struct events *events, const struct arm *arm)
+{
+    struct buf *line = &events->line;
+    if (arm == NULL || arm->schedule.legs == 1)
+        return;
+    json_key(line, "models");
+    json_begin(line, '[');
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        const struct pool *pool = table_at(&events->pools, arm->pools[leg]);
+        json_begin(line, '{');
+        put_str(line, "model", name_of(&events->models, pool->model));
+        put_u64(line, "pool", arm->pools[leg]);
+        put_u64(line, "n", schedule_reach(&arm->schedule, leg, arm->n));
+        json_end(line, '}');
+    }
+    json_end(line, ']');
+    put_str(line, "schedule", arm->schedule.rounds ? "rounds" : "blocks");
+}
+
 static int put_arm(struct events *events, const struct fact *fact, struct error *error)
 {
     const struct fact_arm *f = &fact->arm;
@@ -773,6 +826,7 @@ static int put_arm(struct events *events, const struct fact *fact, struct error 
     put_u64(line, "pool", f->pool);
     put_str(line, "verifier", name_of(&events->verifiers, f->verifier));
     put_u64(line, "n", f->n);
+    put_legs(events, table_at(&events->arms, f->id));
     put_text(line, "strategy", f->strategy);
     put_text(line, "allocate", f->allocator);
     put_text(line, "stop", f->stopper);

@@ -146,7 +146,7 @@ static uint32_t delivered_to(const struct core *core, const struct sweep_info *s
     uint32_t most = 0;
     for (uint32_t i = 0; i < sweep->arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
-        uint32_t delivered = arm.trees == 0 && arm.pool == pool ? core_cell(core, arm.id, prompt).delivered : 0;
+        uint32_t delivered = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
         most = delivered > most ? delivered : most;
     }
     return most;
@@ -163,14 +163,31 @@ static uint32_t verifier_of(const struct core *core, const struct pool_info *poo
     return found;
 }
 
+/* The arm is about to draw from this pool itself. */
+static bool draws(const struct finding *f, uint32_t pool)
+{
+    for (uint32_t leg = 0; leg < f->arm->schedule.legs; leg++)
+        if (pool == compile_pool(f->spec, f->arm->models[leg], f->set, f->core))
+            return true;
+    return false;
+}
+
+static bool own_model(const struct finding *f, const struct model_info *model)
+{
+    for (uint32_t leg = 0; leg < f->arm->schedule.legs; leg++)
+        if (compile_same_model(&f->spec->models[f->arm->models[leg]], model))
+            return true;
+    return false;
+}
+
 static int find_in_pool(struct finding *f, const struct sweep_info *sweep, uint32_t id)
 {
     struct pool_info pool = core_pool(f->core, id);
     struct model_info model = core_model(f->core, pool.model);
     uint32_t verifier = verifier_of(f->core, &pool, f->spec->verifiers[f->arm->verifier].name);
-    if (verifier == NO_ID || id == compile_pool(f->spec, f->arm->model, f->set, f->core))
+    if (verifier == NO_ID || draws(f, id))
         return 0;
-    bool own = compile_same_model(&f->spec->models[f->arm->model], &model);
+    bool own = own_model(f, &model);
     uint32_t *prompts = xalloc((pool.prompts + 1) * sizeof *prompts);
     int rc = match_prompts(f, pool.set, prompts);
     for (uint32_t p = 0; rc == 0 && p < pool.prompts; p++) {
@@ -189,15 +206,12 @@ static int find_in_pool(struct finding *f, const struct sweep_info *sweep, uint3
     return rc;
 }
 
-static bool first_of_pool(const struct core *core, uint32_t sweep, uint32_t i)
+static bool samples_pool(const struct core *core, uint32_t sweep, uint32_t pool)
 {
-    struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
-    for (uint32_t k = 0; k < i; k++) {
-        struct arm_info before = core_arm(core, core_sweep_arm(core, sweep, k));
-        if (before.trees == 0 && before.pool == arm.pool)
-            return false;
-    }
-    return arm.trees == 0;
+    for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++)
+        if (core_arm_reach(core, core_sweep_arm(core, sweep, i), pool, UINT16_MAX) > 0)
+            return true;
+    return false;
 }
 
 static int find_in_sweep(struct finding *f)
@@ -210,9 +224,9 @@ static int find_in_sweep(struct finding *f)
                          f->arm->name, f->arm->prior.from);
     struct sweep_info sweep = core_sweep(f->core, id);
     int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < sweep.arms; i++)
-        if (first_of_pool(f->core, id, i))
-            rc = find_in_pool(f, &sweep, core_arm(f->core, core_sweep_arm(f->core, id, i)).pool);
+    for (uint32_t pool = 0; rc == 0 && pool < core_pools(f->core); pool++)
+        if (samples_pool(f->core, id, pool))
+            rc = find_in_pool(f, &sweep, pool);
     return rc;
 }
 

@@ -149,6 +149,13 @@ static void spot_points(struct work *work, const struct spot *spot, uint32_t cur
     }
 }
 
+static char *models_of(const struct core *core, uint32_t arm)
+{
+    struct buf names = {0};
+    core_arm_models(core, arm, &names);
+    return names.data;
+}
+
 static void curve_add(struct work *work, const struct spots *spots)
 {
     struct report *report = work->report;
@@ -159,7 +166,7 @@ static void curve_add(struct work *work, const struct spots *spots)
         group->curves = xrealloc(group->curves, report->curves_len * sizeof *group->curves);
         group->curves[curve] = (struct report_curve){
             .arm = arm,
-            .model = core_model(work->core, arm.model).name,
+            .model = models_of(work->core, arm.id),
             .sweep = arm.sweep == report->sweep.id ? NULL : core_sweep(work->core, arm.sweep).name,
             .points = xalloc(spots->len * sizeof(struct report_point)),
             .points_len = spots->len,
@@ -211,17 +218,28 @@ static void count_trees(const struct core *core, const struct arm_info *arm, uin
 }
 
 /* Of a pool each rollout is counted once, however many arms of the sweep share it: by the first that goes so far. */
-static uint32_t counted_to(const struct core *core, uint32_t sweep, uint32_t i, uint32_t verifier, uint32_t prompt)
+static uint32_t counted_to(const struct core *core, uint32_t sweep, uint32_t i, uint32_t pool, uint32_t verifier,
+                           uint32_t prompt)
 {
-    uint32_t pool = core_arm(core, core_sweep_arm(core, sweep, i)).pool, counted = 0;
+    uint32_t counted = 0;
     for (uint32_t j = 0; j < i; j++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, j));
-        if (arm.trees > 0 || arm.pool != pool || !judges(&arm, verifier))
-            continue;
-        uint32_t delivered = core_cell(core, arm.id, prompt).delivered;
-        counted = delivered > counted ? delivered : counted;
+        uint32_t reach = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
+        counted = judges(&arm, verifier) && reach > counted ? reach : counted;
     }
     return counted;
+}
+
+static void count_leg(const struct core *core, uint32_t sweep, uint32_t i, uint32_t pool, uint32_t verifier,
+                      struct report_verdicts *verdicts)
+{
+    struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
+    struct key key = {TASK_GENERATE, pool, 0, NO_ID, 0, NO_ID};
+    for (; key.prompt < arm.prompts; key.prompt++) {
+        uint32_t reach = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, key.prompt).delivered);
+        for (key.item = counted_to(core, sweep, i, pool, verifier, key.prompt); key.item < reach; key.item++)
+            count_verdict(core, &key, verifier, verdicts);
+    }
 }
 
 static struct report_verdicts verdicts_of(const struct core *core, uint32_t sweep, uint32_t verifier)
@@ -233,9 +251,8 @@ static struct report_verdicts verdicts_of(const struct core *core, uint32_t swee
             continue;
         if (arm.trees > 0)
             count_trees(core, &arm, verifier, &verdicts);
-        for (uint32_t p = 0; arm.trees == 0 && p < arm.prompts; p++)
-            for (uint32_t k = counted_to(core, sweep, i, verifier, p); k < core_cell(core, arm.id, p).delivered; k++)
-                count_verdict(core, &(struct key){TASK_GENERATE, arm.pool, p, NO_ID, k, NO_ID}, verifier, &verdicts);
+        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++)
+            count_leg(core, sweep, i, arm.pools[leg], verifier, &verdicts);
     }
     return verdicts;
 }
@@ -326,8 +343,10 @@ void report_free(struct report **report_ptr)
     if (report == NULL)
         return;
     for (uint32_t g = 0; g < report->groups_len; g++) {
-        for (uint32_t c = 0; c < report->curves_len; c++)
+        for (uint32_t c = 0; c < report->curves_len; c++) {
             free(report->groups[g].curves[c].points);
+            free(report->groups[g].curves[c].model);
+        }
         free(report->groups[g].curves);
     }
     free(report->groups);

@@ -32,8 +32,8 @@ struct report_point {
 };
 
 struct report_curve {
-    struct arm_info arm; /* the one of the largest n */
-    const char *model;
+    struct arm_info arm;         /* the one of the largest n */
+    char *model;                 /* owned: of several as "small+large" */
     const char *sweep;           /* of the arm, when it is another one that stands beside; else NULL */
     struct report_point *points; /* by n */
     uint32_t points_len;

@@ -19,6 +19,7 @@ static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, u
         .cap = cap,
         .opened = stats->delivered,
         .seed = arm->seed,
+        .schedule = arm->schedule,
         .stats = stats,
         .cost = 1,
         .options = arm->options[policy],

@@ -32,7 +32,7 @@ static uint32_t delivered_of(const struct core *core, uint32_t sweep, uint32_t p
     uint32_t most = 0;
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
-        uint32_t delivered = arm.trees == 0 && arm.pool == pool ? core_cell(core, arm.id, prompt).delivered : 0;
+        uint32_t delivered = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
         most = delivered > most ? delivered : most;
     }
     return most;
@@ -123,20 +123,24 @@ static void pool_fill(const struct core *core, const struct report *report, stru
     free(counts);
 }
 
+static void pool_add(const struct core *core, struct report *report, uint32_t id)
+{
+    for (uint32_t j = 0; j < report->pools_len; j++)
+        if (report->pools[j].pool == id)
+            return;
+    struct report_pool *pool = &report->pools[report->pools_len++];
+    pool->pool = id;
+    pool->model = core_model(core, core_pool(core, id).model).name;
+    pool_fill(core, report, pool);
+}
+
 static void pools_add(const struct core *core, struct report *report)
 {
-    report->pools = xalloc((report->sweep.arms + 1) * sizeof *report->pools);
+    report->pools = xalloc(core_pools(core) * sizeof *report->pools);
     for (uint32_t i = 0; i < report->sweep.arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, report->sweep.id, i));
-        bool there = arm.trees > 0;
-        for (uint32_t j = 0; j < report->pools_len; j++)
-            there = there || report->pools[j].pool == arm.pool;
-        if (there)
-            continue;
-        struct report_pool *pool = &report->pools[report->pools_len++];
-        pool->pool = arm.pool;
-        pool->model = core_model(core, arm.model).name;
-        pool_fill(core, report, pool);
+        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++)
+            pool_add(core, report, arm.pools[leg]);
     }
 }
 
@@ -148,14 +152,20 @@ static bool plain(const struct arm_info *arm)
            (arm->allocator == &allocate_uniform || arm->allocator == &allocate_existing);
 }
 
-/* Curves of the arms that take all N of each prompt, of the same pool, winner and verifier: the one that goes furthest;
+static bool same_sequence(const struct arm_info *a, const struct arm_info *b)
+{
+    return schedule_equal(a->schedule, b->schedule) &&
+           memcmp(a->pools, b->pools, a->schedule->legs * sizeof *a->pools) == 0;
+}
+
+/* Curves of the arms that take all N of each prompt, of the same rollouts, winner and verifier: the one that goes furthest;
  * curves_len: there is none. */
 static uint32_t uniform_of(const struct report *report, const struct arm_info *arm)
 {
     uint32_t found = report->curves_len, most = 0;
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *other = &report->groups[0].curves[c].arm;
-        if (!plain(other) || other->pool != arm->pool || other->selector != arm->selector ||
+        if (!plain(other) || !same_sequence(other, arm) || other->selector != arm->selector ||
             other->verifier != arm->verifier || other->n <= most)
             continue;
         most = other->n;

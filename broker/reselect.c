@@ -27,11 +27,15 @@ static void know_pool(const struct core *core, uint32_t pool, struct known *know
             return;
     if (known->pools_len == LIMIT_MODELS)
         return;
-    static const char none[] = "\"answer\":{\"kind\":\"none\"";
+    static const char none[] = "\"answer\":{\"kind\":\"none\"", behind[] = ",\"backend\":";
     struct model_info info = core_model(core, core_pool(core, pool).model);
     struct sweep_model *model = &known->models[known->pools_len];
     snprintf(model->name, sizeof model->name, "%s", info.name);
     model->has_answer = memmem(info.spec.data, info.spec.len, none, sizeof none - 1) == NULL;
+    const char *end = memmem(info.spec.data, info.spec.len, behind, sizeof behind - 1); /* keys are sorted */
+    struct buf answer = {0};
+    buf_printf(&answer, "%.*s", end == NULL ? 0 : (int)(end - info.spec.data), info.spec.data);
+    model->answer = answer.data;
     known->pools[known->pools_len++] = pool;
 }
 
@@ -57,8 +61,8 @@ static struct known known_new(const struct core *core, const struct sweep_info *
         know_verifier(core, sweep->truth, &known);
     for (uint32_t i = 0; i < sweep->arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
-        if (arm.trees == 0)
-            know_pool(core, arm.pool, &known);
+        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++)
+            know_pool(core, arm.pools[leg], &known);
         if (arm.verifier != NO_ID)
             know_verifier(core, arm.verifier, &known);
     }
@@ -71,6 +75,8 @@ static void known_clear(struct known *known)
 {
     free(known->verifiers);
     free(known->rows);
+    for (uint32_t i = 0; i < known->pools_len; i++)
+        free(known->models[i].answer);
 }
 
 /* Ids of the submission for what its arms name: NO_ID until it is put. */

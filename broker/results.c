@@ -453,11 +453,10 @@ static uint32_t delivered_to(struct writer *writer, uint32_t pool, uint32_t prom
     memset(writer->bounds, 0, core_verifiers(writer->core) * sizeof *writer->bounds);
     for (uint32_t i = 0; i < writer->sweep.arms; i++) {
         struct arm_info arm = arm_at(writer, i);
-        if (arm.trees > 0 || arm.pool != pool)
-            continue;
-        uint32_t delivered = core_cell(writer->core, arm.id, prompt).delivered;
+        uint32_t delivered =
+            core_arm_reach(writer->core, arm.id, pool, core_cell(writer->core, arm.id, prompt).delivered);
         raise_to(&most, delivered);
-        if (arm.verifier != NO_ID)
+        if (delivered > 0 && arm.verifier != NO_ID)
             raise_to(&writer->bounds[arm.verifier], delivered);
     }
     if (writer->sweep.truth != NO_ID)
@@ -482,7 +481,7 @@ static int write_pool(struct writer *writer, uint32_t id)
 
 static int write_trees(struct writer *writer, const struct arm_info *arm)
 {
-    uint32_t set = core_pool(writer->core, arm->pool).set;
+    uint32_t set = core_pool(writer->core, arm->pools[0]).set;
     const char *model = core_model(writer->core, arm->model).name;
     for (uint32_t p = 0; p < arm->prompts; p++) {
         int rc = core_cell(writer->core, arm->id, p).trees ? load_id(writer, set, p) : 0;

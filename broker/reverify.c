@@ -70,11 +70,11 @@ static int find_sources(const struct core *core, const struct sweep_info *sweep,
     for (uint32_t i = 0; i < sweep->arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
         trees = trees || arm.trees > 0;
-        if (arm.trees > 0 || known(sources, *len, arm.pool) || *len == LIMIT_MODELS)
-            continue;
-        struct source source = {arm.pool, longest(core, arm.pool)};
-        if (source.n > 0)
-            sources[(*len)++] = source;
+        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++) {
+            struct source source = {arm.pools[leg], longest(core, arm.pools[leg])};
+            if (source.n > 0 && !known(sources, *len, source.pool) && *len < LIMIT_MODELS)
+                sources[(*len)++] = source;
+        }
     }
     if (*len > 0)
         return 0;
@@ -118,7 +118,8 @@ static void put_arm(const struct core *core, const struct source *source, uint32
 {
     uint32_t points[33];
     struct sweep_arm arm = {
-        .model = id,
+        .models = {id},
+        .schedule = {.legs = 1},
         .verifier = OURS,
         .n = source->n,
         .strategy = {&strategy_sample, {0}},

@@ -186,6 +186,7 @@ static bool selects_good(const struct simulation_spec *spec, const struct world 
                                                          .cap = stats->delivered,
                                                          .opened = stats->delivered,
                                                          .stats = stats,
+                                                         .schedule = &arm->schedule,
                                                          .seed = world->seed,
                                                          .cost = 1,
                                                          .options = arm->select.options},

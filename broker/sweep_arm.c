@@ -8,6 +8,8 @@
 enum {
     ARM_NAME,
     ARM_MODEL,
+    ARM_MODELS,
+    ARM_SCHEDULE,
     ARM_STRATEGY,
     ARM_ALLOCATE,
     ARM_STOP,
@@ -29,6 +31,15 @@ const struct conf_key sweep_arm_keys[] = {
      .type = CONF_TEXT,
      .fallback = "",
      .help = "name of a model; may be left out when there is only one"},
+    {.name = "models",
+     .type = CONF_NODE,
+     .fallback = "",
+     .help = "several of them, in place of model: a list of names, or of maps {model: NAME, n: N}"},
+    {.name = "schedule",
+     .type = CONF_CHOICE,
+     .fallback = "rounds",
+     .choices = "rounds|blocks",
+     .help = "of models: n (default 1) rollouts of each, again and again; or first n of one, then of the next"},
     {.name = "strategy", .type = CONF_NODE, .fallback = "", .help = "default sample"},
     {.name = "allocate", .type = CONF_NODE, .fallback = "", .help = "default uniform"},
     {.name = "stop", .type = CONF_NODE, .fallback = "", .help = "default none"},
@@ -40,7 +51,7 @@ const struct conf_key sweep_arm_keys[] = {
      .max = LIMIT_N,
      .fallback = "",
      .unit = "rollouts per prompt",
-     .help = "cap; required unless report_at is given"},
+     .help = "cap; required unless report_at or blocks of models tell it"},
     {.name = "report_at",
      .type = CONF_NODE,
      .fallback = "",
@@ -168,12 +179,14 @@ static int push_trees(struct sweep_reader *reader, const struct conf_value v[ARM
 static int push_samples(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS], const struct conf_node *node,
                         struct sweep_arm *arm, uint32_t **list, uint32_t len)
 {
-    if (len > 0 && v[ARM_N].given && (*list)[len - 1] > arm->n)
+    if (len > 0 && arm->n > 0 && (*list)[len - 1] > arm->n)
         return conf_error(&reader->conf, v[ARM_REPORT_AT].node->mark, reader->error, ERR_RANGE,
                           "arm '%s': report_at %u is more than n = %u", arm->name, (*list)[len - 1], arm->n);
-    if (!v[ARM_N].given)
+    if (arm->n == 0)
         arm->n = (*list)[len - 1];
-    int rc = sweep_needs(reader, node->mark, arm);
+    int rc = sweep_legs_check(reader, node->mark, arm);
+    if (rc == 0)
+        rc = sweep_needs(reader, node->mark, arm);
     if (rc < 0)
         return rc;
     arm->report_at = *list;
@@ -196,13 +209,22 @@ static int push_arm(struct sweep_reader *reader, const struct conf_node *node, c
                         arm->name, arm->strategy.policy->name);
         goto out;
     }
-    if (len == 0 && !v[ARM_N].given) {
+    if (v[ARM_N].given && arm->n > 0 && arm->n != v[ARM_N].whole) {
+        rc = conf_error(&reader->conf, v[ARM_N].node->mark, reader->error, ERR_CONFLICT,
+                        "arm '%s': n = %u, but its models have %u together; leave one of them away", arm->name,
+                        (unsigned)v[ARM_N].whole, arm->n);
+        goto out;
+    }
+    if (v[ARM_N].given)
+        arm->n = (uint32_t)v[ARM_N].whole;
+    if (len == 0 && arm->n == 0) {
         rc = conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND, "arm '%s' needs 'n' or 'report_at'",
                         arm->name);
         goto out;
     }
-    arm->n = (uint32_t)v[ARM_N].whole;
-    if (arm->strategy.policy->trees != NULL)
+    if (arm->strategy.policy->trees != NULL && arm->schedule.legs > 1)
+        rc = sweep_legs_check(reader, node->mark, arm);
+    else if (arm->strategy.policy->trees != NULL)
         rc = push_trees(reader, v, arm, list, len);
     else
         rc = push_samples(reader, v, node, arm, &list, len);
@@ -227,11 +249,20 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
                               "two arms are named '%s', the other one on line %u; names must "
                               "differ",
                               arm->name, reader->spec->arms[i].line);
-    if (!v[ARM_MODEL].given && reader->spec->models_len > 1)
+    arm->schedule.legs = 1;
+    if (v[ARM_MODELS].given && v[ARM_MODEL].given)
+        return conf_error(&reader->conf, v[ARM_MODEL].node->mark, reader->error, ERR_CONFLICT,
+                          "arm '%s' has both 'model' and 'models'; leave one away", arm->name);
+    if (v[ARM_SCHEDULE].given && !v[ARM_MODELS].given)
+        return conf_error(&reader->conf, v[ARM_SCHEDULE].node->mark, reader->error, ERR_CONFLICT,
+                          "arm '%s' has a 'schedule', but one model; name several with 'models'", arm->name);
+    if (!v[ARM_MODEL].given && !v[ARM_MODELS].given && reader->spec->models_len > 1)
         return conf_error(&reader->conf, node->mark, reader->error, ERR_NOT_FOUND,
                           "arm '%s' needs 'model': there are %u models", arm->name, reader->spec->models_len);
     if (v[ARM_MODEL].given)
-        rc = sweep_model_index(reader, v[ARM_MODEL].node, &arm->model);
+        rc = sweep_model_index(reader, v[ARM_MODEL].node, &arm->models[0]);
+    if (rc == 0 && v[ARM_MODELS].given)
+        rc = sweep_legs(reader, v[ARM_MODELS].node, v[ARM_SCHEDULE].whole == 0, arm);
     if (rc == 0 && v[ARM_VERIFIER].given)
         rc = sweep_verifier_index(reader, v[ARM_VERIFIER].node, &arm->verifier);
     return rc;

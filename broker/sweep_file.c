@@ -277,7 +277,8 @@ static void know(struct sweep_spec *spec, const struct sweep_known *known)
     spec->models = xalloc(known->models_len * sizeof *spec->models);
     for (; spec->models_len < known->models_len; spec->models_len++) {
         const struct sweep_model *model = &known->models[spec->models_len];
-        spec->models[spec->models_len] = (struct sweep_model){.backend = xstrdup(""), .has_answer = model->has_answer};
+        spec->models[spec->models_len] = (struct sweep_model){
+            .backend = xstrdup(""), .answer = xstrdup(model->answer), .has_answer = model->has_answer};
         memcpy(spec->models[spec->models_len].name, model->name, sizeof model->name);
     }
     uint32_t own = spec->verifiers_len;
@@ -365,6 +366,8 @@ void sweep_spec_clear(struct sweep_spec *spec)
         free(spec->models[i].backend);
         free(spec->models[i].offer);
         free(spec->models[i].spec);
+        free(spec->models[i].answer);
+        free(spec->models[i].origin);
     }
     for (uint32_t i = 0; i < spec->verifiers_len; i++) {
         free(spec->verifiers[i].kind);

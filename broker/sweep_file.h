@@ -6,6 +6,7 @@
 #define DROVER_SWEEP_FILE_H
 
 #include "broker/policy/policy.h"
+#include "broker/policy/schedule.h"
 #include "broker/prior_file.h"
 #include "common/attachment.h"
 #include "common/err.h"
@@ -32,6 +33,10 @@ struct sweep_model {
     uint32_t timeout_ms;      /* of one task */
     uint32_t slots;           /* jobs that one worker runs at a time; 0: the backend's default */
     uint64_t price_in_micro, price_out_micro; /* per million tokens, in millionths of the price unit */
+    char *answer;                             /* its extractor, as in spec */
+    char *origin;                             /* equal for models that differ in sampling only; NULL: not known */
+    uint32_t seed;                            /* of its own random numbers; 0: the sweep's */
+    bool greedy;                              /* temperature 0: needs none */
     bool has_answer;                          /* an extractor other than none */
 };
 
@@ -73,7 +78,8 @@ struct sweep_prior {
 /* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name. */
 struct sweep_arm {
     char name[65];
-    uint32_t model;    /* index */
+    uint32_t models[LIMIT_LEGS]; /* indices, one for each leg; trees have one */
+    struct schedule schedule;
     uint32_t verifier; /* index, or UINT32_MAX */
     uint32_t n;        /* rollouts per prompt at most */
     struct policy_choice_strategy strategy;
@@ -112,8 +118,10 @@ struct sweep_spec {
 int sweep_spec_parse(struct slice text, const char *file, const char *const *overrides, size_t overrides_len,
                      struct sweep_spec *spec, struct error *error);
 void sweep_spec_clear(struct sweep_spec *spec);
+/* Which of its legs draws from this model; UINT32_MAX: none does. */
+uint32_t sweep_arm_leg(const struct sweep_arm *arm, uint32_t model);
 
-/* What arms over rollouts that exist may name. Of a model: name and has_answer; of a verifier: name and group. */
+/* What arms over rollouts that exist may name. Of a model: name, answer and has_answer; of a verifier: name and group. */
 struct sweep_known {
     const struct sweep_model *models;
     const struct sweep_verifier *verifiers;

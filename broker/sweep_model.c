@@ -26,6 +26,7 @@ enum {
     MODEL_TEMPERATURE,
     MODEL_TOP_P,
     MODEL_MIN_P,
+    MODEL_SEED,
     MODEL_STOP,
     MODEL_STEP,
     MODEL_MAX_TOKENS,
@@ -72,6 +73,12 @@ const struct conf_key sweep_model_keys[] = {
      .max = 1,
      .fallback = "0",
      .help = "least probability of a token, as a share of the likeliest one's"},
+    {.name = "seed",
+     .type = CONF_INT,
+     .min = 0,
+     .max = UINT32_MAX,
+     .fallback = "0",
+     .help = "of its own random numbers; models of one seed draw with the same ones"},
     {.name = "stop", .type = CONF_TEXTS, .fallback = "", .help = "texts that end a rollout"},
     {.name = "step", .type = CONF_TEXT, .max = 256, .fallback = "\n", .help = "text that ends one step of a tree"},
     {.name = "max_tokens",
@@ -292,6 +299,7 @@ static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_
         {"name", MODEL_NAME},
         {"options", -2},
         {"path", MODEL_PATH},
+        {"seed", MODEL_SEED},
         {"step", MODEL_STEP},
         {"stop", MODEL_STOP},
         {"system", MODEL_SYSTEM},
@@ -303,6 +311,8 @@ static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_
     json_begin(out, '{');
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         int key = fields[i].key;
+        if (key == MODEL_SEED && v[key].whole == 0) /* pools of earlier releases know none */
+            continue;
         json_key(out, fields[i].name);
         if (key == -1)
             answer_json(answer, out);
@@ -312,6 +322,8 @@ static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_
             items_json(&v[key], false, out);
         else if (sweep_model_keys[key].type == CONF_TEXT)
             json_str(out, v[key].text);
+        else if (key == MODEL_SEED)
+            json_u64(out, v[key].whole);
         else
             json_f64(out, v[key].number);
     }
@@ -392,13 +404,18 @@ static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
         rc = check_texts(reader, node, v);
     if (rc < 0)
         return rc;
-    struct buf spec = {0}, options_json = {0};
+    struct buf spec = {0}, options_json = {0}, answer_spec = {0};
     sweep_options_json(kind->options, options, &options_json);
     model_json(v, answer, options_json.data, &spec);
     buf_clear(&options_json);
     model->backend = xstrdup(kind->name);
     model->offer = offer_of(kind, options, v[MODEL_URL].text);
     model->spec = spec.data;
+    answer_json(answer, &answer_spec);
+    model->answer = answer_spec.data;
+    struct buf origin = {0};
+    buf_printf(&origin, "%s\n%s\n%s\n%s", kind->name, v[MODEL_PATH].text, v[MODEL_URL].text, model->offer);
+    model->origin = origin.data;
     model->has_answer = strcmp(answer[ANSWER_KIND].text, "none") != 0;
     model->price_in_micro = sweep_micro(price[PRICE_INPUT].number);
     model->price_out_micro = sweep_micro(price[PRICE_OUTPUT].number);
@@ -414,6 +431,8 @@ static void fill_numbers(const struct conf_value v[MODEL_KEYS], struct sweep_mod
     model->template_tokens = (uint32_t)v[MODEL_TEMPLATE_TOKENS].whole;
     model->timeout_ms = (uint32_t)llround(v[MODEL_TIMEOUT].number * 1e3);
     model->slots = (uint32_t)v[MODEL_SLOTS].whole;
+    model->seed = (uint32_t)v[MODEL_SEED].whole;
+    model->greedy = v[MODEL_TEMPERATURE].number == 0;
 }
 
 static int read_model(struct sweep_reader *reader, const struct conf_node *node)

@@ -40,6 +40,11 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
 /* Whether the arm has what its policies need: verifier, answers, steps, n. */
 int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm);
 
+/* Key `models`: fills models and schedule of the arm, and n if blocks tell it (else 0). */
+int sweep_legs(struct sweep_reader *reader, const struct conf_node *list, bool rounds, struct sweep_arm *arm);
+/* Once n is known: do its legs make sense with it and with the strategy? */
+int sweep_legs_check(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm);
+
 /* Values that arms take from the sweep. */
 struct sweep_arm_defaults {
     bool strict;

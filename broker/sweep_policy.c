@@ -144,7 +144,15 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
 static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
                        const struct row *row)
 {
-    const struct sweep_model *model = &reader->spec->models[arm->model];
+    const struct sweep_model *model = &reader->spec->models[arm->models[0]]; /* its other legs find answers alike */
+    if ((row->needs & (NEED_LEGS | NEED_BLOCKS)) != 0 && arm->schedule.legs == 1)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' is for arms that draw from several models; add `models: [...]`", arm->name,
+                          row->name);
+    if ((row->needs & NEED_BLOCKS) != 0 && arm->schedule.rounds)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' decides between one model and the next; add `schedule: blocks`", arm->name,
+                          row->name);
     if ((row->needs & NEED_VERIFIER) != 0 && arm->verifier == NO_INDEX)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' needs a verifier; add `verifier: NAME`", arm->name, row->name);
@@ -175,6 +183,11 @@ static int check_group(struct sweep_reader *reader, struct conf_mark mark, const
     bool waits = arm->strategy.policy == &strategy_sample && arm->stop.policy == &stop_none && !arm->strict &&
                  (arm->allocate.policy == &allocate_uniform || arm->allocate.policy->existing) &&
                  caps->rollouts + caps->tokens + caps->slot_ms + caps->cost_micro == 0;
+    if (arm->schedule.legs > 1)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': verifier '%s' compares the rollouts of a prompt with each other, which it can do "
+                          "for one model only",
+                          arm->name, verifier);
     if (!waits)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': verifier '%s' compares all n rollouts of a prompt, so the arm must sample, with "
@@ -185,7 +198,8 @@ static int check_group(struct sweep_reader *reader, struct conf_mark mark, const
                           "arm '%s': verifier '%s' compares at most %d rollouts, not %u", arm->name, verifier,
                           LIMIT_GROUP, arm->n);
     for (uint32_t i = 0; i < spec->arms_len; i++)
-        if (spec->arms[i].verifier == arm->verifier && spec->arms[i].model == arm->model && spec->arms[i].n != arm->n)
+        if (spec->arms[i].verifier == arm->verifier && spec->arms[i].models[0] == arm->models[0] &&
+            spec->arms[i].n != arm->n)
             return conf_error(
                 &reader->conf, mark, reader->error, ERR_REFUSED,
                 "arms '%s' and '%s' share the verdicts of '%s', which compares all n rollouts of a prompt: "

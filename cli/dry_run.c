@@ -15,13 +15,9 @@ struct estimate {
     bool there_known;          /* false: what a broker has is not asked */
 };
 
-/* A tree's cost depends on its depth: what is said is one step of each rollout. */
-static struct estimate arm_estimate(const struct sweep_arm *arm, const struct sweep_model *model,
-                                    const struct prompt_set *set)
+/* The arm's own caps bound what it takes. */
+static struct estimate within_budget(const struct sweep_arm *arm, struct estimate e)
 {
-    struct estimate e = {.rollouts = (uint64_t)arm->n * set->len};
-    for (uint32_t p = 0; p < set->len; p++)
-        e.tokens += (uint64_t)arm->n * (set->prompts[p].bytes + model->template_tokens + model->max_tokens);
     if (arm->budget.rollouts > 0 && arm->budget.rollouts < e.rollouts) {
         e.tokens = e.tokens / e.rollouts * arm->budget.rollouts;
         e.rollouts = arm->budget.rollouts;
@@ -29,6 +25,30 @@ static struct estimate arm_estimate(const struct sweep_arm *arm, const struct sw
     if (arm->budget.tokens > 0 && arm->budget.tokens < e.tokens)
         e.tokens = arm->budget.tokens;
     return e;
+}
+
+/* A tree's cost depends on its depth: what is said is one step of each rollout. */
+static struct estimate leg_estimate(const struct sweep_spec *spec, const struct sweep_arm *arm, uint32_t leg,
+                                    const struct prompt_set *set)
+{
+    const struct sweep_model *model = &spec->models[arm->models[leg]];
+    uint64_t n = schedule_reach(&arm->schedule, leg, arm->n);
+    struct estimate e = {.rollouts = n * set->len};
+    for (uint32_t p = 0; p < set->len; p++)
+        e.tokens += n * (set->prompts[p].bytes + model->template_tokens + model->max_tokens);
+    return e;
+}
+
+static struct estimate arm_estimate(const struct sweep_spec *spec, const struct sweep_arm *arm,
+                                    const struct prompt_set *set)
+{
+    struct estimate e = {0};
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        struct estimate one = leg_estimate(spec, arm, leg, set);
+        e.rollouts += one.rollouts;
+        e.tokens += one.tokens;
+    }
+    return within_budget(arm, e);
 }
 
 static uint64_t delivered_already(const struct core *core, const char *sweep, const struct sweep_arm *arm)
@@ -80,9 +100,10 @@ static struct estimate sweep_estimate(const struct sweep_spec *spec, const struc
         struct estimate shared = {0};
         for (uint32_t i = 0; i < spec->arms_len; i++) {
             const struct sweep_arm *arm = &spec->arms[i];
-            if (arm->model != m)
+            uint32_t leg = sweep_arm_leg(arm, m);
+            if (leg == NO_ID)
                 continue;
-            struct estimate e = arm_estimate(arm, &spec->models[m], set);
+            struct estimate e = within_budget(arm, leg_estimate(spec, arm, leg, set));
             if (arm->strategy.policy->trees != NULL) {
                 total.rollouts += e.rollouts;
                 total.tokens += e.tokens;
@@ -136,7 +157,7 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
                    "n", "rollouts", "tokens", "there already");
     for (uint32_t i = 0; i < input->spec.arms_len; i++) {
         const struct sweep_arm *arm = &input->spec.arms[i];
-        struct estimate e = arm_estimate(arm, &input->spec.models[arm->model], &set);
+        struct estimate e = arm_estimate(&input->spec, arm, &set);
         e.there = delivered_already(core, input->spec.name, arm);
         e.there_known = state != NULL;
         print_arm(&out, arm, &e, json);

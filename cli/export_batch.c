@@ -129,7 +129,7 @@ static int write_line(struct out *out, const struct prompt *prompt, uint32_t ind
     struct buf key = {0}, body = {0}, line = {0};
     struct error why = {""};
     char id[REQUEST_ID + 1];
-    uint64_t seed = rng_u64(compile_pool_seed(out->sweep), RNG_ROLLOUT, index, ordinal);
+    uint64_t seed = rng_u64(compile_pool_seed(out->sweep, out->model), RNG_ROLLOUT, index, ordinal);
     struct job job = {.record = prompt->record, .seed = seed, .prompt = index, .ordinal = ordinal};
     buf_printf(&key, "%s/", out->sweep->name);
     batch_key(out->model->name, prompt->record, index, ordinal, &key);
@@ -171,12 +171,14 @@ static uint32_t rollouts_of(const struct sweep_spec *sweep, uint32_t model)
     uint32_t n = 0;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct sweep_arm *arm = &sweep->arms[i];
-        if (arm->model != model)
+        uint32_t leg = sweep_arm_leg(arm, model);
+        if (leg == UINT32_MAX)
             continue;
+        uint32_t reach = schedule_reach(&arm->schedule, leg, arm->n);
         if (arm->strategy.policy->trees != NULL)
             fprintf(stderr, "drover export-batch: arm '%s' goes step by step: it is left out\n", arm->name);
-        else if (arm->n > n)
-            n = arm->n;
+        else if (reach > n)
+            n = reach;
     }
     return n;
 }

@@ -26,6 +26,7 @@
     X(LIMIT_ARMS, 1024, "arms of one sweep, grids expanded and one per report_at")          \
     X(LIMIT_MODELS, 64, "models of one sweep")                                              \
     X(LIMIT_VERIFIERS, 64, "verifiers of one sweep")                                        \
+    X(LIMIT_LEGS, 16, "models that one arm draws from")                                     \
     X(LIMIT_N, 65536, "rollouts per prompt and arm (n)")                                    \
     X(LIMIT_TREE_N, 1024, "rollouts per prompt of a tree arm")                              \
     X(LIMIT_TREE_DEPTH, 256, "steps of one path")                                           \

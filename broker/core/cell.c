@@ -30,17 +30,14 @@ uint32_t ring_pop(struct ring *ring)
     return value;
 }
 
-static struct stock *stock_of(const struct core *core, const struct arm *arm, uint32_t prompt)
-{
-    return &core->pools[arm->pool].stocks[prompt];
-}
-
 static const struct score *row_score(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
 {
     static const struct score none;
     if (arm->verifier == NO_ID)
         return &none;
-    const struct key key = {TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier};
+    struct key key = arm_key(arm, prompt, k);
+    key.kind = TASK_VERIFY;
+    key.verifier = arm->verifier;
     return key_score(core, &key);
 }
 
@@ -48,7 +45,8 @@ static const struct score *row_score(const struct core *core, const struct arm *
 
 static struct item item_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
 {
-    return row_item(&stock_of(core, arm, prompt)->rows[k], row_score(core, arm, prompt, k), k);
+    uint32_t leg = schedule_draw(&arm->schedule, k).leg;
+    return row_item(arm_row(core, arm, prompt, k), row_score(core, arm, prompt, k), k, leg);
 }
 
 /* Statistics of the delivered prefix; built anew after a restart or when a decided prompt was opened again. */
@@ -66,13 +64,15 @@ static struct stats *cell_stats(const struct core *core, const struct arm *arm, 
     return cell->stats;
 }
 
-/* Rollouts of the pool that are finished, from ordinal 0 without a gap: those beyond what this arm has opened count. */
+/* Rollouts that are finished, from position 0 without a gap: those beyond what this arm has opened count. */
 static uint32_t existing_of(const struct core *core, const struct arm *arm, uint32_t prompt)
 {
-    const struct stock *stock = stock_of(core, arm, prompt);
     uint32_t k = arm->cells[prompt].opened;
-    while (k < stock->issued && k < arm->n && (stock->rows[k].state == ROW_DONE || stock->rows[k].state == ROW_FAILED))
-        k++;
+    for (; k < arm->n; k++) {
+        const struct row *row = arm_row(core, arm, prompt, k);
+        if (row == NULL || (row->state != ROW_DONE && row->state != ROW_FAILED))
+            break;
+    }
     return k;
 }
 
@@ -95,6 +95,21 @@ static uint32_t spent_steps(const struct arm *arm)
     return share < 1 ? (uint32_t)(share * SPENT_STEPS) : SPENT_STEPS;
 }
 
+/* Of one more rollout, in the unit of the arm's budget. It must not drift, or the heap's order would: prompt bytes and
+ * half of max_tokens. Legs differ in price, so with several of them a budget of money is one of tokens at their prices. */
+static double cost_of(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    const struct pool *pool = &core->pools[arm_key(arm, prompt, arm->cells[prompt].opened).owner];
+    const struct model *model = &core->models[pool->model];
+    double in = core->sets[pool->set].prompts[prompt].bytes, out = 0.5 * model->max_tokens;
+    double money = in * (double)model->price_in + out * (double)model->price_out;
+    if (arm->caps.rollouts > 0)
+        return 1;
+    if (arm->schedule.legs > 1 && arm->caps.cost > 0 && money > 0)
+        return money;
+    return arm->caps.tokens == 0 ? 1 : in + out;
+}
+
 static struct prompt_view view_of(const struct core *core, const struct arm *arm, uint32_t prompt, int policy)
 {
     static const struct stats empty = {.top = NO_ORDINAL,
@@ -104,26 +119,24 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
                                        .best = NO_ORDINAL,
                                        .first_answer = NO_ORDINAL};
     const struct cell *cell = &arm->cells[prompt];
-    const struct pool *pool = &core->pools[arm->pool];
-    /* Expected cost must not drift, or the heap's order would: prompt bytes and half of max_tokens. */
-    double tokens = core->sets[pool->set].prompts[prompt].bytes + 0.5 * core->models[pool->model].max_tokens;
     return (struct prompt_view){
         .prompt = prompt,
         .cap = arm->n,
         .opened = cell->opened,
         .seed = core->sweeps[arm->sweep].seed,
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
+        .schedule = &arm->schedule,
         .spent = (double)arm->spent / SPENT_STEPS,
-        .cost = arm->caps.rollouts > 0 || arm->caps.tokens == 0 ? 1.0 : tokens,
+        .cost = cost_of(core, arm, prompt),
         .options = arm->options[policy],
         .prior = arm_belief(arm, prompt),
     };
 }
 
 /* What this arm reserves for one rollout of this prompt, its verdict included. */
-static struct amounts unit_of(const struct core *core, const struct arm *arm, uint32_t prompt)
+static struct amounts unit_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t pool)
 {
-    struct amounts unit = reserve_generate(core, arm, prompt, true);
+    struct amounts unit = reserve_generate(core, pool, prompt, true);
     if (arm->verifier != NO_ID) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);
@@ -137,6 +150,19 @@ static void times(struct amounts *amounts, uint64_t factor)
     amounts->tokens *= factor;
     amounts->slot_ms *= factor;
     amounts->cost *= factor;
+}
+
+/* The same for the positions from..to. */
+static struct amounts units_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from,
+                               uint32_t to)
+{
+    struct amounts sum = {0};
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        struct amounts unit = unit_of(core, arm, prompt, arm->pools[leg]);
+        times(&unit, schedule_reach(&arm->schedule, leg, to) - schedule_reach(&arm->schedule, leg, from));
+        amounts_add(&sum, &unit);
+    }
+    return sum;
 }
 
 /* -- facts -------------------------------------------------------------------------------------------------------- */
@@ -158,9 +184,8 @@ int open_apply(struct core *core, const struct fact_open *f)
             cell->trees[t].record = xalloc(arm->record_size);
         return 0;
     }
-    struct amounts unit = unit_of(core, arm, f->prompt);
-    times(&unit, f->count);
-    amounts_add(&arm->reserved, &unit);
+    struct amounts units = units_of(core, arm, f->prompt, cell->opened - f->count, cell->opened);
+    amounts_add(&arm->reserved, &units);
     for (uint32_t i = 0; arm->strict && i < f->count; i++)
         ring_push(&arm->fifo, f->prompt);
     return 0;
@@ -170,13 +195,14 @@ int open_apply(struct core *core, const struct fact_open *f)
 static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
-    const struct row *row = &stock_of(core, arm, prompt)->rows[cell->delivered];
+    struct key key = arm_key(arm, prompt, cell->delivered);
+    const struct row *row = key_row(core, &key);
     struct stats *stats = cell_stats(core, arm, prompt);
     struct item item = item_of(core, arm, prompt, cell->delivered);
     stats_fold(stats, &item);
-    struct amounts unit = unit_of(core, arm, prompt);
+    struct amounts unit = unit_of(core, arm, prompt, key.owner);
     amounts_sub(core, &arm->reserved, &unit);
-    struct amounts spent = cost_row(core, core->pools[arm->pool].model, true, row);
+    struct amounts spent = cost_row(core, core->pools[key.owner].model, true, row);
     if (arm->verifier != NO_ID) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
@@ -190,10 +216,9 @@ static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
 static bool next_ready(const struct core *core, const struct arm *arm, uint32_t prompt)
 {
     const struct cell *cell = &arm->cells[prompt];
-    const struct stock *stock = stock_of(core, arm, prompt);
-    if (cell->delivered >= cell->opened || cell->delivered >= stock->issued)
+    const struct row *row = cell->delivered < cell->opened ? arm_row(core, arm, prompt, cell->delivered) : NULL;
+    if (row == NULL)
         return false;
-    const struct row *row = &stock->rows[cell->delivered];
     if (row->state == ROW_FAILED || (row->state == ROW_DONE && row->finish == FINISH_EXHAUSTED))
         return true;
     return row->state == ROW_DONE &&
@@ -202,10 +227,8 @@ static bool next_ready(const struct core *core, const struct arm *arm, uint32_t 
 
 static bool next_exhausted(const struct core *core, const struct arm *arm, uint32_t prompt)
 {
-    const struct cell *cell = &arm->cells[prompt];
-    const struct stock *stock = stock_of(core, arm, prompt);
-    return cell->delivered < stock->issued && stock->rows[cell->delivered].state == ROW_DONE &&
-           stock->rows[cell->delivered].finish == FINISH_EXHAUSTED;
+    const struct row *row = arm_row(core, arm, prompt, arm->cells[prompt].delivered);
+    return row != NULL && row->state == ROW_DONE && row->finish == FINISH_EXHAUSTED;
 }
 
 int fold_apply(struct core *core, const struct fact_fold *f)
@@ -226,11 +249,14 @@ int fold_apply(struct core *core, const struct fact_fold *f)
 /* Verdicts that were promised for rollouts behind the stop, and that no arm of the sweep will ask for. */
 static void release_from(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from)
 {
-    const struct stock *stock = stock_of(core, arm, prompt);
-    for (uint32_t k = from; k < stock->issued; k++) {
-        struct row *row = &stock->rows[k];
-        if ((row->flags & ROW_PROMISED) != 0 && !promise_useful(core, &core->arms[row->payer], prompt))
-            promise_release(core, row);
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        const struct stock *stock = &core->pools[arm->pools[leg]].stocks[prompt];
+        for (uint32_t k = schedule_reach(&arm->schedule, leg, from); k < stock->issued; k++) {
+            struct row *row = &stock->rows[k];
+            if ((row->flags & ROW_PROMISED) != 0 &&
+                !promise_useful(core, &core->arms[row->payer], arm->pools[leg], prompt))
+                promise_release(core, row);
+        }
     }
 }
 
@@ -250,9 +276,8 @@ int decide_apply(struct core *core, const struct fact_decide *f)
     }
     arm->unfolded -= cell->opened - cell->delivered;
     if (arm->trees == 0) {
-        struct amounts unit = unit_of(core, arm, f->prompt);
-        times(&unit, cell->opened - f->stop);
-        amounts_sub(core, &arm->reserved, &unit);
+        struct amounts units = units_of(core, arm, f->prompt, f->stop, cell->opened);
+        amounts_sub(core, &arm->reserved, &units);
     }
     cell->opened = cell->delivered = cell->stop = f->stop;
     cell->winner = f->winner;
@@ -398,7 +423,9 @@ void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32
     if (sweep->truth == NO_ID)
         return;
     for (uint32_t k = from; k < to; k++) {
-        struct key key = {TASK_VERIFY, arm->pool, prompt, NO_ID, k, sweep->truth};
+        struct key key = arm_key(arm, prompt, k);
+        key.kind = TASK_VERIFY;
+        key.verifier = sweep->truth;
         const struct row *row = key_row(core, &key);
         struct score *score = key_score(core, &key);
         sweep->judged += row->state == ROW_DONE && score->state == SCORE_DONE;
@@ -421,13 +448,13 @@ void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt)
     cell_settle(core, arm, prompt);
 }
 
-/* An arm is through: those of its sweep that only take what the pool holds may have waited for it. */
+/* An arm is through: those of its sweep that only take what its pools hold may have waited for it. */
 static void tell_existing(struct core *core, const struct arm *arm)
 {
     const struct sweep *sweep = &core->sweeps[arm->sweep];
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *other = &core->arms[sweep->arms[i]];
-        if (other->existing && other->pool == arm->pool && other != arm)
+        if (other->existing && arms_share(other, arm) && other != arm)
             arm_advance(core, other);
     }
 }
@@ -448,7 +475,8 @@ static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enu
                                          .confidence = ranking.confidence,
                                          .why = (uint8_t)why}});
     heap_remove(arm, prompt);
-    stock_bound(core, arm->pool, prompt, cell->stop);
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        stock_bound(core, arm->pools[leg], prompt, schedule_reach(&arm->schedule, leg, cell->stop));
     cell_settle(core, arm, prompt);
     if (arm->decided == arm->prompts && !arm->existing)
         tell_existing(core, arm);
@@ -512,7 +540,8 @@ static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t pr
  * not known before they are planned. */
 static bool affords_top(const struct core *core, const struct arm *arm)
 {
-    struct amounts unit = unit_of(core, arm, arm->heap[0]);
+    struct key next = arm_key(arm, arm->heap[0], arm->cells[arm->heap[0]].opened);
+    struct amounts unit = unit_of(core, arm, arm->heap[0], next.owner);
     if (arm->trees > 0)
         times(&unit, arm->n);
     return arm_affords(arm, &unit);
@@ -533,7 +562,7 @@ bool arm_fed(const struct core *core, const struct arm *arm, bool ended)
     const struct sweep *sweep = &core->sweeps[arm->sweep];
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *other = &core->arms[sweep->arms[i]];
-        if (!other->existing && other->pool == arm->pool && other->trees == 0 &&
+        if (!other->existing && other->trees == 0 && arms_share(other, arm) &&
             (ended || other->decided < other->prompts))
             return true;
     }

@@ -28,10 +28,12 @@ static int check_ledgers(const struct core *core, struct error *error)
         const struct arm *arm = &core->arms[i];
         for (uint32_t p = 0; arm->verifier != NO_ID && p < arm->prompts; p++) {
             struct amounts verdict = reserve_verify(core, arm->verifier);
-            const struct stock *stock = &core->pools[arm->pool].stocks[p];
-            for (uint32_t k = 0; k < stock->issued; k++)
-                if (stock->rows[k].payer == i && stock->rows[k].flags & ROW_PROMISED)
-                    amounts_add(&reserved[arm->sweep], &verdict);
+            for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+                const struct stock *stock = &core->pools[arm->pools[leg]].stocks[p];
+                for (uint32_t k = 0; k < stock->issued; k++)
+                    if (stock->rows[k].payer == i && stock->rows[k].flags & ROW_PROMISED)
+                        amounts_add(&reserved[arm->sweep], &verdict);
+            }
             for (uint32_t t = 0; arm->cells[p].trees != NULL && t < arm->trees; t++)
                 for (uint32_t n = 0; n < arm->cells[p].trees[t].nodes_len; n++)
                     if (arm->cells[p].trees[t].nodes[n].flags & ROW_PROMISED)
@@ -72,10 +74,11 @@ static int check_arm(const struct core *core, const struct arm *arm, struct erro
         if (cell->delivered > cell->opened)
             BROKEN("arm '%s' folded more of prompt %u than it opened", arm->name, p);
         unfolded += cell->opened - cell->delivered;
-        const struct stock *stock = &core->pools[arm->pool].stocks[p];
-        for (uint32_t k = 0; arm->trees == 0 && k < cell->delivered; k++)
-            if (k >= stock->issued || stock->rows[k].state < ROW_DONE)
+        for (uint32_t k = 0; arm->trees == 0 && k < cell->delivered; k++) {
+            const struct row *row = arm_row(core, arm, p, k);
+            if (row == NULL || row->state < ROW_DONE)
                 BROKEN("arm '%s' counts rollout %u of prompt %u, which is not there", arm->name, k, p);
+        }
     }
     if (decided != arm->decided)
         BROKEN("arm '%s' counts %u decided prompts, but %u are", arm->name, arm->decided, decided);

@@ -276,9 +276,9 @@ static void react_open(struct core *core, const struct fact_open *f)
         return;
     }
     uint32_t opened = arm->cells[f->prompt].opened;
-    stock_want(core, arm, f->prompt, opened);
-    stock_relist(core, arm, f->prompt, opened - f->count, opened);
-    stock_verify(core, arm, f->prompt, opened - f->count, opened);
+    arm_want(core, arm, f->prompt, opened);
+    arm_relist(core, arm, f->prompt, opened - f->count, opened);
+    arm_verify(core, arm, f->prompt, opened - f->count, opened);
     cell_advance(core, arm, f->prompt);
     if (!arm->strict) /* the strict window is the one that is opening */
         arm_advance(core, arm);
@@ -373,10 +373,10 @@ void emit(struct core *core, const struct fact *fact)
 static void cell_resume(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
-    stock_want(core, arm, prompt, cell->opened);
+    arm_want(core, arm, prompt, cell->opened);
     cell_want_truth(core, arm, prompt, 0, cell->delivered);
     if (cell->decided == DECIDED_NOT) {
-        stock_verify(core, arm, prompt, 0, cell->opened);
+        arm_verify(core, arm, prompt, 0, cell->opened);
         cell_advance(core, arm, prompt);
     }
     cell_settle(core, arm, prompt);

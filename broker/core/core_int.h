@@ -7,6 +7,7 @@
 
 #include "broker/core/core.h"
 #include "broker/policy/policy.h"
+#include "broker/policy/schedule.h"
 #include "common/attachment.h"
 #include "common/options.h"
 #include "common/limits.h"
@@ -140,7 +141,7 @@ struct cell {
     uint32_t heap_at;           /* derived: place in the arm's heap, NO_ID: not in it */
     uint8_t decided;            /* enum decided */
     uint8_t settled;            /* derived: decided, and truth known */
-    uint8_t queued;             /* derived: in its arm's ready ring */
+    uint16_t queued;            /* derived: bit of each leg in whose ready ring it is */
     float confidence;
     uint32_t truths;     /* derived: verdicts of the truth still missing */
     struct stats *stats; /* derived: NULL before the first delivery and after the decision */
@@ -149,8 +150,18 @@ struct cell {
 
 struct task;
 
+/* Work of an arm in one of its pools. Pools of different models find different agents, so each has its own queues. */
+struct leg {
+    struct ring ready;     /* derived: prompts of which its arm opened more than the pool has issued */
+    uint32_t passed;       /* volatile: how often its oldest ready prompt was left to its home */
+    struct task *generate; /* derived: waiting tasks of this pool that the arm pays for */
+};
+
 struct arm {
-    uint32_t id, sweep, pool, verifier, plane, n;
+    uint32_t id, sweep, verifier, plane, n;
+    struct schedule schedule;   /* which leg has which of its positions */
+    uint32_t pools[LIMIT_LEGS]; /* of its legs, schedule.legs of them; a tree arm has one */
+    struct leg *legs;
     char *name;
     const struct strategy *strategy;
     const struct allocator *allocator;
@@ -167,21 +178,19 @@ struct arm {
     uint64_t verdicts;                      /* paid for */
     uint32_t *report_at, report_at_len;
     struct cell *cells;
-    uint32_t prompts;         /* length of cells */
-    uint32_t *heap, heap_len; /* derived: prompts by gain per cost */
-    double *gains;            /* derived: of each prompt */
-    uint32_t spent;           /* derived: steps of its budget with which the gains were computed */
-    struct ring fifo;         /* order: strict: opened and not folded, oldest first */
-    struct ring ready;        /* derived: prompts of which this arm opened more than its pool has issued */
-    uint64_t unfolded;        /* derived: opened - delivered over undecided cells */
-    uint32_t decided;         /* cells */
-    struct task *generate, *verify, *truth; /* derived: waiting tasks that this arm pays for */
-    uint32_t verify_len;                    /* derived: length of verify */
-    uint32_t passed;                        /* volatile: how often its oldest ready prompt was left to its home */
-    uint64_t seed;                          /* of its trees */
-    char *prior;                            /* where its beliefs come from, "": it has none */
-    float (*beliefs)[2];                    /* of each prompt: Beta(a, b); NULL without a prior */
-    uint32_t beliefs_len;                   /* that the facts have told so far */
+    uint32_t prompts;            /* length of cells */
+    uint32_t *heap, heap_len;    /* derived: prompts by gain per cost */
+    double *gains;               /* derived: of each prompt */
+    uint32_t spent;              /* derived: steps of its budget with which the gains were computed */
+    struct ring fifo;            /* order: strict: opened and not folded, oldest first */
+    uint64_t unfolded;           /* derived: opened - delivered over undecided cells */
+    uint32_t decided;            /* cells */
+    struct task *verify, *truth; /* derived: waiting tasks that this arm pays for, see also its legs */
+    uint32_t verify_len;         /* derived: length of verify */
+    uint64_t seed;               /* of its trees */
+    char *prior;                 /* where its beliefs come from, "": it has none */
+    float (*beliefs)[2];         /* of each prompt: Beta(a, b); NULL without a prior */
+    uint32_t beliefs_len;        /* that the facts have told so far */
 };
 
 struct sweep {
@@ -325,7 +334,7 @@ void amounts_add(struct amounts *to, const struct amounts *by);
 /* Nothing may go below zero: damage, if it would. */
 void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by);
 bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more);
-struct amounts reserve_generate(const struct core *core, const struct arm *arm, uint32_t prompt, bool root);
+struct amounts reserve_generate(const struct core *core, uint32_t pool, uint32_t prompt, bool root);
 struct amounts reserve_verify(const struct core *core, uint32_t verifier);
 struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
                              uint32_t tokens_out, uint32_t latency_ms);
@@ -335,8 +344,19 @@ struct amounts sweep_burned(const struct sweep *sweep);
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
 bool arm_affords(const struct arm *arm, const struct amounts *more);
 void promise_release(struct core *core, struct row *row); /* of the first verdict on a row */
-bool promise_useful(const struct core *core, const struct arm *payer,
-                    uint32_t prompt); /* may a verdict be asked for? */
+/* May a verdict be asked for on a rollout that the payer pays; owner: its pool, or arm if that grows trees. */
+bool promise_useful(const struct core *core, const struct arm *payer, uint32_t owner, uint32_t prompt);
+
+/* leg.c: positions of a sampling arm are its rollouts in the order in which they count */
+uint32_t arm_leg(const struct arm *arm, uint32_t pool); /* NO_ID: does not draw from it */
+/* NO_POSITION: the arm never draws it. */
+uint32_t arm_position(const struct arm *arm, uint32_t pool, uint32_t ordinal);
+uint32_t arm_reach(const struct arm *arm, uint32_t pool, uint32_t positions); /* ordinals of the pool among the first */
+struct key arm_key(const struct arm *arm, uint32_t prompt, uint32_t position);
+/* NULL: is not issued. */
+const struct row *arm_row(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t position);
+bool arms_share(const struct arm *a, const struct arm *b);         /* a pool */
+uint32_t key_pool(const struct core *core, const struct key *key); /* that its rollout is of, or its tree's prompt */
 
 /* define.c: definitions */
 int define_apply(struct core *core, const struct fact *fact);
@@ -351,7 +371,7 @@ void row_clear(struct row *row);
  * there. */
 bool row_features(struct row *row, uint32_t have, struct slice from, size_t size);
 float row_lp_mean(const struct row *row); /* 0: has none */
-struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal);
+struct item row_item(const struct row *row, const struct score *score, uint32_t position, uint32_t leg);
 struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
 struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */
 void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);
@@ -359,10 +379,10 @@ void pool_add_plane(struct pool *pool, uint32_t verifier);
 void pool_widen(struct core *core, uint32_t pool, uint32_t planes_old); /* after planes were added */
 uint32_t pool_plane(const struct pool *pool, uint32_t verifier);        /* NO_ID: none */
 int voided_apply(struct core *core, const struct fact_voided *f);
-uint32_t cell_wants(const struct cell *cell); /* ordinals that it asked for */
+uint32_t cell_wants(const struct cell *cell); /* positions that it asked for */
 void stock_bound(struct core *core, uint32_t pool, uint32_t prompt,
                  uint32_t from); /* after a decision: lower want, void */
-void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
+void arm_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
 
 /* cell.c: delivery and decisions of sampling arms */
 int open_apply(struct core *core, const struct fact_open *f);
@@ -373,7 +393,7 @@ void arm_advance(struct core *core, struct arm *arm);                 /* strict 
 void cell_touch(struct core *core, struct arm *arm, uint32_t prompt); /* its gain may have changed */
 void heap_build(struct core *core, struct arm *arm);
 bool arm_open_next(struct core *core, struct arm *arm); /* order: arrival: true when something was opened */
-/* Whether another arm of its sweep has rollouts of its pool generated; ended: or had, and is through. */
+/* Whether another arm of its sweep has rollouts of a pool of it generated; ended: or had, and is through. */
 bool arm_fed(const struct core *core, const struct arm *arm, bool ended);
 bool arm_may_open(const struct core *core, const struct arm *arm);
 int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered);
@@ -418,9 +438,9 @@ void lease_drop(struct core *core, struct lease *lease); /* out of all lists, fr
 void react_generated(struct core *core, const struct key *key);
 void react_verified(struct core *core, const struct key *key);
 void react_trouble(struct core *core, const struct task *task);
-void stock_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
+void arm_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prompt); /* 0: some are still missing */
-void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
+void arm_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer);
 void event_result(struct core *core, const struct event *event);
 void event_verdict(struct core *core, const struct event *event);
@@ -466,8 +486,9 @@ void offers_clear(struct agent *agent);
 /* warm.c */
 struct agent *warm_home(const struct core *core, uint32_t pool, uint32_t prompt);       /* NULL: none */
 void warm_note(struct core *core, uint32_t pool, uint32_t prompt, struct agent *agent); /* it gets a rollout of it */
-/* A prompt that the agent got lately, and of which the arm has an ordinal that nobody has. */
-bool warm_next(const struct core *core, const struct arm *arm, const struct agent *agent, uint32_t *prompt);
+/* A prompt that the agent got lately, and of which the arm has an ordinal of this leg that nobody has. */
+bool warm_next(const struct core *core, const struct arm *arm, uint32_t leg, const struct agent *agent,
+               uint32_t *prompt);
 
 /* dispatch.c */
 void dispatch(struct core *core);

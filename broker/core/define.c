@@ -227,7 +227,33 @@ static bool asks_nothing(const struct fact_arm *f)
     return f->existing != 0 || same(f->allocator, allocate_existing.name);
 }
 
-/* Policies, their options and n, which make sense together or not at all. */
+static bool words(struct slice from, uint32_t to[LIMIT_LEGS], uint32_t len)
+{
+    if (from.len != len * sizeof *to)
+        return false;
+    memcpy(to, from.data, from.len);
+    return true;
+}
+
+/* Its pools, as the fact numbers them, and in which order it draws from them. */
+static bool arm_legs(const struct fact_arm *f, struct arm *arm)
+{
+    uint32_t legs = (uint32_t)(f->pools.len / sizeof *arm->pools);
+    arm->pools[0] = f->pool;
+    arm->schedule = (struct schedule){.rounds = f->rounds != 0, .legs = 1};
+    if (f->pools.len == 0)
+        return f->lens.len == 0 && !arm->schedule.rounds;
+    arm->schedule.legs = legs;
+    if (legs < 2 || legs > LIMIT_LEGS || !words(f->pools, arm->pools, legs) || !words(f->lens, arm->schedule.len, legs))
+        return false;
+    for (uint32_t i = 1; i < legs; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (arm->pools[i] == arm->pools[j])
+                return false;
+    return arm->pools[0] == f->pool && arm->strategy->trees == NULL && schedule_valid(&arm->schedule, f->n);
+}
+
+/* Policies, their options, legs and n, which make sense together or not at all. */
 static bool arm_policies(const struct fact_arm *f, struct arm *arm)
 {
     if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options || f->n == 0 || f->n > LIMIT_N ||
@@ -241,7 +267,11 @@ static bool arm_policies(const struct fact_arm *f, struct arm *arm)
     if (!options_valid(arm->strategy->options, arm->options[0]) ||
         !options_valid(arm->allocator->options, arm->options[1]) ||
         !options_valid(arm->stopper->options, arm->options[2]) ||
-        !options_valid(arm->selector->options, arm->options[3]))
+        !options_valid(arm->selector->options, arm->options[3]) || !arm_legs(f, arm))
+        return false;
+    uint32_t needs = arm->allocator->needs | arm->stopper->needs | arm->selector->needs;
+    if (((needs & (NEED_LEGS | NEED_BLOCKS)) != 0 && arm->schedule.legs == 1) ||
+        ((needs & NEED_BLOCKS) != 0 && arm->schedule.rounds))
         return false;
     if (arm->strategy->trees == NULL)
         return true;
@@ -261,6 +291,7 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
     if (arm->cells != NULL &&
         (new.strategy != arm->strategy || new.allocator != arm->allocator || new.stopper != arm->stopper ||
          new.selector != arm->selector || memcmp(new.options, arm->options, sizeof new.options) != 0 ||
+         !schedule_equal(&new.schedule, &arm->schedule) || memcmp(new.pools, arm->pools, sizeof new.pools) != 0 ||
          (arm->trees > 0 && f->n != arm->n)))
         return ERR_CORRUPT;
     arm->strategy = new.strategy;
@@ -269,6 +300,8 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
     arm->selector = new.selector;
     memcpy(arm->options, new.options, sizeof arm->options);
     memcpy(arm->versions, new.versions, sizeof arm->versions);
+    arm->schedule = new.schedule;
+    memcpy(arm->pools, new.pools, sizeof arm->pools);
     arm->trees = new.trees;
     arm->record_size = new.record_size;
     arm->n = f->n;
@@ -289,21 +322,47 @@ static uint64_t name_hash(const char *name)
     return hash;
 }
 
+/* The pools are there, of one set; and what compares all rollouts of a prompt compares those of one pool. */
+static bool legs_match(const struct core *core, const struct arm *arm)
+{
+    uint32_t set = core->sweeps[arm->sweep].set;
+    for (uint32_t leg = 0; arm->schedule.legs > 1 && leg < arm->schedule.legs; leg++)
+        if (arm->pools[leg] >= core->pools_len || core->pools[arm->pools[leg]].set != set)
+            return false;
+    return arm->schedule.legs == 1 || arm->verifier == NO_ID || !core->verifiers[arm->verifier].group;
+}
+
+/* The pool knows of its new arm, and keeps the verdicts that this needs. */
+static void leg_join(struct core *core, const struct arm *arm, uint32_t id)
+{
+    struct pool *pool = &core->pools[id];
+    uint32_t truth = core->sweeps[arm->sweep].truth, planes_old = pool->planes_len;
+    pool->arms = grow_array(pool->arms, pool->arms_len, sizeof *pool->arms);
+    pool->arms[pool->arms_len++] = arm->id;
+    pool->features |= features_needed(arm);
+    if (arm->trees == 0 && arm->verifier != NO_ID)
+        pool_add_plane(pool, arm->verifier);
+    if (arm->trees == 0 && truth != NO_ID)
+        pool_add_plane(pool, truth);
+    pool_widen(core, id, planes_old);
+}
+
 static int arm_new(struct core *core, const struct fact_arm *f)
 {
-    struct arm arm = {.id = f->id, .sweep = f->sweep, .pool = f->pool, .verifier = f->verifier};
+    struct arm arm = {.id = f->id, .sweep = f->sweep, .verifier = f->verifier};
     int rc = arm_read(f, &arm);
-    if (rc != 0) {
+    if (rc != 0 || !legs_match(core, &arm)) {
         free(arm.report_at);
-        return rc;
+        return ERR_CORRUPT;
     }
-    struct pool *pool = &core->pools[f->pool];
+    const struct pool *pool = &core->pools[f->pool];
     struct sweep *sweep = &core->sweeps[f->sweep];
     arm.name = text_of(f->name);
     arm.prior = text_of(f->prior);
     arm.strict = f->strict != 0;
     arm.existing = asks_nothing(f);
     arm.lookahead = f->lookahead;
+    arm.legs = xalloc(arm.schedule.legs * sizeof *arm.legs);
     arm.prompts = core->sets[pool->set].len;
     arm.cells = xalloc(arm.prompts * sizeof *arm.cells);
     for (uint32_t i = 0; i < arm.prompts; i++)
@@ -313,18 +372,11 @@ static int arm_new(struct core *core, const struct fact_arm *f)
     arm.seed = rng_u64(pool->seed, RNG_NODE, name_hash(arm.name), arm.n);
     core->arms = grow_array(core->arms, core->arms_len, sizeof *core->arms);
     core->arms[core->arms_len++] = arm;
-    pool->arms = grow_array(pool->arms, pool->arms_len, sizeof *pool->arms);
-    pool->arms[pool->arms_len++] = arm.id;
-    pool->features |= features_needed(&arm);
+    for (uint32_t leg = 0; leg < arm.schedule.legs; leg++)
+        leg_join(core, &arm, arm.pools[leg]);
     sweep->arms = grow_array(sweep->arms, sweep->arms_len, sizeof *sweep->arms);
     sweep->arms[sweep->arms_len++] = arm.id;
     sweep->undecided += arm.prompts;
-    uint32_t planes_old = pool->planes_len;
-    if (arm.trees == 0 && arm.verifier != NO_ID)
-        pool_add_plane(pool, arm.verifier);
-    if (arm.trees == 0 && sweep->truth != NO_ID)
-        pool_add_plane(pool, sweep->truth);
-    pool_widen(core, arm.pool, planes_old);
     return 0;
 }
 
@@ -340,7 +392,7 @@ static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
     bool fed = arm_fed(core, arm, true); /* by an arm whose n may grow too */
     for (uint32_t p = 0; p < arm->prompts; p++) {
         struct cell *cell = &arm->cells[p];
-        bool more = arm->existing && (fed || core->pools[arm->pool].stocks[p].issued > cell->stop);
+        bool more = arm->existing && (fed || arm_row(core, arm, p, cell->stop) != NULL);
         bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old) ||
                      (cell->decided == DECIDED_EXHAUSTED && more);
         if (!ended)
@@ -361,8 +413,8 @@ static int arm_apply(struct core *core, const struct fact_arm *f)
         return arm_new(core, f);
     struct arm *arm = &core->arms[f->id];
     uint32_t n_old = arm->n;
-    if (f->n < arm->n || f->sweep != arm->sweep || f->pool != arm->pool || f->verifier != arm->verifier ||
-        (f->strict != 0) != arm->strict || asks_nothing(f) != arm->existing || !same(f->prior, arm->prior))
+    if (f->n < arm->n || f->sweep != arm->sweep || f->verifier != arm->verifier || (f->strict != 0) != arm->strict ||
+        asks_nothing(f) != arm->existing || !same(f->prior, arm->prior))
         return ERR_CORRUPT;
     int rc = arm_read(f, arm);
     if (rc == 0)
@@ -399,16 +451,21 @@ static int prior_apply(struct core *core, const struct fact_prior *f)
     return 0;
 }
 
+static void release_stock(struct core *core, const struct arm *payer, const struct stock *stock)
+{
+    for (uint32_t k = 0; k < stock->issued; k++)
+        if (stock->rows[k].payer == payer->id)
+            promise_release(core, &stock->rows[k]);
+}
+
 /* A finished sweep verifies nothing more: verdicts that were promised and never asked for are free again. */
 static void release_promises(struct core *core, const struct sweep *sweep)
 {
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
-        struct pool *pool = &core->pools[arm->pool];
         for (uint32_t p = 0; arm->verifier != NO_ID && p < arm->prompts; p++) {
-            for (uint32_t k = 0; arm->trees == 0 && k < pool->stocks[p].issued; k++)
-                if (pool->stocks[p].rows[k].payer == arm->id)
-                    promise_release(core, &pool->stocks[p].rows[k]);
+            for (uint32_t leg = 0; arm->trees == 0 && leg < arm->schedule.legs; leg++)
+                release_stock(core, arm, &core->pools[arm->pools[leg]].stocks[p]);
             const struct cell *cell = &arm->cells[p];
             for (uint32_t t = 0; cell->trees != NULL && t < arm->trees; t++)
                 for (uint32_t n = 0; n < cell->trees[t].nodes_len; n++)
@@ -477,7 +534,9 @@ void arm_free(struct arm *arm)
     free(arm->heap);
     free(arm->gains);
     free(arm->fifo.at);
-    free(arm->ready.at);
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        free(arm->legs[leg].ready.at);
+    free(arm->legs);
     free(arm->report_at);
     free(arm->name);
     free(arm->prior);
@@ -496,6 +555,7 @@ struct mapping {
     uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest, without attachments */
     struct demand models_demand[LIMIT_MODELS];
     uint32_t pool_models[LIMIT_MODELS];
+    bool verifier_groups[LIMIT_VERIFIERS];
     uint32_t beliefs, beliefs_due; /* of the arm that was seen last */
     uint32_t arm_new;              /* id in the core of the arm that was emitted last, if it is new there; else NO_ID */
     uint64_t names[LIMIT_ARMS];    /* hashes of the names and, for trees, n of its arms */
@@ -567,8 +627,12 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     for (int i = 0; i < 4; i++)
         if (versions[i] != arm->versions[i])
             return changed_words[i];
-    if (core->pools[arm->pool].fingerprint != map->pool_prints[f->pool])
-        return "pool (its prompts, model, sampling, template, answer extractor or the seed)";
+    struct arm now = {.strategy = arm->strategy};
+    if (!arm_legs(f, &now) || !schedule_equal(&now.schedule, &arm->schedule))
+        return "number of models, or order in which it draws from them";
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        if (core->pools[arm->pools[leg]].fingerprint != map->pool_prints[now.pools[leg]])
+            return "pool (its prompts, model, sampling, template, answer extractor or the seed)";
     if ((arm->verifier == NO_ID) != (f->verifier == NO_ID) ||
         (arm->verifier != NO_ID && core->verifiers[arm->verifier].fingerprint != map->verifier_prints[f->verifier]))
         return "verifier";
@@ -625,18 +689,35 @@ static const struct arm *other_groups(const struct core *core, const struct fact
     return NULL;
 }
 
+/* As legs_match, of a submission: every pool another, over its prompts, and no verifier of groups. */
+static bool legs_fit(const struct core *core, const struct arm *arm, const struct fact_arm *f,
+                     const struct mapping *map)
+{
+    for (uint32_t i = 0; arm->schedule.legs > 1 && i < arm->schedule.legs; i++) {
+        uint32_t known = map->pools[arm->pools[i]];
+        if (known != NO_ID && core->pools[known].set != map->set)
+            return false;
+        for (uint32_t j = 0; j < i; j++)
+            if (map->pool_prints[arm->pools[i]] == map->pool_prints[arm->pools[j]])
+                return false;
+    }
+    return arm->schedule.legs == 1 || f->verifier == NO_ID || !map->verifier_groups[f->verifier];
+}
+
 static int check_arm(const struct core *core, struct update *update, const struct fact_arm *f,
                      const struct mapping *map)
 {
     struct arm scratch = {0};
-    if (!arm_policies(f, &scratch))
-        return error_set(&update->error, ERR_RANGE, "arm '%.*s' has a policy, an option or an n that cannot be",
+    if (!arm_policies(f, &scratch) || !legs_fit(core, &scratch, f, map))
+        return error_set(&update->error, ERR_RANGE, "arm '%.*s' has a policy, an option, models or an n that cannot be",
                          (int)(f->name.len < LIMIT_NAME ? f->name.len : LIMIT_NAME), f->name.data);
-    struct demand demand = map->models_demand[map->pool_models[f->pool]];
-    demand.features = features_needed(&scratch);
-    int rc = offers_check(core, &demand, f->name, &update->error);
-    if (rc != 0)
-        return rc;
+    for (uint32_t leg = 0; leg < scratch.schedule.legs; leg++) {
+        struct demand demand = map->models_demand[map->pool_models[scratch.pools[leg]]];
+        demand.features = features_needed(&scratch);
+        int rc = offers_check(core, &demand, f->name, &update->error);
+        if (rc != 0)
+            return rc;
+    }
     uint32_t id = find_arm(core, map->sweep, f);
     const struct arm *other = id == NO_ID ? other_groups(core, f, map) : NULL;
     if (other != NULL)
@@ -653,6 +734,19 @@ static int check_arm(const struct core *core, struct update *update, const struc
     return error_set(&update->error, ERR_CONFLICT,
                      "arm '%s' is already here with another %s: give the changed arm a new name", core->arms[id].name,
                      differs);
+}
+
+static bool pools_known(const struct fact_arm *f, const struct mapping *map)
+{
+    if (f->pools.len % sizeof(uint32_t) != 0)
+        return false;
+    for (size_t at = 0; at < f->pools.len; at += sizeof(uint32_t)) {
+        uint32_t pool;
+        memcpy(&pool, f->pools.data + at, sizeof pool);
+        if (pool >= map->pools_len)
+            return false;
+    }
+    return f->pool < map->pools_len;
 }
 
 /* Ids of a submission count from 0, a definition comes before what names it, and there is one sweep over one set. */
@@ -687,7 +781,7 @@ static bool in_order(const struct fact *fact, struct mapping *map)
             return false;
         map->beliefs = 0;
         map->beliefs_due = fact->arm.prior.len > 0 ? map->prompts : 0;
-        return map->sweeps_len == 1 && fact->arm.pool < map->pools_len && map->arms_len < LIMIT_ARMS &&
+        return map->sweeps_len == 1 && pools_known(&fact->arm, map) && map->arms_len < LIMIT_ARMS &&
                (fact->arm.verifier == NO_ID || fact->arm.verifier < map->verifiers_len);
     }
     return false;
@@ -729,6 +823,7 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
     case FACT_verifier:
         map->verifiers[fact->verifier.id] = find_verifier(core, fact->verifier.fingerprint);
         map->verifier_prints[fact->verifier.id] = fact->verifier.fingerprint;
+        map->verifier_groups[fact->verifier.id] = fact->verifier.group != 0;
         return 0;
     case FACT_pool:
         map->pools[fact->pool.id] = find_pool(core, fact->pool.fingerprint);
@@ -881,6 +976,13 @@ static bool submit_arm(struct core *core, struct fact *fact, struct mapping *map
     fact->arm.id = id == NO_ID ? core->arms_len : id;
     fact->arm.sweep = map->sweep;
     fact->arm.pool = map->pools[fact->arm.pool];
+    uint32_t pools[LIMIT_LEGS];
+    for (size_t i = 0; i < fact->arm.pools.len / sizeof *pools; i++) {
+        uint32_t local;
+        memcpy(&local, fact->arm.pools.data + i * sizeof local, sizeof local);
+        pools[i] = map->pools[local];
+    }
+    fact->arm.pools.data = (const char *)pools;
     if (fact->arm.verifier != NO_ID)
         fact->arm.verifier = map->verifiers[fact->arm.verifier];
     if (id != NO_ID) {

@@ -29,14 +29,15 @@ static void add_score(struct buf *to, const struct score *score)
 
 static void add_rollouts(const struct core *core, const struct arm *arm, uint32_t p, struct buf *to)
 {
-    const struct pool *pool = &core->pools[arm->pool];
     uint32_t truth = core->sweeps[arm->sweep].truth;
     for (uint32_t k = 0; k < arm->cells[p].delivered; k++) {
-        add_row(to, &pool->stocks[p].rows[k], true);
+        struct key key = arm_key(arm, p, k);
+        add_row(to, key_row(core, &key), true);
+        key.kind = TASK_VERIFY;
         const uint32_t verifiers[2] = {arm->verifier, truth};
         for (int i = 0; i < 2; i++)
-            if (verifiers[i] != NO_ID)
-                add_score(to, key_score(core, &(struct key){TASK_VERIFY, arm->pool, p, NO_ID, k, verifiers[i]}));
+            if ((key.verifier = verifiers[i]) != NO_ID)
+                add_score(to, key_score(core, &key));
     }
 }
 

@@ -70,7 +70,7 @@ static void send_task(struct core *core, const struct agent *agent, const struct
                       uint64_t lease)
 {
     struct update *update = core->update;
-    const struct pool *pool = &core->pools[key->tree == NO_ID ? key->owner : core->arms[key->owner].pool];
+    const struct pool *pool = &core->pools[key_pool(core, key)];
     bool verify = key->kind == TASK_VERIFY;
     size_t refs = update->refs_len;
     bool finished = true;
@@ -96,11 +96,6 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->step = !verify && key->tree != NO_ID;
     send->finished = finished;
     send->group = verify && core->verifiers[key->verifier].group;
-}
-
-static uint32_t key_pool(const struct core *core, const struct key *key)
-{
-    return key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
 }
 
 static void grant(struct core *core, struct agent *agent, const struct key *key, uint32_t payer, bool suspect)
@@ -219,93 +214,125 @@ static bool grant_task(struct core *core, struct agent *agent, struct task *task
     return true;
 }
 
-/* Prompts that are used up leave the front of the arm's ring; false: nothing is left. */
-static bool ready_front(const struct core *core, struct arm *arm)
+/* Of this leg the arm has opened more than its pool has issued. */
+static bool is_ready(const struct core *core, const struct arm *arm, uint32_t leg, uint32_t prompt)
 {
-    while (arm->ready.len > 0) {
-        uint32_t prompt = arm->ready.at[arm->ready.head];
-        if (core->pools[arm->pool].stocks[prompt].issued < cell_wants(&arm->cells[prompt]))
+    return core->pools[arm->pools[leg]].stocks[prompt].issued <
+           schedule_reach(&arm->schedule, leg, cell_wants(&arm->cells[prompt]));
+}
+
+/* Prompts that are used up leave the front of the leg's ring; false: nothing is left. */
+static bool ready_front(const struct core *core, struct arm *arm, uint32_t i)
+{
+    struct leg *leg = &arm->legs[i];
+    while (leg->ready.len > 0) {
+        uint32_t prompt = leg->ready.at[leg->ready.head];
+        if (is_ready(core, arm, i, prompt))
             return true;
-        arm->cells[prompt].queued = false;
-        arm->passed = 0;
-        ring_pop(&arm->ready);
+        arm->cells[prompt].queued &= (uint16_t) ~(1u << i);
+        leg->passed = 0;
+        ring_pop(&leg->ready);
     }
     return false;
 }
 
 /* Is the prompt at home with another agent that works? */
-static bool at_home(const struct core *core, const struct arm *arm, uint32_t prompt, const struct agent *asks)
+static bool at_home(const struct core *core, uint32_t pool, uint32_t prompt, const struct agent *asks)
 {
-    const struct agent *home = warm_home(core, arm->pool, prompt);
+    const struct agent *home = warm_home(core, pool, prompt);
     return home != NULL && home != asks && !home->draining && !home->alone && home->benched_until_ms <= core->now_ms &&
-           generates(core, home, arm->pool);
+           generates(core, home, pool);
 }
 
 /* A ready prompt that is nobody's: of the oldest few, or the newest, which may have been opened just now. */
-static bool cold_next(const struct core *core, const struct arm *arm, const struct agent *agent, uint32_t *prompt)
+static bool cold_next(const struct core *core, const struct arm *arm, uint32_t leg, const struct agent *agent,
+                      uint32_t *prompt)
 {
-    const struct ring *ring = &arm->ready;
+    const struct ring *ring = &arm->legs[leg].ready;
     for (uint32_t i = 0; i < ring->len && i <= LOOK; i++) {
         uint32_t at = i < LOOK ? i : ring->len - 1;
         *prompt = ring->at[(ring->head + at) % ring->cap];
-        if (core->pools[arm->pool].stocks[*prompt].issued < cell_wants(&arm->cells[*prompt]) &&
-            !at_home(core, arm, *prompt, agent))
+        if (is_ready(core, arm, leg, *prompt) && !at_home(core, arm->pools[leg], *prompt, agent))
             return true;
     }
     return false;
 }
 
-/* One of the arm's ready prompts, of which ready_front says that there are some: the agent's own, one that is nobody's, else
+/* One of the leg's ready prompts, of which ready_front says that there are some: the agent's own, one that is nobody's, else
  * the oldest. choosy: the oldest is left to its home, false. It is not passed over for ever; and under order: strict, where
  * all waits for the oldest, never. */
-static bool ready_next(struct core *core, struct arm *arm, const struct agent *agent, bool choosy, uint32_t *prompt)
+static bool ready_next(struct core *core, struct arm *arm, uint32_t i, const struct agent *agent, bool choosy,
+                       uint32_t *prompt)
 {
-    uint32_t oldest = arm->ready.at[arm->ready.head];
+    struct leg *leg = &arm->legs[i];
+    uint32_t oldest = leg->ready.at[leg->ready.head];
     *prompt = oldest;
-    if (arm->strict || core->pools[arm->pool].homes == NULL || arm->passed >= PASS_MAX)
+    if (arm->strict || core->pools[arm->pools[i]].homes == NULL || leg->passed >= PASS_MAX)
         return true;
-    if (warm_next(core, arm, agent, prompt) || cold_next(core, arm, agent, prompt)) {
-        arm->passed += *prompt != oldest;
+    if (warm_next(core, arm, i, agent, prompt) || cold_next(core, arm, i, agent, prompt)) {
+        leg->passed += *prompt != oldest;
         return true;
     }
     *prompt = oldest;
-    arm->passed += choosy;
+    leg->passed += choosy;
     core->left = core->left || choosy;
     return !choosy;
 }
 
 /* Next ordinal that an arm opened and nobody has. Each arm issues, and its sweep pays, what it opened itself. */
-static bool next_issue(struct core *core, struct arm *arm, const struct agent *agent, bool choosy, struct key *key)
+static bool next_issue(struct core *core, struct arm *arm, uint32_t i, const struct agent *agent, bool choosy,
+                       struct key *key)
 {
-    uint32_t prompt;
-    if (!ready_front(core, arm) || !ready_next(core, arm, agent, choosy, &prompt))
+    struct leg *leg = &arm->legs[i];
+    uint32_t pool = arm->pools[i], prompt;
+    if (!ready_front(core, arm, i) || !ready_next(core, arm, i, agent, choosy, &prompt))
         return false;
-    if (prompt == arm->ready.at[arm->ready.head])
-        arm->passed = 0;
-    *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, core->pools[arm->pool].stocks[prompt].issued, NO_ID};
+    if (prompt == leg->ready.at[leg->ready.head])
+        leg->passed = 0;
+    *key = (struct key){TASK_GENERATE, pool, prompt, NO_ID, core->pools[pool].stocks[prompt].issued, NO_ID};
     return true;
 }
 
 /* Who gets a rollout that this agent asked for: the prompt's home, if it can take it and is no busier. */
-static struct agent *receiver(const struct core *core, const struct arm *arm, uint32_t prompt, struct agent *asks)
+static struct agent *receiver(const struct core *core, uint32_t pool, uint32_t prompt, struct agent *asks)
 {
-    struct agent *home = warm_home(core, arm->pool, prompt);
-    bool better = home != NULL && home->leased <= asks->leased && could_take(core, home, arm->pool);
+    struct agent *home = warm_home(core, pool, prompt);
+    bool better = home != NULL && home->leased <= asks->leased && could_take(core, home, pool);
     return better ? home : asks;
 }
 
-static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent, bool choosy)
+static bool leg_generate(struct core *core, struct sweep *sweep, struct arm *arm, uint32_t leg, struct agent *agent,
+                         bool choosy)
 {
-    if (!generates(core, agent, arm->pool))
+    if (!generates(core, agent, arm->pools[leg]))
         return false;
-    if (grant_task(core, agent, suited(core, sweep, arm->generate, agent)))
+    if (grant_task(core, agent, suited(core, sweep, arm->legs[leg].generate, agent)))
         return true;
     struct key key;
-    if (agent->runner || sweep->broke || !next_issue(core, arm, agent, choosy, &key) ||
+    if (agent->runner || sweep->broke || !next_issue(core, arm, leg, agent, choosy, &key) ||
         !affordable(core, sweep, &key, arm->id))
         return false;
-    grant(core, receiver(core, arm, key.prompt, agent), &key, arm->id, false);
+    grant(core, receiver(core, key.owner, key.prompt, agent), &key, arm->id, false);
     return true;
+}
+
+/* Later legs first: where they have work in blocks, earlier ones have done theirs, and the prompt is nearer its end. */
+static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm, struct agent *agent, bool choosy)
+{
+    for (uint32_t leg = arm->schedule.legs; leg-- > 0;)
+        if (leg_generate(core, sweep, arm, leg, agent, choosy))
+            return true;
+    return false;
+}
+
+/* Serves one of the arm's models. An opening whose rollout is of another one waits for an agent of that: if the arm
+ * waited with opening, one model's agents would stand idle behind another's. */
+static bool serves_arm(const struct core *core, const struct agent *agent, const struct arm *arm)
+{
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        if (generates(core, agent, arm->pools[leg]))
+            return true;
+    return false;
 }
 
 static bool more_behind(const struct arm *a, const struct arm *b)
@@ -320,12 +347,20 @@ static struct arm *open_something(struct core *core, struct sweep *sweep, const 
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
-        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG || !generates(core, agent, arm->pool))
+        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG || !serves_arm(core, agent, arm))
             continue;
         if (behind == NULL || more_behind(arm, behind))
             behind = arm;
     }
     return behind != NULL && arm_open_next(core, behind) ? behind : NULL;
+}
+
+static bool arm_waits(const struct arm *arm)
+{
+    bool waits = false;
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        waits = waits || arm->legs[leg].generate != NULL || arm->legs[leg].ready.len > 0;
+    return waits;
 }
 
 /* The arm with the smallest decided share that has work which nobody runs. */
@@ -334,7 +369,7 @@ static struct arm *waiting_arm(const struct core *core, const struct sweep *swee
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
-        if (!tried[i] && (arm->generate != NULL || arm->ready.len > 0) && (behind == NULL || more_behind(arm, behind)))
+        if (!tried[i] && arm_waits(arm) && (behind == NULL || more_behind(arm, behind)))
             behind = arm;
     }
     return behind;
@@ -410,7 +445,7 @@ static void open_existing(struct core *core, struct sweep *sweep)
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
         while (arm->trees == 0 && arm->verify_len <= VERIFY_BACKLOG && arm_may_open(core, arm) &&
-               core->pools[arm->pool].stocks[arm->heap[0]].issued > arm->cells[arm->heap[0]].opened)
+               arm_row(core, arm, arm->heap[0], arm->cells[arm->heap[0]].opened) != NULL)
             arm_open_next(core, arm);
     }
 }
@@ -462,9 +497,11 @@ static struct agent *suspect_runner(const struct core *core, bool verifier)
         const struct arm *arm = &core->arms[i];
         if (core->sweeps[arm->sweep].state != SWEEP_RUNNING)
             continue;
-        struct agent *agent = runner_of(core, verifier ? arm->verify : arm->generate);
+        struct agent *agent = verifier ? runner_of(core, arm->verify) : NULL;
         if (agent == NULL && verifier)
             agent = runner_of(core, arm->truth);
+        for (uint32_t leg = 0; agent == NULL && !verifier && leg < arm->schedule.legs; leg++)
+            agent = runner_of(core, arm->legs[leg].generate);
         if (agent != NULL)
             return agent;
     }

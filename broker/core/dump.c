@@ -128,12 +128,13 @@ static void dump_definitions(const struct core *core, struct buf *out)
 struct fact arm_fact(const struct core *core, uint32_t id)
 {
     const struct arm *a = &core->arms[id];
+    uint32_t several = a->schedule.legs > 1 ? a->schedule.legs : 0;
     return (struct fact){
         .type = FACT_arm,
         .arm = {.id = id,
                 .sweep = a->sweep,
                 .name = text(a->name),
-                .pool = a->pool,
+                .pool = a->pools[0],
                 .verifier = a->verifier,
                 .n = a->n,
                 .strategy = text(a->strategy->name),
@@ -153,7 +154,10 @@ struct fact arm_fact(const struct core *core, uint32_t id)
                 .tokens = a->caps.tokens,
                 .slot_ms = a->caps.slot_ms,
                 .cost = a->caps.cost,
-                .report_at = {(const char *)a->report_at, a->report_at_len * 4}},
+                .report_at = {(const char *)a->report_at, a->report_at_len * 4},
+                .rounds = a->schedule.rounds,
+                .pools = {(const char *)a->pools, several * sizeof *a->pools},
+                .lens = {(const char *)a->schedule.len, several * sizeof *a->schedule.len}},
     };
 }
 

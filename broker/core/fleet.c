@@ -162,7 +162,7 @@ void event_refuse(struct core *core, const struct event *event)
     bool verify = key->kind == TASK_VERIFY;
     uint32_t spec = verify               ? key->verifier
                     : key->tree == NO_ID ? core->pools[key->owner].model
-                                         : core->pools[core->arms[key->owner].pool].model;
+                                         : core->pools[core->arms[key->owner].pools[0]].model;
     if (agent != NULL && !agent_refuses(agent, verify, spec)) {
         agent->refusals = grow_array(agent->refusals, agent->refusals_len, sizeof *agent->refusals);
         agent->refusals[agent->refusals_len++] = (struct refusal){verify, spec};

@@ -44,9 +44,9 @@ static uint64_t price(const struct model *model, uint64_t in, uint64_t out)
     return (uint64_t)(sum / 1000000);
 }
 
-struct amounts reserve_generate(const struct core *core, const struct arm *arm, uint32_t prompt, bool root)
+struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint32_t prompt, bool root)
 {
-    const struct pool *pool = &core->pools[arm->pool];
+    const struct pool *pool = &core->pools[pool_id];
     const struct model *model = &core->models[pool->model];
     /* A token is at least one byte, so the prompt's bytes bound its tokens. Only a child of the prompt pays for it. */
     uint64_t in = root ? core->sets[pool->set].prompts[prompt].bytes + (uint64_t)model->template_tokens : 0;
@@ -139,14 +139,14 @@ void promise_release(struct core *core, struct row *row)
 }
 
 /* Not once the sweep is over, nor when every arm of it that names this verifier has decided the prompt. */
-bool promise_useful(const struct core *core, const struct arm *payer, uint32_t prompt)
+bool promise_useful(const struct core *core, const struct arm *payer, uint32_t owner, uint32_t prompt)
 {
-    const struct pool *pool = &core->pools[payer->pool];
     uint8_t state = core->sweeps[payer->sweep].state;
     if (payer->verifier == NO_ID || state == SWEEP_DONE || state == SWEEP_CANCELLED)
         return false;
     if (payer->trees > 0)
         return true;
+    const struct pool *pool = &core->pools[owner];
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         const struct arm *arm = &core->arms[pool->arms[i]];
         if (arm->trees == 0 && arm->sweep == payer->sweep && arm->verifier == payer->verifier &&

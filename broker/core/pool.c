@@ -134,11 +134,12 @@ float row_lp_mean(const struct row *row)
 }
 
 /* What policies see of a rollout or node: score is that of the arm's verifier. */
-struct item row_item(const struct row *row, const struct score *score, uint32_t ordinal)
+struct item row_item(const struct row *row, const struct score *score, uint32_t position, uint32_t leg)
 {
     bool scored = score->state == SCORE_DONE && outcome_known(score->outcome);
     return (struct item){
-        .ordinal = ordinal,
+        .ordinal = position,
+        .leg = (uint8_t)leg,
         .class = row->class,
         .failed = row->state == ROW_FAILED,
         .scored = scored,
@@ -152,16 +153,17 @@ struct item row_item(const struct row *row, const struct score *score, uint32_t 
 }
 
 /* Ordinals of one prompt that its arms asked for (want), and that they may still use (keep). */
-static void stock_holds(const struct core *core, const struct pool *pool, uint32_t prompt, uint32_t *want,
-                        uint32_t *keep)
+static void stock_holds(const struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t *want, uint32_t *keep)
 {
+    const struct pool *pool = &core->pools[pool_id];
     *want = *keep = 0;
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         const struct arm *arm = &core->arms[pool->arms[i]];
         if (arm->trees > 0 || core->sweeps[arm->sweep].state == SWEEP_REPLACED)
             continue;
         const struct cell *cell = &arm->cells[prompt];
-        uint32_t wants = cell_wants(cell), keeps = cell->decided != DECIDED_NOT ? cell->stop : arm->n;
+        uint32_t wants = arm_reach(arm, pool_id, cell_wants(cell));
+        uint32_t keeps = arm_reach(arm, pool_id, cell->decided != DECIDED_NOT ? cell->stop : arm->n);
         *want = wants > *want ? wants : *want;
         *keep = keeps > *keep ? keeps : *keep;
     }
@@ -174,8 +176,9 @@ static bool verdict_needed(const struct core *core, const struct pool *pool, con
         if (arm->trees > 0)
             continue;
         const struct cell *cell = &arm->cells[key->prompt];
-        bool own = arm->verifier == key->verifier && cell->decided == DECIDED_NOT && cell->opened > key->item;
-        bool truth = core->sweeps[arm->sweep].truth == key->verifier && cell->delivered > key->item;
+        uint32_t position = arm_position(arm, key->owner, key->item);
+        bool own = arm->verifier == key->verifier && cell->decided == DECIDED_NOT && cell->opened > position;
+        bool truth = core->sweeps[arm->sweep].truth == key->verifier && cell->delivered > position;
         if (own || truth)
             return true;
     }
@@ -206,7 +209,7 @@ void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t 
     struct pool *pool = &core->pools[pool_id];
     struct stock *stock = &pool->stocks[prompt];
     uint32_t want, keep;
-    stock_holds(core, pool, prompt, &want, &keep);
+    stock_holds(core, pool_id, prompt, &want, &keep);
     stock->want = want;
     if (stock->issued > keep)
         emit(core, &(struct fact){.type = FACT_voided, .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
@@ -249,15 +252,19 @@ int voided_apply(struct core *core, const struct fact_voided *f)
     return 0;
 }
 
-/* Ordinals that this arm newly asks for: issue what nobody has. */
-void stock_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want)
+/* Positions that this arm newly asks for: issue what nobody has. */
+void arm_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want)
 {
-    struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-    if (want > stock->want)
-        stock->want = want;
     struct cell *cell = &arm->cells[prompt];
-    if (cell_wants(cell) > stock->issued && !cell->queued) {
-        cell->queued = true;
-        ring_push(&arm->ready, prompt);
+    for (uint32_t i = 0; i < arm->schedule.legs; i++) {
+        struct leg *leg = &arm->legs[i];
+        struct stock *stock = &core->pools[arm->pools[i]].stocks[prompt];
+        uint32_t reach = schedule_reach(&arm->schedule, i, want);
+        if (reach > stock->want)
+            stock->want = reach;
+        if (schedule_reach(&arm->schedule, i, cell_wants(cell)) <= stock->issued || (cell->queued >> i & 1) != 0)
+            continue;
+        cell->queued |= (uint16_t)(1u << i);
+        ring_push(&leg->ready, prompt);
     }
 }

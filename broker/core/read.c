@@ -105,8 +105,9 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
     return (struct arm_info){
         .id = id,
         .sweep = arm->sweep,
-        .pool = arm->pool,
-        .model = core->pools[arm->pool].model,
+        .pools = arm->pools,
+        .schedule = &arm->schedule,
+        .model = core->pools[arm->pools[0]].model,
         .verifier = arm->verifier,
         .truth = core->sweeps[arm->sweep].truth,
         .name = arm->name,
@@ -139,6 +140,20 @@ struct belief core_belief(const struct core *core, uint32_t id, uint32_t prompt)
     assert(id < core->arms_len);
     assert(prompt < core->arms[id].prompts);
     return arm_belief(&core->arms[id], prompt);
+}
+
+void core_arm_models(const struct core *core, uint32_t id, struct buf *out)
+{
+    assert(id < core->arms_len);
+    const struct arm *arm = &core->arms[id];
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        buf_printf(out, "%s%s", leg > 0 ? "+" : "", core->models[core->pools[arm->pools[leg]].model].name);
+}
+
+uint32_t core_arm_reach(const struct core *core, uint32_t id, uint32_t pool, uint32_t k)
+{
+    assert(id < core->arms_len);
+    return core->arms[id].trees > 0 ? 0 : arm_reach(&core->arms[id], pool, k);
 }
 
 uint32_t core_pools(const struct core *core)
@@ -326,7 +341,7 @@ bool core_delivered(const struct core *core, uint32_t arm_id, uint32_t prompt, u
     const struct cell *cell = cell_of(core, arm_id, prompt);
     const struct arm *arm = &core->arms[arm_id];
     if (arm->trees == 0) {
-        *key = (struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, k, NO_ID};
+        *key = arm_key(arm, prompt, k);
         return k < cell->delivered;
     }
     for (uint32_t t = 0; cell->trees != NULL && t < arm->trees; t++) {
@@ -362,6 +377,8 @@ bool core_rollout(const struct core *core, const struct key *key, struct rollout
     out->tokens_out = row->tokens_out;
     out->latency_ms = row->latency_ms;
     out->raced = (row->flags & ROW_RACED) != 0;
+    bool root = out->parent == NO_ORDINAL; /* what lies below was charged with its ancestors */
+    out->cost = row->state == ROW_DONE ? cost_row(core, core->pools[key_pool(core, key)].model, root, row).cost : 0;
     return true;
 }
 
@@ -397,7 +414,8 @@ bool core_item(const struct core *core, uint32_t arm, const struct key *key, uin
         return false;
     static const struct score none;
     const struct score *score = score_at(core, key, core->arms[arm].verifier);
-    *out = row_item(row, score != NULL ? score : &none, ordinal);
+    uint32_t leg = key->tree == NO_ID ? arm_leg(&core->arms[arm], key->owner) : 0;
+    *out = row_item(row, score != NULL ? score : &none, ordinal, leg);
     return true;
 }
 
@@ -466,12 +484,13 @@ static uint64_t list_len(const struct task *list)
 }
 
 /* An earlier arm of the sweep that waits for the same ordinals: they are counted once. */
-static bool counted(const struct core *core, const struct arm *arm, uint32_t prompt)
+static bool counted(const struct core *core, const struct arm *arm, uint32_t pool, uint32_t prompt)
 {
     const struct sweep *sweep = &core->sweeps[arm->sweep];
     for (uint32_t i = 0; sweep->arms[i] != arm->id; i++) {
         const struct arm *other = &core->arms[sweep->arms[i]];
-        if (other->pool == arm->pool && other->trees == 0 && other->cells[prompt].queued)
+        uint32_t leg = other->trees > 0 ? NO_ID : arm_leg(other, pool);
+        if (leg != NO_ID && (other->cells[prompt].queued >> leg & 1) != 0)
             return true;
     }
     return false;
@@ -481,11 +500,14 @@ static bool counted(const struct core *core, const struct arm *arm, uint32_t pro
 static uint64_t not_issued(const struct core *core, const struct arm *arm)
 {
     uint64_t count = 0;
-    for (uint32_t i = 0; i < arm->ready.len; i++) {
-        uint32_t prompt = arm->ready.at[(arm->ready.head + i) % arm->ready.cap];
-        const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-        if (stock->want > stock->issued && !counted(core, arm, prompt))
-            count += stock->want - stock->issued;
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+        const struct ring *ready = &arm->legs[leg].ready;
+        for (uint32_t i = 0; i < ready->len; i++) {
+            uint32_t prompt = ready->at[(ready->head + i) % ready->cap];
+            const struct stock *stock = &core->pools[arm->pools[leg]].stocks[prompt];
+            if (stock->want > stock->issued && !counted(core, arm, arm->pools[leg], prompt))
+                count += stock->want - stock->issued;
+        }
     }
     return count;
 }
@@ -496,7 +518,9 @@ struct waiting core_waiting(const struct core *core, uint32_t sweep)
     struct waiting waiting = {0};
     for (uint32_t i = 0; i < core->sweeps[sweep].arms_len; i++) {
         const struct arm *arm = &core->arms[core->sweeps[sweep].arms[i]];
-        waiting.generate += list_len(arm->generate) + not_issued(core, arm);
+        waiting.generate += not_issued(core, arm);
+        for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+            waiting.generate += list_len(arm->legs[leg].generate);
         waiting.verify += list_len(arm->verify);
         waiting.truth += list_len(arm->truth);
     }

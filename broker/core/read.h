@@ -42,8 +42,11 @@ struct sweep_info {
 };
 
 struct arm_info {
-    uint32_t id, sweep, pool, model;
-    uint32_t verifier, truth; /* of the arm, of its sweep; NO_ID: none */
+    uint32_t id, sweep;
+    const struct schedule *schedule; /* which of its rollouts are of which leg; trees have one leg */
+    const uint32_t *pools;           /* of its legs, schedule->legs of them */
+    uint32_t model;                  /* of the first */
+    uint32_t verifier, truth;        /* of the arm, of its sweep; NO_ID: none */
     const char *name;
     const struct strategy *strategy; /* each has a name */
     const struct allocator *allocator;
@@ -103,6 +106,10 @@ const char *sweep_state_text(enum sweep_state state);
 
 uint32_t core_sweep_arm(const struct core *core, uint32_t sweep, uint32_t i); /* id of its i-th arm */
 struct arm_info core_arm(const struct core *core, uint32_t arm);
+/* Appends the names of its models, as "small+large". */
+void core_arm_models(const struct core *core, uint32_t arm, struct buf *out);
+/* How many ordinals of this pool are among its first k rollouts; 0 when it does not draw from it, as trees do not. */
+uint32_t core_arm_reach(const struct core *core, uint32_t arm, uint32_t pool, uint32_t k);
 
 uint32_t core_pools(const struct core *core);
 struct pool_info core_pool(const struct core *core, uint32_t pool);
@@ -144,6 +151,7 @@ struct rollout_info {
     uint64_t class; /* of its answer, 0: none */
     struct ref ref; /* its text: u32 length of the answer, answer, text frame */
     uint32_t tokens_in, tokens_out, latency_ms;
+    uint64_t cost;   /* at its model's price, without verdicts */
     bool raced;      /* had two live attempts */
     uint32_t parent; /* trees: node, NO_ORDINAL: the prompt; NO_ORDINAL for samples */
 };

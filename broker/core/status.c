@@ -164,22 +164,26 @@ static void say_agents(const struct core *core, const struct sweep *sweep, uint3
         buf_printf(out, "%u connected, all busy with other sweeps)", census.connected);
 }
 
-static bool arm_generates(const struct core *core, const struct arm *arm)
+static bool arm_generates(const struct core *core, const struct arm *arm, uint32_t i)
 {
-    for (uint32_t i = 0; i < arm->ready.len; i++) {
-        uint32_t prompt = arm->ready.at[(arm->ready.head + i) % arm->ready.cap];
-        const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-        if (stock->issued < cell_wants(&arm->cells[prompt]))
+    const struct leg *leg = &arm->legs[i];
+    const struct stock *stocks = core->pools[arm->pools[i]].stocks;
+    for (uint32_t k = 0; k < leg->ready.len; k++) {
+        uint32_t prompt = leg->ready.at[(leg->ready.head + k) % leg->ready.cap];
+        if (stocks[prompt].issued < schedule_reach(&arm->schedule, i, cell_wants(&arm->cells[prompt])))
             return true;
     }
-    return arm->generate != NULL || arm_may_open(core, arm);
+    if (leg->generate != NULL)
+        return true;
+    return arm_may_open(core, arm) && schedule_draw(&arm->schedule, arm->cells[arm->heap[0]].opened).leg == i;
 }
 
 static bool pool_wanted(const struct core *core, const struct sweep *sweep, uint32_t pool)
 {
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
-        if (arm->pool == pool && arm_generates(core, arm))
+        uint32_t leg = arm_leg(arm, pool);
+        if (leg != NO_ID && arm_generates(core, arm, leg))
             return true;
     }
     return false;
@@ -241,10 +245,12 @@ static int spent_dimension(const struct core *core, const struct sweep *sweep)
             continue;
         for (uint32_t i = 0; i < sweep->arms_len; i++) {
             const struct arm *arm = &core->arms[sweep->arms[i]];
-            struct amounts unit = {0};
-            if (arm->prompts > 0)
-                unit = reserve_generate(core, arm, 0, true);
-            least = dimension(&unit, d) < least ? dimension(&unit, d) : least;
+            for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
+                struct amounts unit = {0};
+                if (arm->prompts > 0)
+                    unit = reserve_generate(core, arm->pools[leg], 0, true);
+                least = dimension(&unit, d) < least ? dimension(&unit, d) : least;
+            }
         }
         if (dimension(&used, d) > cap - (least < cap ? least : cap))
             return d;
@@ -377,9 +383,12 @@ static void put_str(struct buf *json, const char *key, const char *value)
 
 static void put_arm(const struct core *core, const struct arm *arm, struct buf *json)
 {
+    struct buf models = {0};
+    core_arm_models(core, arm->id, &models);
     json_begin(json, '{');
     put_str(json, "name", arm->name);
-    put_str(json, "model", core->models[core->pools[arm->pool].model].name);
+    put_str(json, "model", models.data);
+    buf_clear(&models);
     put_count(json, "n", arm->n);
     put_str(json, "strategy", arm->strategy->name);
     put_str(json, "allocate", arm->allocator->name);
@@ -592,6 +601,7 @@ static void print_budget(const struct sweep *sweep, struct buf *out)
 static void print_arms(const struct core *core, const struct sweep *sweep, struct buf *out)
 {
     struct text_table table;
+    struct buf models = {0};
     text_table_init(&table, "llrrrr");
     static const char *const heads[] = {"arm", "model", "n", "decided", "rollouts", "tokens"};
     for (int i = 0; i < 6; i++)
@@ -599,7 +609,9 @@ static void print_arms(const struct core *core, const struct sweep *sweep, struc
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
         text_cell(&table, arm->name);
-        text_cell(&table, core->models[core->pools[arm->pool].model].name);
+        buf_reset(&models);
+        core_arm_models(core, arm->id, &models);
+        text_cell(&table, models.data);
         text_cellf(&table, "%u", arm->n);
         text_cellf(&table, "%u/%u", arm->decided, arm->prompts);
         text_cellf(&table, "%llu", (unsigned long long)arm->charged.rollouts);
@@ -607,6 +619,7 @@ static void print_arms(const struct core *core, const struct sweep *sweep, struc
     }
     text_table_print(&table, 2, out);
     text_table_clear(&table);
+    buf_clear(&models);
 }
 
 /* Nothing is said where no server counts it. */

@@ -50,7 +50,7 @@ static struct task **list_of(struct core *core, const struct task *task)
 {
     struct arm *arm = &core->arms[task->lister];
     if (task->key.kind == TASK_GENERATE)
-        return &arm->generate;
+        return &arm->legs[arm->trees > 0 ? 0 : arm_leg(arm, task->key.owner)].generate;
     return is_truth(core, &task->key, task->lister) ? &arm->truth : &arm->verify;
 }
 
@@ -63,12 +63,13 @@ static enum need need_of(const struct core *core, const struct arm *arm, const s
     const struct sweep *sweep = &core->sweeps[arm->sweep];
     if (arm->trees > 0 || sweep->state != SWEEP_RUNNING)
         return NEED_NONE;
+    uint32_t position = arm_position(arm, key->owner, key->item);
     if (key->kind == TASK_GENERATE)
-        return key->item < cell_wants(cell) ? NEED_OWN : NEED_NONE;
-    if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && key->item < cell->opened &&
+        return position < cell_wants(cell) ? NEED_OWN : NEED_NONE;
+    if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && position < cell->opened &&
         (!core->verifiers[key->verifier].group || group_len(core, arm, key->prompt) > 0))
         return NEED_OWN;
-    return sweep->truth == key->verifier && key->item < cell->delivered ? NEED_TRUTH : NEED_NONE;
+    return sweep->truth == key->verifier && position < cell->delivered ? NEED_TRUTH : NEED_NONE;
 }
 
 /* Who pays for the next lease: its last payer if that still needs it most, else the first arm of the pool that does. So a
@@ -248,7 +249,8 @@ static bool key_is_root(const struct core *core, const struct key *key)
 /* Is this the key of a task that may still get a result, and may this arm pay for it? */
 bool key_open(const struct core *core, const struct key *key, uint32_t payer)
 {
-    if (payer >= core->arms_len || (key->tree == NO_ID ? core->arms[payer].pool : payer) != key->owner)
+    if (payer >= core->arms_len ||
+        (key->tree == NO_ID ? arm_leg(&core->arms[payer], key->owner) == NO_ID : payer != key->owner))
         return false;
     const struct row *row = key_row(core, key);
     if (row == NULL)
@@ -286,17 +288,16 @@ static void take_promise(struct core *core, const struct key *key, uint32_t paye
 
 static struct amounts lease_reservation(const struct core *core, const struct key *key, uint32_t payer)
 {
-    const struct arm *arm = &core->arms[payer];
     if (key->kind == TASK_VERIFY)
         return is_truth(core, key, payer) ? (struct amounts){0} : reserve_verify(core, key->verifier);
-    return reserve_generate(core, arm, key->prompt, key_is_root(core, key));
+    return reserve_generate(core, key_pool(core, key), key->prompt, key_is_root(core, key));
 }
 
 /* What granting this key must find room for: a generation for a verifying arm counts its first verdict too. */
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer)
 {
     struct amounts needs = lease_reservation(core, key, payer);
-    if (key->kind == TASK_GENERATE && promise_useful(core, &core->arms[payer], key->prompt)) {
+    if (key->kind == TASK_GENERATE && promise_useful(core, &core->arms[payer], key->owner, key->prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&needs, &verdict);
     }
@@ -365,7 +366,7 @@ static uint32_t bounded(uint32_t latency_ms, uint32_t timeout_ms)
 
 static uint32_t model_of(const struct core *core, const struct key *key)
 {
-    return key->tree == NO_ID ? core->pools[key->owner].model : core->pools[core->arms[key->owner].pool].model;
+    return core->pools[key_pool(core, key)].model;
 }
 
 /* A result or verdict was accepted: its lease becomes `spent`, twice if it had been settled as lost. */
@@ -417,7 +418,7 @@ int result_apply(struct core *core, const struct fact_result *f)
     reading_add(&payer_sweep(core, payer)->read, f->tokens_in, f->tokens_cached);
     bool promised = reserves_verdict(core, lease);
     settle_winner(core, lease, &spent);
-    if (promised && f->finish != FINISH_EXHAUSTED && promise_useful(core, &core->arms[payer], key.prompt)) {
+    if (promised && f->finish != FINISH_EXHAUSTED && promise_useful(core, &core->arms[payer], key.owner, key.prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&payer_sweep(core, payer)->reserved, &verdict);
         row->flags |= ROW_PROMISED;
@@ -579,10 +580,11 @@ static void verify_for(struct core *core, struct arm *arm, const struct key *gen
     task_want(core, &key, arm->id);
 }
 
-/* Rollouts that a verifier of groups compares: all that the arm may have of the prompt, or that its pool holds. */
+/* Rollouts that a verifier of groups compares: all that the arm, which has one leg, may have of the prompt, or that its
+ * pool holds. */
 uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prompt)
 {
-    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
+    const struct stock *stock = &core->pools[arm->pools[0]].stocks[prompt];
     for (uint32_t k = 0; k < arm->n; k++) {
         if (k == stock->issued || stock->rows[k].state < ROW_DONE)
             return arm->existing ? k : 0;
@@ -592,27 +594,28 @@ uint32_t group_len(const struct core *core, const struct arm *arm, uint32_t prom
     return arm->n;
 }
 
-void stock_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
+void arm_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
 {
-    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
     if (arm->verifier != NO_ID && core->verifiers[arm->verifier].group) {
         from = 0;
         to = group_len(core, arm, prompt);
         to = to < arm->cells[prompt].opened ? to : arm->cells[prompt].opened;
     }
-    for (uint32_t k = from; arm->verifier != NO_ID && k < to && k < stock->issued; k++)
-        if (stock->rows[k].state == ROW_DONE && stock->rows[k].finish != FINISH_EXHAUSTED)
-            verify_for(core, arm, &(struct key){TASK_VERIFY, arm->pool, prompt, NO_ID, k, arm->verifier});
+    for (uint32_t k = from; arm->verifier != NO_ID && k < to; k++) {
+        struct key key = arm_key(arm, prompt, k);
+        const struct row *row = key_row(core, &key);
+        if (row != NULL && row->state == ROW_DONE && row->finish != FINISH_EXHAUSTED)
+            verify_for(core, arm, &key);
+    }
 }
 
 /* Rollouts that another sweep left waiting may be this one's to pay now. */
-void stock_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
+void arm_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
 {
-    const struct stock *stock = &core->pools[arm->pool].stocks[prompt];
-    for (uint32_t k = from; core->sweeps_len > 1 && k < to && k < stock->issued; k++) {
-        struct task *task = NULL;
-        if (stock->rows[k].state == ROW_LEASED)
-            task = task_find(core, &(struct key){TASK_GENERATE, arm->pool, prompt, NO_ID, k, NO_ID});
+    for (uint32_t k = from; core->sweeps_len > 1 && k < to; k++) {
+        struct key key = arm_key(arm, prompt, k);
+        const struct row *row = key_row(core, &key);
+        struct task *task = row != NULL && row->state == ROW_LEASED ? task_find(core, &key) : NULL;
         if (task != NULL)
             task_relist(core, task);
     }
@@ -648,8 +651,9 @@ void react_generated(struct core *core, const struct key *key)
             continue;
         if (arm->existing)
             cell_touch(core, arm, key->prompt); /* there is one more */
-        if (arm->cells[key->prompt].opened > key->item)
-            stock_verify(core, arm, key->prompt, key->item, key->item + 1);
+        uint32_t position = arm_position(arm, key->owner, key->item);
+        if (position < arm->cells[key->prompt].opened)
+            arm_verify(core, arm, key->prompt, position, position + 1);
     }
     advance_pool_arms(core, key);
 }
@@ -669,7 +673,7 @@ void react_verified(struct core *core, const struct key *key)
     for (uint32_t i = 0; i < pool->arms_len; i++) {
         struct arm *arm = &core->arms[pool->arms[i]];
         if (arm->trees == 0 && core->sweeps[arm->sweep].truth == key->verifier &&
-            arm->cells[key->prompt].delivered > key->item)
+            arm_position(arm, key->owner, key->item) < arm->cells[key->prompt].delivered)
             cell_truth_done(core, arm, key->prompt);
     }
     advance_pool_arms(core, key);
@@ -807,7 +811,7 @@ static void accept_result(struct core *core, const struct event *event, const st
     double features[FEATURES];
     size_t len = 0;
     uint32_t have = features_pack(&result->features, features, &len);
-    uint32_t pool_id = key->tree == NO_ID ? key->owner : core->arms[key->owner].pool;
+    uint32_t pool_id = key_pool(core, key);
     uint32_t missing = core->pools[pool_id].features & ~have;
     if (missing != 0 && result->tokens_out > 0 && (result->finish == FINISH_STOP || result->finish == FINISH_LENGTH))
         lacking(core, lease, pool_id, missing);

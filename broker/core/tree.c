@@ -57,7 +57,7 @@ static void tree_grow(struct tree *tree, uint32_t len)
 /* What the arm reserves for one node: its generation and its verdict. */
 static struct amounts node_unit(const struct core *core, const struct arm *arm, uint32_t prompt, bool root)
 {
-    struct amounts unit = reserve_generate(core, arm, prompt, root);
+    struct amounts unit = reserve_generate(core, arm->pools[0], prompt, root);
     if (arm->verifier != NO_ID) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);
@@ -139,7 +139,7 @@ void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t t
     view->score = score->score;
     struct amounts unit = node_unit(core, arm, prompt, root);
     amounts_sub(core, &arm->reserved, &unit);
-    struct amounts spent = cost_row(core, core->pools[arm->pool].model, root, row);
+    struct amounts spent = cost_row(core, core->pools[arm->pools[0]].model, root, row);
     if (score->state == SCORE_DONE) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
@@ -212,7 +212,7 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
         for (uint32_t i = 0; i < cell->trees[t].finals_len; i++) {
             const struct tree *tree = &cell->trees[t];
             uint32_t node = tree->finals[i];
-            struct item item = row_item(&tree->nodes[node], &tree->scores[2 * node], stats.delivered);
+            struct item item = row_item(&tree->nodes[node], &tree->scores[2 * node], stats.delivered, 0);
             stats_fold(&stats, &item);
         }
     }
@@ -220,6 +220,7 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
                                .cap = arm->n,
                                .opened = arm->n,
                                .seed = core->sweeps[arm->sweep].seed,
+                               .schedule = &arm->schedule,
                                .stats = &stats,
                                .cost = 1,
                                .options = arm->options[3]};

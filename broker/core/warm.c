@@ -29,12 +29,14 @@ void warm_note(struct core *core, uint32_t id, uint32_t prompt, struct agent *ag
     agent->recent[agent->recent_at++ % RECENT] = (struct recent){id, prompt};
 }
 
-bool warm_next(const struct core *core, const struct arm *arm, const struct agent *agent, uint32_t *prompt)
+bool warm_next(const struct core *core, const struct arm *arm, uint32_t leg, const struct agent *agent,
+               uint32_t *prompt)
 {
+    uint32_t pool = arm->pools[leg];
     for (uint32_t i = 0; i < RECENT && i < agent->recent_at; i++) {
         const struct recent *recent = &agent->recent[i];
-        if (recent->pool != arm->pool ||
-            core->pools[arm->pool].stocks[recent->prompt].issued >= cell_wants(&arm->cells[recent->prompt]))
+        if (recent->pool != pool || core->pools[pool].stocks[recent->prompt].issued >=
+                                        schedule_reach(&arm->schedule, leg, cell_wants(&arm->cells[recent->prompt])))
             continue;
         *prompt = recent->prompt;
         return true;

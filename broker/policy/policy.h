@@ -7,6 +7,7 @@
 #ifndef DROVER_POLICY_H
 #define DROVER_POLICY_H
 
+#include "broker/policy/schedule.h"
 #include "common/buf.h"
 #include "common/options.h"
 #include "common/rollout.h"
@@ -23,6 +24,8 @@ enum policy_needs {
     NEED_ANSWER = 1,   /* the model has an answer extractor        */
     NEED_VERIFIER = 2, /* the arm names a verifier                 */
     NEED_STEPS = 8,    /* the backend can continue a path stepwise */
+    NEED_LEGS = 16,    /* the arm draws from several models        */
+    NEED_BLOCKS = 32,  /* one after the other                      */
 };
 
 /* One delivered rollout, as folded into the statistics. */
@@ -34,6 +37,7 @@ struct item {
     bool passed;           /* outcome of that verdict */
     double score;          /* its score, if scored */
     bool truncated;        /* ended by a limit: its answer, if any, is of a part */
+    uint8_t leg;           /* of the arm, that it was drawn from */
     uint32_t tokens;       /* generated tokens */
     uint32_t have;         /* bitmap of enum feature */
     const float *features; /* those that it has, lowest first; lives as long as the rollout's arm is undecided */
@@ -85,6 +89,7 @@ struct prompt_view {
     uint32_t cap;    /* most rollouts the arm may use here: its n */
     uint32_t opened; /* rollouts asked for; opened - stats->delivered are in flight: virtual samples */
     const struct stats *stats;
+    const struct schedule *schedule; /* which leg has which position */
     double spent;          /* only for allocators that say so: share of the arm's budget, in steps of 1 / SPENT_STEPS */
     uint64_t seed;         /* of the sweep: draw with rng_u64(seed, RNG_SELECT, prompt, ordinal) */
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* The model and verifier that the seeds name. */
 static void read_arms(struct slice text)
 {
-    const struct sweep_model model = {.name = "m", .has_answer = true};
+    const struct sweep_model model = {.name = "m", .answer = (char[]){""}, .has_answer = true};
     const struct sweep_verifier verifier = {.name = "right"};
     const struct sweep_known known = {&model, &verifier, 1, 1};
     struct error error = {""};
@@ -23,7 +23,7 @@ static void read_arms(struct slice text)
     if (rc < 0 ? error.text[0] == '\0' : spec.arms_len == 0)
         abort();
     for (uint32_t i = 0; rc == 0 && i < spec.arms_len; i++)
-        if (spec.arms[i].strategy.policy->trees != NULL || spec.arms[i].model != 0)
+        if (spec.arms[i].strategy.policy->trees != NULL || spec.arms[i].models[0] != 0)
             abort();
     sweep_spec_clear(&spec);
     buf_clear(&trees);

@@ -142,7 +142,7 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
         .rollouts = generate && !tree, /* of trees a lower bound: which nodes are roots is not followed here */
         .tokens = !generate ? 0
                   : tree    ? MAX_TOKENS
-                            : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + MAX_TOKENS,
+                            : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + (f->owner == 0 ? MAX_TOKENS : DEAR_TOKENS),
     };
     if (!generate && f->verifier == PANEL)
         rule_panel(r, f);

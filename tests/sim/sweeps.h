@@ -1,4 +1,5 @@
-/* sweeps.h - what the simulator submits: one or two sweeps over one pool, drawn from the seed, and how they grow. */
+/* sweeps.h - what the simulator submits: one or two sweeps over one pool, drawn from the seed, and how they grow. Some
+ * arms join a second pool, of a model with longer rollouts. */
 #ifndef DROVER_TESTS_SIM_SWEEPS_H
 #define DROVER_TESTS_SIM_SWEEPS_H
 
@@ -9,6 +10,7 @@
 enum {
     PROMPTS = 4,
     MAX_TOKENS = 20,
+    DEAR_TOKENS = 30, /* of the second model */
     TEMPLATE_TOKENS = 2,
     BYTES_FIRST = 10,
     VERIFIERS = 3,
@@ -30,6 +32,9 @@ struct draft {
     bool again; /* an arm that only judges what exists */
     bool prior; /* the middle arm goes by beliefs about its prompts, where it eliminates */
     bool panel; /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
+    bool joins; /* an arm over both pools: */
+    bool rounds, turned, join_strict, join_competes, join_existing;
+    uint32_t join_n, join_len[2], join_verifier;
 };
 
 static uint64_t draft_bits(uint64_t seed, uint32_t sweep, uint64_t what)
@@ -65,6 +70,16 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.n_more = 1 + DRAW(4);
     d.again = DRAW(3) == 0;
     d.panel = DRAW(3) == 0;
+    d.joins = DRAW(2);
+    d.rounds = DRAW(2);
+    d.turned = DRAW(2);
+    d.join_strict = DRAW(2);
+    d.join_competes = DRAW(4) == 0;
+    d.join_existing = DRAW(6) == 0;
+    d.join_n = 5 + DRAW(4);
+    d.join_len[0] = 1 + DRAW(3);
+    d.join_len[1] = 1 + DRAW(2);
+    d.join_verifier = d.join_competes || DRAW(2) ? 1 : NO_ID;
 #undef DRAW
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
     return d;
@@ -74,6 +89,8 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
 static inline bool draft_promises(const struct draft *d)
 {
     if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again)
+        return false;
+    if (d->joins && (d->join_existing || (d->join_competes && (!d->join_strict || d->grows))))
         return false;
     bool shared = d->own > 0 || d->competes; /* prompts compete: their order matters */
     return !shared || (d->strict && !d->grows);
@@ -104,7 +121,12 @@ static void put_beliefs(struct buf *to, uint32_t arm, uint64_t seed)
     }
 }
 
-static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
+struct legs_draft {
+    uint32_t pools[2], lens[2], legs; /* legs: 0: the first pool alone */
+    bool rounds;
+};
+
+static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a, const struct legs_draft *legs)
 {
     double options[4][POLICY_OPTIONS_MAX] = {0};
     default_options(options[0], strategy_find(a->strategy)->options);
@@ -122,10 +144,19 @@ static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
                                         .verifier = a->verifier,
                                         .strict = a->strict,
                                         .existing = a->existing,
+                                        .pool = legs->pools[0],
+                                        .rounds = legs->rounds,
+                                        .pools = {(const char *)legs->pools, legs->legs * sizeof *legs->pools},
+                                        .lens = {(const char *)legs->lens, legs->legs * sizeof *legs->lens},
                                         .lookahead = 5,
                                         .rollouts = a->rollouts,
                                         .prior = slice_of(a->prior ? "drawn" : ""),
                                         .options = {(const char *)options, sizeof options}}});
+}
+
+static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
+{
+    put_arm_over(to, id, a, &(struct legs_draft){.pools = {0}});
 }
 
 /* Half of all histories are of a backend with a prefix cache. */
@@ -152,6 +183,16 @@ static void put_world(struct buf *to, uint64_t seed)
                                           .template_tokens = TEMPLATE_TOKENS,
                                           .timeout_ms = 1000,
                                           .offer = slice_of("m")}});
+    fact_put(to, &(struct fact){.type = FACT_model,
+                                .model = {.id = 1,
+                                          .fingerprint = 12,
+                                          .name = slice_of("dear"),
+                                          .backend = slice_of(sim_backend(seed)),
+                                          .max_tokens = DEAR_TOKENS,
+                                          .template_tokens = TEMPLATE_TOKENS,
+                                          .timeout_ms = 1500,
+                                          .price_out = 100000,
+                                          .offer = slice_of("m")}});
     for (uint32_t v = 0; v < VERIFIERS; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
                                     .verifier = {.id = v,
@@ -164,6 +205,26 @@ static void put_world(struct buf *to, uint64_t seed)
                                                  .price = 3,
                                                  .group = v == PANEL}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = seed}});
+    fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.id = 1, .fingerprint = 32, .model = 1, .seed = seed}});
+}
+
+/* An arm over both pools, in rounds or in blocks. */
+static void put_joined(struct buf *to, uint32_t id, const struct draft *d, uint32_t more)
+{
+    struct arm_draft arm = {.name = "joined",
+                            .strategy = "sample",
+                            .allocator = d->join_competes ? "elimination" : "uniform",
+                            .stopper = d->join_competes || d->join_verifier == NO_ID ? "beta" : "none",
+                            .selector = d->join_verifier == NO_ID ? "majority" : "best",
+                            .n = d->join_n + more,
+                            .verifier = d->join_verifier,
+                            .strict = d->join_strict,
+                            .existing = d->join_existing};
+    struct legs_draft legs = {.pools = {d->turned, !d->turned},
+                              .lens = {d->join_len[0], d->rounds ? d->join_len[1] : 0},
+                              .legs = 2,
+                              .rounds = d->rounds};
+    put_arm_over(to, id, &arm, &legs);
 }
 
 /* The definitions of a sweep, before or after it grew: three arms over one pool, one of which searches trees. */
@@ -216,6 +277,8 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
         put_arm(to, arms++,
                 &(struct arm_draft){"over", "sample", d.truth ? "elimination" : "uniform", d.truth ? "beta" : "none",
                                     "best", 9, 1, d.plain_strict, 0, true, false});
+    if (d.joins)
+        put_joined(to, arms++, &d, more);
     if (d.late_arm && more > 0)
         put_arm(to, arms++,
                 &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false});

@@ -24,6 +24,7 @@ enum {
     BEAT = 1000,
     LEASE = 500,
     MAX_TOKENS = 20,
+    DEAR_TOKENS = 40,
     BYTES = 10
 };
 
@@ -35,6 +36,8 @@ struct stage_arm {
     uint64_t rollouts;
     const char *prior;         /* NULL: none */
     const float (*beliefs)[2]; /* of each prompt */
+    uint32_t lens[2];          /* of an arm over the pools 0 and 1; 0 and 0: over pool 0 alone */
+    bool rounds, existing;
 };
 
 struct stage_sweep {
@@ -44,6 +47,7 @@ struct stage_sweep {
     bool accepted;
     struct stage_arm arms[4];
     uint64_t seed;
+    bool joined; /* has a second model, dear, of a backend of its own, and pool 1 */
 };
 
 struct stage {
@@ -103,10 +107,14 @@ static inline bool say_fact(struct buf *to, const struct fact *f)
         return true;
     case FACT_voided:
         buf_printf(to, "void %u from %u", f->voided.prompt, f->voided.from);
+        if (f->voided.pool > 0)
+            buf_printf(to, " of %u", f->voided.pool);
         return true;
     case FACT_lease:
         buf_printf(to, "lease %llu ", (unsigned long long)f->lease.lease);
         say_key(to, f->lease.kind, f->lease.prompt, f->lease.tree, f->lease.item, f->lease.verifier);
+        if (f->lease.tree == NO_ID && f->lease.owner > 0)
+            buf_printf(to, " of %u", f->lease.owner);
         return true;
     case FACT_result:
         buf_printf(to, "result %llu", (unsigned long long)f->result.lease);
@@ -248,9 +256,15 @@ static inline void define_arm(struct buf *to, uint32_t id, const struct stage_ar
     for (int p = 0; p < 4; p++)
         for (int i = 0; rows[p] != NULL && rows[p][i].name != NULL; i++)
             options[p][i] = rows[p][i].fallback;
+    static const uint32_t pools[2] = {0, 1};
+    const size_t joined = arm->lens[0] > 0 ? sizeof pools : 0;
     fact_put(to, &(struct fact){.type = FACT_arm,
                                 .arm = {.id = id,
                                         .name = slice_of(arm->name),
+                                        .rounds = arm->rounds,
+                                        .pools = {(const char *)pools, joined},
+                                        .lens = {(const char *)arm->lens, joined},
+                                        .existing = arm->existing,
                                         .n = arm->n,
                                         .verifier = arm->verifier,
                                         .strategy = slice_of(arm->strategy ? arm->strategy : "sample"),
@@ -275,6 +289,15 @@ static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
                                           .backend = slice_of("sim"),
                                           .max_tokens = MAX_TOKENS,
                                           .timeout_ms = 1000}});
+    if (s->joined)
+        fact_put(to, &(struct fact){.type = FACT_model,
+                                    .model = {.id = 1,
+                                              .fingerprint = 2,
+                                              .name = slice_of("dear"),
+                                              .backend = slice_of("dear"),
+                                              .max_tokens = DEAR_TOKENS,
+                                              .timeout_ms = 2000,
+                                              .price_out = 1000000}});
     for (uint32_t v = 0; v < 2; v++)
         fact_put(to, &(struct fact){.type = FACT_verifier,
                                     .verifier = {.id = v,
@@ -284,6 +307,9 @@ static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
                                                  .timeout_ms = 500,
                                                  .price = 3}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = s->prompts, .seed = 7}});
+    if (s->joined)
+        fact_put(to, &(struct fact){.type = FACT_pool,
+                                    .pool = {.id = 1, .fingerprint = 100 + s->prompts, .model = 1, .seed = 8}});
     fact_put(to, &(struct fact){.type = FACT_sweep,
                                 .sweep = {.name = slice_of(s->name),
                                           .truth = s->truth,
@@ -319,6 +345,16 @@ static inline struct stage stage_new(const struct stage_sweep *sweep)
     stage_start(&stage, false);
     assert_int_equal(stage_submit(&stage, sweep), 0);
     return stage;
+}
+
+/* A worker of the models whose bits are set: 1: of m, 2: of dear. */
+static inline void serves(struct stage *stage, uint64_t agent, uint64_t models, uint32_t credits)
+{
+    stage_step(stage,
+               (struct event){.type = EVENT_HELLO,
+                              .agent = agent,
+                              .hello = {.name = slice_of("a"), .kinds = models, .credits = credits, .next_ms = BEAT}});
+    expect_said(stage, "", __LINE__);
 }
 
 static inline void joins(struct stage *stage, uint64_t agent, uint32_t credits)

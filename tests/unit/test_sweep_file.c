@@ -470,6 +470,74 @@ static void wrong_arms(void **state)
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
 
+#define PAIR                                                                                    \
+    SWEEP "models: [{name: m, backend: tinylm, path: m}, {name: n, backend: tinylm, path: n}, " \
+          "{name: o, backend: tinylm, path: o, answer: boxed}, {name: p, backend: tinylm, path: m, temperature: 2}]\n"
+
+static void joined_arms(void **state)
+{
+    (void)state;
+    struct sweep_spec spec;
+    struct error error = {""};
+    const char *text = PAIR "arms:\n"
+                            "- {name: a, n: 5, models: [n, {model: m, n: 3}]}\n"
+                            "- {name: b, models: [{model: m, n: 2}, {model: n, n: 7}], schedule: blocks}\n"
+                            "- {name: c, models: [{model: m, n: 2}, n], schedule: blocks, report_at: [1, 4]}\n"
+                            "- {name: d, model: n, n: 1}\n";
+    if (parse(text, &spec, &error) != 0)
+        fail_msg("%s", error.text);
+    const struct sweep_arm *a = &spec.arms[0], *b = &spec.arms[1], *c = &spec.arms[2], *d = &spec.arms[3];
+    assert_true(schedule_equal(&a->schedule, &(struct schedule){.rounds = true, .legs = 2, .len = {1, 3}}));
+    assert_int_equal(a->models[0], 1);
+    assert_int_equal(a->models[1], 0);
+    assert_true(schedule_equal(&b->schedule, &(struct schedule){.legs = 2, .len = {2}}));
+    assert_int_equal(b->n, 9);
+    assert_true(schedule_equal(&c->schedule, &b->schedule));
+    assert_int_equal(c->n, 4);
+    assert_int_equal(d->schedule.legs, 1);
+    assert_int_equal(d->models[0], 1);
+    assert_int_equal(sweep_arm_leg(a, 0), 1);
+    assert_int_equal(sweep_arm_leg(d, 0), UINT32_MAX);
+    sweep_spec_clear(&spec);
+}
+
+static void wrong_joins(void **state)
+{
+    (void)state;
+    static const struct wrong rows[] = {
+        {PAIR "arms: [{name: a, n: 4, models: [m, n], model: m}]",
+         "s.yaml:3:47: arm 'a' has both 'model' and 'models'; leave one away"},
+        {PAIR "arms: [{name: a, n: 4, model: m, schedule: blocks}]",
+         "s.yaml:3:44: arm 'a' has a 'schedule', but one model; name several with 'models'"},
+        {PAIR "arms: [{name: a, n: 4, models: [m]}]",
+         "s.yaml:3:32: arm 'a': 'models' must be a list of 2 to 16 models; one alone is a `model`"},
+        {PAIR "arms: [{name: a, n: 4, models: m}]",
+         "s.yaml:3:32: arm 'a': 'models' must be a list of 2 to 16 models; one alone is a `model`"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, x]}]", "s.yaml:3:36: there is no model 'x'; did you mean 'm'?"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, {model: n, m: 2}]}]",
+         "s.yaml:3:47: unknown key 'm' in the models; did you mean 'n'?"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, n, m]}]",
+         "s.yaml:3:39: arm 'a' names model 'm' twice; give it one place, with a larger n"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, p]}]",
+         "s.yaml:3:36: arm 'a': models 'm' and 'p' differ in sampling only and would draw with the same random numbers; "
+         "give one of them another `seed`"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, o]}]",
+         "s.yaml:3:36: arm 'a': models 'm' and 'o' find their answers in other ways, so equal ones would not meet; give "
+         "both the same `answer`, such as final"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, n], schedule: blocks}]",
+         "s.yaml:3:33: arm 'a': in blocks each model but the last needs its n, as in {model: m, n: 4}"},
+        {PAIR "arms: [{name: a, n: 4, models: [{model: m, n: 4}, n], schedule: blocks}]",
+         "s.yaml:3:8: arm 'a': n = 4 ends before every model had its turn; raise it, or lower the n of its models"},
+        {PAIR "arms: [{name: a, n: 3, models: [{model: m, n: 3}, n]}]",
+         "s.yaml:3:8: arm 'a': n = 3 ends before every model had its turn; raise it, or lower the n of its models"},
+        {PAIR "arms: [{name: a, n: 3, models: [{model: m, n: 2}, {model: n, n: 2}], schedule: blocks}]",
+         "s.yaml:3:21: arm 'a': n = 3, but its models have 4 together; leave one of them away"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, n], strategy: dvts}]",
+         "s.yaml:3:8: arm 'a': 'dvts' grows trees with one model; name it with `model`, or take sample"},
+    };
+    refuse_all(rows, sizeof rows / sizeof rows[0]);
+}
+
 static void wrong_needs(void **state)
 {
     (void)state;
@@ -578,6 +646,8 @@ int main(void)
         cmocka_unit_test(wrong_answers),
         cmocka_unit_test(wrong_verifiers),
         cmocka_unit_test(wrong_arms),
+        cmocka_unit_test(joined_arms),
+        cmocka_unit_test(wrong_joins),
         cmocka_unit_test(wrong_needs),
         cmocka_unit_test(wrong_grids),
         cmocka_unit_test(large_grids),
