@@ -214,10 +214,11 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     const struct allocator *a = arm->allocate.policy;
     const struct stopper *p = arm->stop.policy;
     const struct selector *c = arm->select.policy;
+    uint32_t stop_needs = p->needs | (p->needs_by == NULL ? 0 : p->needs_by(arm->stop.options));
     const struct row rows[] = {
         {s->name, s->options, s->needs, s->min_n, s},
         {a->name, a->options, a->needs, a->min_n, a},
-        {p->name, p->options, p->needs, p->min_n, p},
+        {p->name, p->options, stop_needs, p->min_n, p},
         {c->name, c->options, c->needs, c->min_n, c},
     };
     int rc = 0;

@@ -145,3 +145,9 @@ void ballots_draw(const struct ballots *ballots, const struct prompt_view *view,
         out->confidence = exp(chosen - log_sum_exp(weights, ballots->len));
     free(weights);
 }
+
+void fall_back_to_majority(const struct prompt_view *view, struct ranking *out)
+{
+    if (out->winner == NO_ORDINAL)
+        select_majority.select(view, out);
+}

@@ -47,4 +47,7 @@ void ballots_choose(struct ballots *ballots, bool votes, struct ranking *out);
  * Confidence is the chance. */
 void ballots_draw(const struct ballots *ballots, const struct prompt_view *view, struct ranking *out);
 
+/* The majority vote, where nothing was selected. */
+void fall_back_to_majority(const struct prompt_view *view, struct ranking *out);
+
 #endif

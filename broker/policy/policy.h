@@ -120,6 +120,7 @@ struct stopper {
     uint32_t features; /* bitmap of enum feature that every rollout must have, or the arm is refused */
     bool items;        /* reads stats->items */
     bool prior;        /* reads view->prior */
+    uint32_t (*needs_by)(const double *options);      /* more needs, by the options' values; NULL: none */
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
 };

@@ -4,7 +4,7 @@
  * the rollouts reaches alpha, take the one with the largest mean score; when none is left, the majority. Best-of-N falls
  * for the lucky score of a rare answer, ever more often as N grows; a rare answer never gets that far here. The default
  * of alpha is ours: two rollouts, or the paper's .005 where that is more. */
-#include "broker/policy/policy.h"
+#include "broker/policy/ballot.h"
 
 #include <math.h>
 
@@ -45,8 +45,7 @@ static void best_of_majority_select(const struct prompt_view *view, struct ranki
         if (out->winner == NO_ORDINAL || reward > out->confidence)
             *out = (struct ranking){class->first, reward};
     }
-    if (out->winner == NO_ORDINAL)
-        select_majority.select(view, out);
+    fall_back_to_majority(view, out);
 }
 
 const struct selector select_best_of_majority = {

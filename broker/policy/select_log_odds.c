@@ -28,8 +28,7 @@ static void log_odds_select(const struct prompt_view *view, struct ranking *out)
     }
     ballots_count(&ballots, out);
     ballots_clear(&ballots);
-    if (out->winner == NO_ORDINAL)
-        select_majority.select(view, out);
+    fall_back_to_majority(view, out);
 }
 
 const struct selector select_log_odds = {

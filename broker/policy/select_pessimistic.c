@@ -39,8 +39,7 @@ static void pessimistic_select(const struct prompt_view *view, struct ranking *o
         ballots.at[i].weight = log(fmax(ballots.at[i].weight - least, 0));
     ballots_draw(&ballots, view, out);
     ballots_clear(&ballots);
-    if (out->winner == NO_ORDINAL)
-        select_majority.select(view, out);
+    fall_back_to_majority(view, out);
 }
 
 const struct selector select_pessimistic = {

@@ -2,7 +2,7 @@
  *
  * Yang et al. 2025, "Towards thinking-optimal scaling of test-time compute": training data for short reasoning is the
  * shortest right rollout of each prompt. Without one there is none to train on, so the selector abstains by default. */
-#include "broker/policy/policy.h"
+#include "broker/policy/ballot.h"
 
 enum { OPT_FALLBACK };
 
@@ -27,7 +27,7 @@ static void shortest_correct_select(const struct prompt_view *view, struct ranki
     if (shortest != NULL)
         *out = (struct ranking){shortest->ordinal, 1};
     else if (view->options[OPT_FALLBACK] > 0)
-        select_majority.select(view, out);
+        fall_back_to_majority(view, out);
 }
 
 const struct selector select_shortest_correct = {

@@ -23,8 +23,7 @@ static void soft_best_select(const struct prompt_view *view, struct ranking *out
         ballots.at[i].weight /= view->options[OPT_T];
     ballots_draw(&ballots, view, out);
     ballots_clear(&ballots);
-    if (out->winner == NO_ORDINAL)
-        select_majority.select(view, out);
+    fall_back_to_majority(view, out);
 }
 
 const struct selector select_soft_best = {

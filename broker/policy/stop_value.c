@@ -82,6 +82,12 @@ static double (*const gains[])(const struct prompt_view *view) = {
     [GAIN_SCORES] = scores_gain,
 };
 
+/* What the chosen gain reads: votes read answers, the others verdicts. */
+static uint32_t value_needs(const double *values)
+{
+    return (int)values[OPT_GAIN] == GAIN_VOTES ? NEED_ANSWER : NEED_VERIFIER;
+}
+
 static bool pays(const struct prompt_view *view, double gain)
 {
     return gain >= view->options[OPT_PRICE] * view->cost;
@@ -120,6 +126,7 @@ const struct stopper stop_value = {
     .min_n = 1,
     .options = options,
     .prior = true,
+    .needs_by = value_needs,
     .stop = value_stop,
     .room = value_room,
 };

@@ -239,6 +239,79 @@ static void best_of_majority_does_not_collapse(void **state)
     }
 }
 
+/* ---- majority and best of k, by theory ---- */
+
+/* Chance that the vote of n rollouts misses the answer of chance (1 + edge) / 2 against one other. A tie falls to
+ * whichever came first: half of them. */
+static double vote_misses(const bool *wins, uint32_t n, double edge)
+{
+    double sum = 0, right = log((1 + edge) / 2), wrong = log((1 - edge) / 2);
+    for (uint32_t a = 0; a <= n; a++) {
+        double chance = exp(lgamma(n + 1.0) - lgamma(a + 1.0) - lgamma(n - a + 1.0) + a * right + (n - a) * wrong);
+        sum += 2 * a == n ? chance / 2 : wins[a] ? 0 : chance;
+    }
+    return sum;
+}
+
+/* Errors of the vote stay below exp(-n (sqrt(p) - sqrt(q))^2). Over prompts whose margin is u^2 with an even u that is
+ * sqrt(pi / n) erf(sqrt(n)) / 2 on average: four times the rollouts halve the errors, no more. */
+static void votes_err_by_their_margin(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n;
+        double bound;
+    } rows[] = {{64, .11078}, {256, .05539}};
+    enum { PROMPTS = 400 };
+    double errors[2] = {0};
+    assert_near(pow(sqrt(.5) - sqrt(.3), 2), .025403, 5e-7);
+    for (int r = 0; r < 2; r++) {
+        bool wins[257];
+        uint32_t n = rows[r].n;
+        for (uint32_t a = 0; a <= n; a++) { /* the selector's word for every count */
+            static struct fixture f;
+            fixture_init(&f, &select_majority);
+            for (uint32_t i = 0; i < n; i++)
+                deliver(&f, (struct item){.class = i < a ? 1 : 2});
+            wins[a] = f.stats.items[choose(&f).winner].class == 1;
+            fixture_clear(&f);
+        }
+        for (int i = 0; i < PROMPTS; i++) {
+            double u = (i + .5) / PROMPTS, edge = sqrt(1 - pow(1 - u * u, 2)), missed = vote_misses(wins, n, edge);
+            assert_true(missed <= exp(-(double)n * u * u));
+            errors[r] += missed / PROMPTS;
+        }
+        assert_near(sqrt(M_PI / n) * erf(sqrt(n)) / 2, rows[r].bound, 5e-6);
+        assert_true(errors[r] < rows[r].bound);
+        assert_near(errors[r], 1 / sqrt(4 * M_PI * n), 1e-4); /* by the normal law: the integral of Phi(-u sqrt(2 n)) */
+    }
+}
+
+/* The best of k under a reward that is the truth itself, minus the square of an error from N(0, 1): the squared error of
+ * the best falls as pi / k^2. At k = 100 it is .000305; the limit says .000314. */
+static void best_of_k_errs_by_its_square(void **state)
+{
+    (void)state;
+    enum { K = 100, TRIALS = 4000 };
+    double sum = 0, exact = 0, step = 1e-5;
+    for (double x = step / 2; x < .5; x += step)
+        exact += 2 * x * pow(erfc(x / sqrt(2)), K) * step;
+    assert_near(exact, 3.051e-4, 5e-8);
+    assert_near(exact, M_PI / (K * K), .03 * exact);
+    for (uint64_t trial = 0; trial < TRIALS; trial++) {
+        static struct fixture f;
+        double errors[K];
+        fixture_init(&f, &select_best);
+        for (uint32_t i = 0; i < K; i++) {
+            errors[i] = normal(trial + 300000, i);
+            scored(&f, 1, -errors[i] * errors[i]);
+        }
+        sum += pow(errors[choose(&f).winner], 2) / TRIALS;
+        fixture_clear(&f);
+    }
+    assert_near(sum, exact, .1 * exact); /* three standard errors */
+}
+
 /* ---- rpc ---- */
 
 static void path(struct fixture *f, uint64_t class, double probability, uint32_t tokens)
@@ -705,6 +778,8 @@ int main(void)
         cmocka_unit_test(ballots_are_counted),
         cmocka_unit_test(best_of_majority),
         cmocka_unit_test(best_of_majority_does_not_collapse),
+        cmocka_unit_test(votes_err_by_their_margin),
+        cmocka_unit_test(best_of_k_errs_by_its_square),
         cmocka_unit_test(rpc_adds_probabilities),
         cmocka_unit_test(rpc_prunes),
         cmocka_unit_test(rpc_saves_rollouts),

@@ -374,6 +374,18 @@ static void dirichlet_bounds(void **state)
     fixture_init(&f, &stop_dirichlet, 64); /* only the two largest rivals count */
     set(&f, "classes", 3);
     assert_int_equal(straight(&f, "BCD"), 7);
+    fixture_init(&f, &stop_dirichlet, 64); /* of two rivals the larger counts, not the one that came first */
+    set(&f, "classes", 2);
+    assert_int_equal(straight(&f, "BCC"), 8);
+    fixture_init(&f, &stop_dirichlet, 64); /* and a leader that came second is no rival of its own */
+    set(&f, "classes", 2);
+    votes(&f, "BCC");
+    assert_int_equal(room(&f), 4);
+    votes(&f, "CCC");
+    assert_false(stops(&f));
+    votes(&f, "C");
+    assert_true(stops(&f)); /* 6 to 1 */
+    stats_clear(&f.stats);
     fixture_init(&f, &stop_dirichlet, 64);
     set(&f, "min", 30);
     votes(&f, "BCD");
@@ -507,6 +519,48 @@ static void optscale_saves(void **state)
     assert_near(mle.factor, 1.1, .1);
     assert_near(map.factor, 0.85, .1);
     assert_true(online.factor >= 1.4);
+}
+
+/* The other row of that simulation, and how many prompts 64 rollouts reach: .6725 and .5543 by the law itself, where
+ * the sample of prompts elsewhere had .638 and .515. */
+static void optscale_saves_at_a_high_target(void **state)
+{
+    (void)state;
+    struct saving mle = optscale_world(false, false, .95, .05), map = optscale_world(true, false, .95, .05);
+    struct saving online = optscale_world(true, true, .95, .05);
+    print_message("mle %.2f, map %.2f, online map %.2f times\n", mle.factor, map.factor, online.factor);
+    assert_near(world_reach(.9, CAP), .6725, .0005);
+    assert_near(world_reach(.95, CAP), .5543, .0005);
+    assert_near(mle.factor, 1.03, .1);
+    assert_near(map.factor, .98, .1);
+    assert_true(online.factor >= 1.4);
+}
+
+/* Give up only where n rollouts are not enough. */
+static void optscale_gives_up_beyond_its_cap(void **state)
+{
+    (void)state;
+    const double scores[] = {.5, .9, .8, .94, .7};
+    struct draws draws = {0};
+    struct fixture f;
+    fixture_init(&f, &stop_optscale, 64);
+    set(&f, "give_up", 1);
+    for (size_t i = 0; i < LEN(scores); i++) {
+        score(&f, scores[i]);
+        draws = (struct draws){draws.n + 1, draws.sum + scores[i], draws.sumsq + scores[i] * scores[i]};
+    }
+    double needed = cut_normal_draws(cut_normal_fit(draws, NULL), .95, .05);
+    assert_true(needed > 10);
+    assert_true(needed < 60);
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), (uint32_t)needed - 5);
+    f.view.cap = (uint32_t)needed;
+    assert_false(stops(&f));
+    f.view.cap--;
+    assert_true(stops(&f));
+    set(&f, "give_up", 0);
+    assert_false(stops(&f));
+    stats_clear(&f.stats);
 }
 
 static void optscale_options(void **state)
@@ -857,6 +911,8 @@ int main(void)
         cmocka_unit_test(cut_normal_goldens),
         cmocka_unit_test(cut_normal_fits),
         cmocka_unit_test(optscale_saves),
+        cmocka_unit_test(optscale_saves_at_a_high_target),
+        cmocka_unit_test(optscale_gives_up_beyond_its_cap),
         cmocka_unit_test(optscale_options),
         cmocka_unit_test(saturation_points),
         cmocka_unit_test(saturation_stops),

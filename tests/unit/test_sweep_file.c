@@ -544,6 +544,13 @@ static void wrong_needs(void **state)
     static const struct wrong rows[] = {
         {HEAD "arms: [{name: a, n: 4, select: best}]",
          "s.yaml:4:8: arm 'a': 'best' needs a verifier; add `verifier: NAME`"},
+        {HEAD "arms: [{name: a, n: 4, stop: {value: {gain: passes}}}]",
+         "s.yaml:4:8: arm 'a': 'value' needs a verifier; add `verifier: NAME`"},
+        {HEAD "arms: [{name: a, n: 4, stop: {value: {gain: scores}}}]",
+         "s.yaml:4:8: arm 'a': 'value' needs a verifier; add `verifier: NAME`"},
+        {SWEEP "models: [{name: m, backend: tinylm, answer: none}]\nverifiers: [{name: v, kind: exact}]\n"
+               "arms: [{name: a, n: 4, select: best, verifier: v, stop: value}]",
+         "s.yaml:4:8: arm 'a': 'value' needs answers, but model 'm' says `answer: none`"},
         {SWEEP "models: [{name: m, backend: tinylm, answer: none}]\narms: [{name: a, n: 4}]",
          "s.yaml:3:8: arm 'a': 'majority' needs answers, but model 'm' says `answer: none`"},
         {SWEEP "models: [{name: m, backend: replay, path: x}]\nverifiers: [{name: v, kind: exact}]\n"
