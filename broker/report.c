@@ -103,8 +103,10 @@ static void point_add(struct report_point *point, const struct sample *sample, d
     point->undecided += sample->judgement == JUDGED_UNDECIDED;
     point->unknown += sample->judgement == JUDGED_UNKNOWN;
     point->pending += sample->judgement == JUDGED_PENDING;
-    if (sample->judgement == JUDGED)
+    if (sample->judgement == JUDGED) {
         values[point->judged++] = sample->right;
+        point->answered += sample->answered;
+    }
     point->rollouts += sample->rollouts;
     point->tokens += sample->tokens;
     point->slot_ms += sample->slot_ms;

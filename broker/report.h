@@ -23,6 +23,7 @@ struct report_point {
     uint32_t undecided;
     uint32_t judged;            /* of the decided: their winner's truth is known, or nothing was selected */
     uint32_t unknown, pending;  /* truth is UNKNOWN; not there yet */
+    uint32_t answered;          /* of the judged: something was selected */
     double accuracy, low, high; /* share of the judged, 95% interval; NaN when nothing was judged */
     bool unbiased;              /* pass@k over all delivered rollouts, not the first N alone */
     uint64_t rollouts;          /* used, all prompts together */

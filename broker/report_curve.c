@@ -2,6 +2,7 @@
 #include "broker/report_curve.h"
 
 #include "broker/policy/kernel.h"
+#include "common/limits.h"
 #include "common/rng.h"
 
 #include <math.h>
@@ -35,29 +36,44 @@ static bool stops(const struct arm_info *arm, uint32_t prompt, uint32_t cap, con
     return arm->allocator->solved != NULL && arm->allocator->solved(&view);
 }
 
-/* Folds the recorded prefix until the arm stops or the cap is reached; the winner, or NO_ORDINAL. */
-static uint32_t decide_again(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t cap,
-                             uint32_t *used)
+/* What an arm submitted for one prompt, or would have. */
+struct submitted {
+    uint32_t used; /* rollouts */
+    uint32_t winners[LIMIT_TOP], len;
+};
+
+/* Folds the recorded prefix until the cap is reached or, if it decides again, the arm stops; then selects. */
+static struct submitted decide(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t cap,
+                               bool again)
 {
+    struct submitted submitted;
     struct stats stats;
     struct key key;
     struct item item;
-    struct ranking ranking = {.winner = NO_ORDINAL};
-    stats_init(&stats, policies_read_items(arm->allocator, arm->stopper, arm->selector));
+    stats_init(&stats, arm->answering.top > 1 || policies_read_items(arm->allocator, arm->stopper, arm->selector));
     for (uint32_t k = 0; k < cap && core_delivered(core, arm->id, prompt, k, &key); k++) {
         if (!core_item(core, arm->id, &key, k, &item))
             break;
         stats_fold(&stats, &item);
-        if (stops(arm, prompt, cap, &stats))
+        if (again && stops(arm, prompt, cap, &stats))
             break;
     }
-    if (stats.delivered > 0) {
-        struct prompt_view view = view_of(arm, prompt, cap, &stats, 3);
-        arm->selector->select(&view, &ranking);
-    }
-    *used = stats.delivered;
+    struct prompt_view view = view_of(arm, prompt, again ? cap : arm->n, &stats, 3);
+    submitted.used = stats.delivered;
+    submitted.len = policies_select_top(arm->selector, &arm->answering, &view, submitted.winners);
     stats_clear(&stats);
-    return ranking.winner;
+    return submitted;
+}
+
+/* By what is recorded, if n is the arm's: a fact. */
+static struct submitted submitted_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n)
+{
+    struct cell_info cell = core_cell(core, arm->id, prompt);
+    if (arm->trees == 0 && n != arm->n)
+        return decide(core, arm, prompt, n, true);
+    if (arm->answering.top > 1)
+        return decide(core, arm, prompt, cell.stop, false);
+    return (struct submitted){cell.stop, {cell.winner}, cell.winner != NO_ORDINAL};
 }
 
 /* -- right or wrong --------------------------------------------------------------------------------------- */
@@ -83,15 +99,21 @@ static void tally_add(const struct core *core, uint32_t truth, const struct key 
         tally->wrong++;
 }
 
-static void judge_winner(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t winner,
-                         struct sample *sample)
+/* One right answer is enough; without any, all must be judged. Nothing submitted is not right. */
+static void judge_winners(const struct core *core, const struct arm_info *arm, uint32_t prompt,
+                          const struct submitted *submitted, struct sample *sample)
 {
     struct tally tally = {0};
     struct key key;
-    if (winner != NO_ORDINAL && core_delivered(core, arm->id, prompt, winner, &key))
-        tally_add(core, arm->truth, &key, &tally);
-    sample->judgement = tally.pending > 0 ? JUDGED_PENDING : tally.unknown > 0 ? JUDGED_UNKNOWN : JUDGED;
-    sample->right = tally.right;
+    for (uint32_t i = 0; i < submitted->len; i++)
+        if (core_delivered(core, arm->id, prompt, submitted->winners[i], &key))
+            tally_add(core, arm->truth, &key, &tally);
+    sample->answered = submitted->len > 0;
+    sample->right = tally.right > 0;
+    sample->judgement = tally.right > 0     ? JUDGED
+                        : tally.pending > 0 ? JUDGED_PENDING
+                        : tally.unknown > 0 ? JUDGED_UNKNOWN
+                                            : JUDGED;
 }
 
 static struct tally tally_prefix(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t len)
@@ -109,6 +131,7 @@ static void judge_coverage(const struct core *core, const struct arm_info *arm, 
                            struct sample *sample)
 {
     sample->judgement = JUDGED;
+    sample->answered = used > 0;
     if (sample_unbiased(arm) && used > 0) {
         struct tally all = tally_prefix(core, arm, prompt, UINT32_MAX);
         if (used <= all.right + all.wrong) {
@@ -162,12 +185,9 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
     struct cell_info cell = core_cell(core, arm->id, prompt);
     if (cell.decided == DECIDED_NOT)
         return sample;
-    bool recorded = arm->trees > 0 || n == arm->n; /* what was decided then is a fact */
-    uint32_t used = cell.stop, winner = cell.winner;
-    if (!recorded)
-        winner = decide_again(core, arm, prompt, n, &used);
+    struct submitted submitted = submitted_at(core, arm, prompt, n);
     struct key key;
-    for (uint32_t k = 0; k < used && core_delivered(core, arm->id, prompt, k, &key); k++) {
+    for (uint32_t k = 0; k < submitted.used && core_delivered(core, arm->id, prompt, k, &key); k++) {
         count(core, &key, &sample);
         if (arm->trees == 0)
             charge(core, &key, &sample);
@@ -177,9 +197,9 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
     if (arm->truth == NO_ID)
         sample.judgement = JUDGED_PENDING;
     else if (arm->selector->covers)
-        judge_coverage(core, arm, prompt, used, &sample);
+        judge_coverage(core, arm, prompt, submitted.used, &sample);
     else
-        judge_winner(core, arm, prompt, winner, &sample);
+        judge_winners(core, arm, prompt, &submitted, &sample);
     return sample;
 }
 

@@ -12,6 +12,7 @@ struct sample {
     double right;             /* 0..1, if JUDGED */
     uint32_t rollouts, truncated, raced;
     bool exhausted; /* its recorded pool ended before n */
+    bool answered;  /* something was selected */
     uint64_t tokens, slot_ms;
 };
 

@@ -183,6 +183,27 @@ static void print_point(const struct report_curve *curve, uint32_t i, char lette
     cell_share(table, share(point->truncated, point->rollouts));
 }
 
+static double right_of_answered(const struct report_point *point)
+{
+    return point->answered > 0 ? point->accuracy * point->judged / point->answered : NAN;
+}
+
+/* How an arm answers, at its largest N. */
+static void print_answered(const struct report_curve *curve, char letter, struct buf *out)
+{
+    const struct report_point *last = curve->points_len > 0 ? &curve->points[curve->points_len - 1] : NULL;
+    if (curve->arm.answering.top > 1)
+        buf_printf(out, "  %c: submits up to %u answers, and is right when any of them is\n", letter,
+                   curve->arm.answering.top);
+    if (last == NULL || last->judged == 0 || (last->answered == last->judged && !curve->arm.answering.abstains))
+        return;
+    buf_printf(out, "  %c: abstains on %u of %u prompt%s, which count as not right", letter,
+               last->judged - last->answered, last->judged, plural(last->judged));
+    if (last->answered > 0)
+        buf_printf(out, "; %.3f of its answers are right", right_of_answered(last));
+    buf_puts(out, "\n");
+}
+
 /* What a reader must know before comparing this arm with another. */
 static void print_notes(const struct report_curve *curve, char letter, bool truth, struct buf *out)
 {
@@ -211,6 +232,8 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (exhausted > 0)
         buf_printf(out, "  %c: the recorded pool is exhausted: %u prompt%s had fewer than %u rollouts\n", letter,
                    exhausted, plural(exhausted), curve->arm.n);
+    if (truth)
+        print_answered(curve, letter, out);
     if (raced > 0)
         buf_printf(out, "  %c: %.1f%% of its rollouts had two live attempts, the first result counts\n", letter,
                    100 * raced);
@@ -301,6 +324,8 @@ static void put_point(struct buf *json, const struct report_curve *curve, const 
     put_u64(json, "judged", point->judged);
     put_u64(json, "unknown", point->unknown);
     put_u64(json, "pending", point->pending);
+    put_u64(json, "answered", point->answered);
+    put_f64(json, "right_of_answered", right_of_answered(point));
     put_f64(json, "accuracy", point->accuracy);
     put_f64(json, "low", point->low);
     put_f64(json, "high", point->high);

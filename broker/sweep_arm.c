@@ -20,6 +20,8 @@ enum {
     ARM_ORDER,
     ARM_LOOKAHEAD,
     ARM_ROLLOUTS,
+    ARM_ABSTAIN,
+    ARM_TOP,
     ARM_BUDGET,
     ARM_PRIOR,
     ARM_KEYS
@@ -73,6 +75,19 @@ const struct conf_key sweep_arm_keys[] = {
      .fallback = "new",
      .choices = "new|existing",
      .help = "existing: decides over those that are there already, and has none generated"},
+    {.name = "abstain",
+     .type = CONF_REAL,
+     .min = -1e9,
+     .max = 1e9,
+     .fallback = "",
+     .help = "answers nothing where the selector's confidence is below"},
+    {.name = "top",
+     .type = CONF_INT,
+     .min = 1,
+     .max = LIMIT_TOP,
+     .fallback = "1",
+     .unit = "answers",
+     .help = "so many are submitted, and one of them must be right"},
     {.name = "budget", .type = CONF_NODE, .fallback = "", .help = "caps of this arm alone"},
     {.name = "prior",
      .type = CONF_NODE,
@@ -308,6 +323,27 @@ static int read_prior(struct sweep_reader *reader, const struct conf_node *node,
     return 0;
 }
 
+/* Coverage takes every rollout for an answer, and a tree's end nodes are not sampled from one law. */
+static int check_answering(struct sweep_reader *reader, const struct conf_value v[ARM_KEYS],
+                           const struct sweep_arm *arm)
+{
+    const char *key = v[ARM_TOP].given ? "top" : "abstain";
+    const struct conf_node *node = v[ARM_TOP].given ? v[ARM_TOP].node : v[ARM_ABSTAIN].node;
+    bool several = v[ARM_TOP].given && v[ARM_TOP].whole > 1;
+    if (node == NULL)
+        return 0;
+    if (arm->select.policy->covers)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' measures coverage, which every rollout counts for; take another selector, or "
+                          "no '%s'",
+                          arm->name, arm->select.policy->name, key);
+    if (several && arm->strategy.policy->trees != NULL)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' gives one answer; 'top' needs strategy sample", arm->name,
+                          arm->strategy.policy->name);
+    return 0;
+}
+
 static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
                     const struct sweep_arm_defaults *defaults)
 {
@@ -325,11 +361,14 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
                                             v[ARM_SELECT].node};
     rc = sweep_policies(reader, &policies, &arm);
     if (rc == 0)
+        rc = check_answering(reader, v, &arm);
+    if (rc == 0)
         rc = read_prior(reader, v[ARM_PRIOR].node, &arm);
     if (rc < 0)
         return rc;
     arm.strict = v[ARM_ORDER].given ? v[ARM_ORDER].whole == 1 : defaults->strict;
     arm.existing = v[ARM_ROLLOUTS].whole == 1;
+    arm.answering = (struct answering){v[ARM_ABSTAIN].given, v[ARM_ABSTAIN].number, (uint32_t)v[ARM_TOP].whole};
     arm.lookahead = v[ARM_LOOKAHEAD].given ? (uint32_t)v[ARM_LOOKAHEAD].whole : defaults->lookahead;
     rc = push_arm(reader, node, v, &arm);
     free(arm.prior.from);

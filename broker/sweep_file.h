@@ -86,8 +86,9 @@ struct sweep_arm {
     struct policy_choice_allocator allocate;
     struct policy_choice_stopper stop;
     struct policy_choice_selector select;
-    bool strict;          /* order: strict */
-    bool existing;        /* has nothing generated: decides over what its pool holds */
+    bool strict;   /* order: strict */
+    bool existing; /* has nothing generated: decides over what its pool holds */
+    struct answering answering;
     uint32_t lookahead;   /* grants that may be unfolded, order: strict */
     struct budget budget; /* of this arm; counts what it is charged */
     uint32_t *report_at;  /* where sampling arms are evaluated, ascending; NULL: powers of two up to n, and n */

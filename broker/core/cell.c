@@ -462,11 +462,9 @@ static void tell_existing(struct core *core, const struct arm *arm)
 static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why)
 {
     struct cell *cell = &arm->cells[prompt];
-    struct ranking ranking = {.winner = NO_ORDINAL};
-    if (cell->delivered > 0) {
-        struct prompt_view view = view_of(core, arm, prompt, 3);
-        arm->selector->select(&view, &ranking);
-    }
+    struct ranking ranking;
+    struct prompt_view view = view_of(core, arm, prompt, 3);
+    policies_select(arm->selector, &arm->answering, &view, &ranking);
     emit(core, &(struct fact){.type = FACT_decide,
                               .decide = {.arm = arm->id,
                                          .prompt = prompt,

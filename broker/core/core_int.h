@@ -167,6 +167,7 @@ struct arm {
     const struct allocator *allocator;
     const struct stopper *stopper;
     const struct selector *selector;
+    struct answering answering;
     double options[4][POLICY_OPTIONS_MAX]; /* strategy, allocator, stopper, selector */
     uint32_t versions[4];                  /* of the policies that the sweep was submitted with */
     uint32_t trees;                        /* 0: samples a pool */

@@ -4,6 +4,7 @@
 #include "common/rng.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,6 +260,9 @@ static bool arm_policies(const struct fact_arm *f, struct arm *arm)
     if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options || f->n == 0 || f->n > LIMIT_N ||
         (f->strict != 0 && (f->lookahead == 0 || f->lookahead > LIMIT_LOOKAHEAD)))
         return false;
+    arm->answering = (struct answering){f->abstains != 0, f->abstain, f->top == 0 ? 1 : f->top};
+    if (isnan(f->abstain) || arm->answering.top > LIMIT_TOP)
+        return false;
     memcpy(arm->options, f->options.data, sizeof arm->options);
     arm->versions[0] = f->strategy_version;
     arm->versions[1] = f->allocator_version;
@@ -292,6 +296,7 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
         (new.strategy != arm->strategy || new.allocator != arm->allocator || new.stopper != arm->stopper ||
          new.selector != arm->selector || memcmp(new.options, arm->options, sizeof new.options) != 0 ||
          !schedule_equal(&new.schedule, &arm->schedule) || memcmp(new.pools, arm->pools, sizeof new.pools) != 0 ||
+         new.answering.abstains != arm->answering.abstains || new.answering.abstain != arm->answering.abstain ||
          (arm->trees > 0 && f->n != arm->n)))
         return ERR_CORRUPT;
     arm->strategy = new.strategy;
@@ -304,6 +309,7 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
     memcpy(arm->pools, new.pools, sizeof arm->pools);
     arm->trees = new.trees;
     arm->record_size = new.record_size;
+    arm->answering = new.answering;
     arm->n = f->n;
     arm->caps = (struct amounts){f->rollouts, f->tokens, f->slot_ms, f->cost};
     free(arm->report_at);
@@ -640,6 +646,8 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
         return "n (its verifier compares all n rollouts of a prompt)";
     if (arm->existing != asks_nothing(f))
         return "rollouts";
+    if (arm->answering.abstains != (f->abstains != 0) || arm->answering.abstain != f->abstain)
+        return "abstain";
     if (arm->strict != (f->strict != 0) || (arm->strict && arm->lookahead != f->lookahead))
         return "order";
     if (!same(f->prior, arm->prior))

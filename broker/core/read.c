@@ -121,6 +121,7 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .trees = arm->trees,
         .strict = arm->strict,
         .existing = arm->existing,
+        .answering = arm->answering,
         .oracle = arm->verifier != NO_ID && arm->verifier == core->sweeps[arm->sweep].truth,
         .caps = spending_of(&arm->caps),
         .charged = spending_of(&arm->charged),

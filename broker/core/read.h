@@ -57,6 +57,7 @@ struct arm_info {
     uint32_t n, trees;        /* trees: independent trees per prompt, 0: samples from a pool */
     bool strict, oracle;      /* oracle: these two are the same */
     bool existing;            /* has nothing generated */
+    struct answering answering;
     struct spending caps, charged, reserved;
     uint64_t verdicts; /* charged */
     uint32_t prompts, decided;

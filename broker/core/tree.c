@@ -224,9 +224,8 @@ static void trees_decide(struct core *core, struct arm *arm, uint32_t prompt)
                                .stats = &stats,
                                .cost = 1,
                                .options = arm->options[3]};
-    struct ranking ranking = {.winner = NO_ORDINAL};
-    if (stats.delivered > 0)
-        arm->selector->select(&view, &ranking);
+    struct ranking ranking;
+    policies_select(arm->selector, &arm->answering, &view, &ranking);
     emit(core, &(struct fact){.type = FACT_decide,
                               .decide = {.arm = arm->id,
                                          .prompt = prompt,

@@ -51,6 +51,55 @@ const struct selector *const selectors[] = {
     NULL,
 };
 
+void policies_select(const struct selector *selector, const struct answering *answering, const struct prompt_view *view,
+                     struct ranking *out)
+{
+    *out = (struct ranking){.winner = NO_ORDINAL};
+    if (view->stats->delivered == 0)
+        return;
+    selector->select(view, out);
+    if (answering->abstains && out->confidence < answering->abstain)
+        out->winner = NO_ORDINAL;
+}
+
+static bool alike(const struct item *a, const struct item *b)
+{
+    return a->class != 0 ? a->class == b->class : a->ordinal == b->ordinal;
+}
+
+/* Those whose answers are none of the winners'. */
+static void stats_others(const struct stats *stats, const uint32_t *winners, uint32_t len, struct stats *others)
+{
+    stats_init(others, stats->keeps);
+    for (uint32_t i = 0; i < stats->delivered; i++) {
+        bool chosen = false;
+        for (uint32_t w = 0; w < len; w++)
+            chosen = chosen || alike(stats_item(stats, winners[w]), &stats->items[i]);
+        if (!chosen)
+            stats_fold(others, &stats->items[i]);
+    }
+}
+
+uint32_t policies_select_top(const struct selector *selector, const struct answering *answering,
+                             const struct prompt_view *view, uint32_t *winners)
+{
+    struct ranking ranking;
+    policies_select(selector, answering, view, &ranking);
+    uint32_t len = 0;
+    while (ranking.winner != NO_ORDINAL) {
+        winners[len++] = ranking.winner;
+        if (len >= answering->top)
+            break;
+        struct stats others;
+        stats_others(view->stats, winners, len, &others);
+        struct prompt_view rest = *view;
+        rest.stats = &others;
+        policies_select(selector, &(struct answering){0}, &rest, &ranking);
+        stats_clear(&others);
+    }
+    return len;
+}
+
 bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,
                          const struct selector *selector)
 {

@@ -76,7 +76,8 @@ struct stats {
 void stats_init(struct stats *stats, bool keeps);
 void stats_clear(struct stats *stats);
 void stats_fold(struct stats *stats, const struct item *item);
-void stats_copy(struct stats *to, const struct stats *from); /* to: fresh or cleared */
+const struct item *stats_item(const struct stats *stats, uint32_t ordinal); /* if kept; NULL: none of the folded */
+void stats_copy(struct stats *to, const struct stats *from);                /* to: fresh or cleared */
 
 /* Beta(a, b): what is believed of a prompt's rate of passes. */
 struct belief {
@@ -198,6 +199,22 @@ extern const struct strategy *const strategies[];
 extern const struct allocator *const allocators[];
 extern const struct stopper *const stoppers[];
 extern const struct selector *const selectors[];
+
+/* How an arm answers beside its selector's choice. */
+struct answering {
+    bool abstains; /* answers nothing where the selector's confidence is below `abstain` */
+    double abstain;
+    uint32_t top; /* answers that it submits, 1 to LIMIT_TOP: it is right when any of them is */
+};
+
+/* The selector's choice, or none by `answering`; the confidence stays. */
+void policies_select(const struct selector *selector, const struct answering *answering, const struct prompt_view *view,
+                     struct ranking *out);
+
+/* The answers submitted: the selector's choice, then its choice among the rollouts with other answers, and so on; without
+ * an answer a rollout counts for itself. For top > 1 the view's stats must keep their items. Returns how many. */
+uint32_t policies_select_top(const struct selector *selector, const struct answering *answering,
+                             const struct prompt_view *view, uint32_t *winners);
 
 /* Whether one of an arm's policies reads stats->items. */
 bool policies_read_items(const struct allocator *allocator, const struct stopper *stopper,

@@ -79,7 +79,7 @@ static void distinct(struct ballots *ballots, const struct stats *stats)
 {
     struct path *paths = xalloc(ballots->len * sizeof *paths);
     for (uint32_t i = 0; i < ballots->len; i++) {
-        const struct item *item = &stats->items[ballots->at[i].ordinal];
+        const struct item *item = stats_item(stats, ballots->at[i].ordinal);
         paths[i] = (struct path){item->class, item->tokens, item->ordinal, ballots->at[i].weight, 0};
         item_feature(item, FEATURE_LP_SUM, &paths[i].sum);
     }

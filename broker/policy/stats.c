@@ -45,6 +45,21 @@ static void *copy_of(const void *from, size_t size)
     return to;
 }
 
+const struct item *stats_item(const struct stats *stats, uint32_t ordinal)
+{
+    uint32_t from = 0, to = stats->delivered; /* ordinals rise, and may have gaps */
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (stats->items[middle].ordinal == ordinal)
+            return &stats->items[middle];
+        if (stats->items[middle].ordinal < ordinal)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return NULL;
+}
+
 void stats_copy(struct stats *to, const struct stats *from)
 {
     *to = *from;

@@ -770,6 +770,74 @@ static void log_odds_adds_up(void **state)
     fixture_clear(&f);
 }
 
+/* The choice, then the choice among other answers; texts without an answer count for themselves. */
+static void several_are_submitted(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    uint32_t winners[4];
+    struct answering answering = {.top = 4};
+    fixture_init(&f, &select_majority);
+    const uint64_t classes[] = {5, 7, 7, 9, 9, 7, 0};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        deliver(&f, (struct item){.class = classes[i]});
+    assert_int_equal(policies_select_top(&select_majority, &answering, &f.view, winners), 3);
+    assert_int_equal(winners[0], 1); /* 7, then 9, then 5 */
+    assert_int_equal(winners[1], 3);
+    assert_int_equal(winners[2], 0);
+    answering.top = 2;
+    assert_int_equal(policies_select_top(&select_majority, &answering, &f.view, winners), 2);
+    answering = (struct answering){.abstains = true, .abstain = .5, .top = 2};
+    assert_int_equal(policies_select_top(&select_majority, &answering, &f.view, winners), 2); /* 3 of 6 votes */
+    answering.abstain = .51;
+    assert_int_equal(policies_select_top(&select_majority, &answering, &f.view, winners), 0);
+    struct ranking ranking;
+    policies_select(&select_majority, &answering, &f.view, &ranking);
+    assert_int_equal(ranking.winner, NO_ORDINAL);
+    assert_true(ranking.confidence == .5); /* it says how sure it was */
+    fixture_clear(&f);
+
+    fixture_init(&f, &select_best);
+    scored(&f, 0, .2);
+    scored(&f, 0, .9);
+    scored(&f, 3, .5);
+    scored(&f, 3, .4);
+    answering = (struct answering){.top = 3};
+    assert_int_equal(policies_select_top(&select_best, &answering, &f.view, winners), 3);
+    assert_int_equal(winners[0], 1);
+    assert_int_equal(winners[1], 2); /* class 3 once */
+    assert_int_equal(winners[2], 0);
+    fixture_clear(&f);
+}
+
+/* None takes a place in the delivered order for a place among those that are left. */
+static void all_submit_others(void **state)
+{
+    (void)state;
+    for (size_t i = 0; selectors[i] != NULL; i++) {
+        static struct fixture f;
+        uint32_t winners[3];
+        fixture_init(&f, selectors[i]);
+        for (uint32_t k = 0; k < 12; k++) {
+            for (int feature = 0; feature < FEATURES; feature++)
+                f.features[k][feature] = (float)-(.1 + .05 * ((k + 3) % 7));
+            deliver(&f, (struct item){.class = 1 + k % 4,
+                                      .have = (1u << FEATURES) - 1,
+                                      .tokens = 10 + k,
+                                      .scored = true,
+                                      .passed = true,
+                                      .score = .3 + .05 * (k % 5)});
+        }
+        struct answering answering = {.top = 3};
+        assert_int_equal(policies_select_top(selectors[i], &answering, &f.view, winners), 3);
+        for (int w = 0; w < 3; w++)
+            assert_true(winners[w] < 12);
+        assert_true(winners[0] % 4 != winners[1] % 4 && winners[1] % 4 != winners[2] % 4);
+        assert_true(winners[0] % 4 != winners[2] % 4);
+        fixture_clear(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -799,6 +867,8 @@ int main(void)
         cmocka_unit_test(shortest_correct),
         cmocka_unit_test(markers_weigh),
         cmocka_unit_test(log_odds_adds_up),
+        cmocka_unit_test(several_are_submitted),
+        cmocka_unit_test(all_submit_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
