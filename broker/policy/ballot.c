@@ -29,7 +29,7 @@ struct ballots ballots_new(const struct stats *stats, int number, uint32_t need,
         if (item->failed || (voters && item->class == 0) || (item->have & need) != need ||
             !number_of(item, number, &value))
             continue;
-        ballots.at[ballots.len++] = (struct ballot){item->class, item->ordinal, value};
+        ballots.at[ballots.len++] = (struct ballot){item->class, item->ordinal, item->leg, value};
     }
     return ballots;
 }
@@ -40,15 +40,32 @@ void ballots_clear(struct ballots *ballots)
     *ballots = (struct ballots){0};
 }
 
+static void standardise(const struct ballots *ballots, uint32_t leg, bool all)
+{
+    double sum = 0, squares = 0, len = 0;
+    for (uint32_t i = 0; i < ballots->len; i++) {
+        if (!all && ballots->at[i].leg != leg)
+            continue;
+        sum += ballots->at[i].weight;
+        len++;
+    }
+    for (uint32_t i = 0; i < ballots->len; i++)
+        if (all || ballots->at[i].leg == leg)
+            squares += (ballots->at[i].weight - sum / len) * (ballots->at[i].weight - sum / len);
+    for (uint32_t i = 0; i < ballots->len; i++)
+        if (all || ballots->at[i].leg == leg)
+            ballots->at[i].weight = squares > 0 ? (ballots->at[i].weight - sum / len) / sqrt(squares / len) : 0;
+}
+
 void ballots_standardise(struct ballots *ballots)
 {
-    double sum = 0, squares = 0, len = ballots->len;
-    for (uint32_t i = 0; i < ballots->len; i++)
-        sum += ballots->at[i].weight;
-    for (uint32_t i = 0; i < ballots->len; i++)
-        squares += (ballots->at[i].weight - sum / len) * (ballots->at[i].weight - sum / len);
-    for (uint32_t i = 0; i < ballots->len; i++)
-        ballots->at[i].weight = squares > 0 ? (ballots->at[i].weight - sum / len) / sqrt(squares / len) : 0;
+    standardise(ballots, 0, true);
+}
+
+void ballots_standardise_legs(struct ballots *ballots)
+{
+    for (uint32_t leg = 0; leg < LIMIT_LEGS; leg++)
+        standardise(ballots, leg, false);
 }
 
 static int by_weight(const void *a, const void *b)

@@ -13,6 +13,7 @@ enum { BALLOT_SCORE = FEATURES, BALLOT_TOKENS };
 struct ballot {
     uint64_t class; /* 0: no answer */
     uint32_t ordinal;
+    uint32_t leg;
     double weight;
 };
 
@@ -28,6 +29,7 @@ void ballots_clear(struct ballots *ballots);
 
 /* Replaces weights by their distance from the mean in standard deviations; zeros when all are alike. */
 void ballots_standardise(struct ballots *ballots);
+void ballots_standardise_legs(struct ballots *ballots); /* among the ballots of the same leg */
 
 /* Largest weight first, ties by ordinal. */
 void ballots_sort(struct ballots *ballots);

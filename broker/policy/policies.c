@@ -24,8 +24,9 @@ const struct allocator *const allocators[] = {
 };
 
 const struct stopper *const stoppers[] = {
-    &stop_none,     &stop_beta,       &stop_curtail, &stop_esc,      &stop_ppr,   &stop_dirichlet,
-    &stop_optscale, &stop_saturation, &stop_flaws,   &stop_deepconf, &stop_value, NULL,
+    &stop_none,      &stop_beta,     &stop_curtail,    &stop_esc,   &stop_ppr,
+    &stop_dirichlet, &stop_optscale, &stop_saturation, &stop_flaws, &stop_deepconf,
+    &stop_value,     &stop_cascade,  &stop_route,      &stop_agree, NULL,
 };
 
 const struct selector *const selectors[] = {
@@ -48,6 +49,10 @@ const struct selector *const selectors[] = {
     &select_rpc,
     &select_latent,
     &select_log_odds,
+    &select_two_stage,
+    &select_last_model,
+    &select_free_energy,
+    &select_standard_score,
     NULL,
 };
 

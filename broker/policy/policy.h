@@ -188,6 +188,8 @@ extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_g
 extern const struct stopper stop_none, stop_beta;
 extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;
 extern const struct stopper stop_optscale, stop_saturation, stop_flaws, stop_deepconf, stop_value;
+extern const struct stopper stop_cascade, stop_route, stop_agree;
+extern const struct selector select_two_stage, select_last_model, select_free_energy, select_standard_score;
 extern const struct selector select_majority, select_weighted, select_best, select_best_logprob, select_first_pass;
 extern const struct selector select_window;
 extern const struct selector select_best_of_majority, select_borda, select_deepconf, select_intrinsic, select_laser;

@@ -87,7 +87,8 @@ static void distinct(struct ballots *ballots, const struct stats *stats)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < ballots->len; i++)
         if (i == 0 || same_text(&paths[i], &paths[i - 1]) != 0)
-            ballots->at[kept++] = (struct ballot){paths[i].class, paths[i].ordinal, probability(paths[i].mean)};
+            ballots->at[kept++] = (struct ballot){
+                .class = paths[i].class, .ordinal = paths[i].ordinal, .weight = probability(paths[i].mean)};
     ballots->len = kept;
     free(paths);
 }

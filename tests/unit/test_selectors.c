@@ -144,7 +144,7 @@ static void all_break_ties_by_ordinal(void **state)
 static void ballots_are_counted(void **state)
 {
     (void)state;
-    struct ballot at[] = {{9, 0, .5}, {0, 1, 99}, {4, 2, .7}, {9, 3, .6}, {4, 4, .4}, {2, 5, -1}};
+    struct ballot at[] = {{9, 0, 0, .5}, {0, 1, 0, 99}, {4, 2, 0, .7}, {9, 3, 0, .6}, {4, 4, 0, .4}, {2, 5, 0, -1}};
     struct ballots ballots = {at, 6};
     struct ranking out;
     ballots_best(&ballots, &out);
@@ -152,7 +152,7 @@ static void ballots_are_counted(void **state)
     ballots_count(&ballots, &out);
     assert_int_equal(out.winner, 3); /* 1.1 against 1.1: the answer that came first, by its heaviest ballot */
     assert_near(out.confidence, .5, 1e-12);
-    struct ballot negative[] = {{1, 0, -2}, {2, 1, -1}};
+    struct ballot negative[] = {{1, 0, 0, -2}, {2, 1, 0, -1}};
     ballots = (struct ballots){negative, 2};
     ballots_count(&ballots, &out);
     assert_int_equal(out.winner, 1);

@@ -534,6 +534,12 @@ static void wrong_joins(void **state)
          "s.yaml:3:21: arm 'a': n = 3, but its models have 4 together; leave one of them away"},
         {PAIR "arms: [{name: a, n: 4, models: [m, n], strategy: dvts}]",
          "s.yaml:3:8: arm 'a': 'dvts' grows trees with one model; name it with `model`, or take sample"},
+        {PAIR "arms: [{name: a, n: 4, model: m, stop: cascade}]",
+         "s.yaml:3:8: arm 'a': 'cascade' is for arms that draw from several models; add `models: [...]`"},
+        {PAIR "arms: [{name: a, n: 4, models: [m, n], stop: route}]",
+         "s.yaml:3:8: arm 'a': 'route' decides between one model and the next; add `schedule: blocks`"},
+        {PAIR "arms: [{name: a, n: 4, models: [{model: m, n: 1}, n], schedule: blocks, stop: {cascade: {by: mean}}}]",
+         "s.yaml:3:8: arm 'a': 'cascade' needs a verifier; add `verifier: NAME`"},
     };
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
