@@ -1,5 +1,6 @@
 /* test_simulate.c - worlds against their laws, and arms in them against closed forms and against themselves. */
 #include "broker/policy/oracle.h"
+#include "broker/policy/split.h"
 #include "broker/simulate.h"
 
 #include <math.h>
@@ -242,6 +243,82 @@ static void an_arm_above_its_bound_is_noticed(void **state)
     simulation_spec_clear(&spec);
 }
 
+/* -- solving or judging --------------------------------------------------------------------------------------------- */
+
+static void a_split_spends_its_budget(void **state)
+{
+    (void)state;
+    const struct split_row rows[] = {{{1, 0}, .40}, {{4, 0}, .45}, {{8, 0}, .48}, {{16, 0}, .50}, {{4, 1}, .46},
+                                     {{8, 1}, .49}, {{4, 3}, .47}, {{2, 3}, .44}, {{8, 2}, .49}};
+    const double budgets[] = {4, 8, 16};
+    const size_t len = sizeof rows / sizeof rows[0];
+    assert_near(split_cost((struct split){16, 3}, .5), 40, 1e-12);
+    assert_int_equal(split_best(rows, len, 1, 16, true)->split.solutions, 8);
+    assert_int_equal(split_best(rows, len, 1, 24, true)->split.votes, 1); /* as good as (8, 2), and cheaper */
+    assert_int_equal(split_best(rows, len, 1, 9, false)->split.solutions, 8);
+    assert_null(split_best(rows, len, 1, 3, true));
+    struct split_law law;
+    assert_true(split_fit(rows, len, 1, budgets, 3, &law)); /* best: none, (4, 1), (8, 1) */
+    assert_near(law.scale, sqrt(4 / pow(8, .57) * 8 / pow(16, .57)), 1e-12);
+    assert_int_equal(split_at(&law, 16).solutions, (int)(law.scale * pow(16, .57) + .5));
+    assert_int_equal(split_at(&law, 1).solutions, 1);
+    assert_int_equal(split_at(&law, 1).votes, 0);
+    law = (struct split_law){.scale = 1.5, .exponent = .57, .price = .25};
+    assert_int_equal(split_at(&law, 64).solutions, 16);
+    assert_int_equal(split_at(&law, 64).votes, 12); /* (64 / 16 - 1) / .25 */
+    assert_false(split_fit(rows, 4, 1, budgets, 3, &law));
+    assert_true(isinf(split_crossover(rows, len, 1, budgets, 3))); /* .49 against .50 */
+    const double cheap[] = {4, 8, 12}; /* nothing at 4, .46 against .48 at 8, .49 against .48 at 12 */
+    assert_near(split_crossover(rows, len, .5, cheap, 3), 12, 1e-12);
+}
+
+/* Success rates as on MATH, a judge with errors that belong to answers: what S solutions with V judgements reach. The
+ * golden values are of a prototype with a few thousand prompts; of the law of its wrong answers nothing was kept, and
+ * Zipf over 9 comes nearest. */
+static void judging_pays_late_when_errors_belong_to_answers(void **state)
+{
+    (void)state;
+    struct simulation_spec spec =
+        spec_of("world: {prompts: 40000}\n"
+                "laws: [{alpha: 0.27, beta: 0.41}]\n"
+                "answers: {wrong: zipf, classes: 9}\n"
+                "verifiers: [{name: v1, kind: noisy, tpr: 0.75, fpr: 0.45, icc: 0.5, votes: 1},\n"
+                "  {name: v3, kind: noisy, tpr: 0.75, fpr: 0.45, icc: 0.5, votes: 3}]\n"
+                "arms: [{name: vote, n: 32}, {name: once, n: 32, select: weighted, verifier: v1},\n"
+                "  {name: thrice, n: 32, select: weighted, verifier: v3}]\n");
+    static const uint32_t steps[] = {4, 8, 16, 32}, votes[] = {0, 1, 3};
+    static const double golden[3][4] = {{.456, .479, .496, .505}, {.459, .487, .514, 0}, {0, 0, .518, 0}};
+    struct split_row rows[12];
+    struct world *world = world_of(&spec);
+    for (uint32_t a = 0; a < 3; a++) {
+        double right[4] = {0};
+        for (uint32_t p = 0; p < spec.prompts; p++) {
+            struct saving_cell cells[4];
+            simulate_uniform(&spec, world, a, p, steps, 4, cells);
+            for (int i = 0; i < 4; i++)
+                right[i] += cells[i].right / spec.prompts;
+        }
+        for (int i = 0; i < 4; i++) {
+            rows[4 * a + (uint32_t)i] = (struct split_row){{steps[i], votes[a]}, right[i]};
+            if (golden[a][i] > 0)
+                assert_near(right[i], golden[a][i], .011);
+        }
+    }
+    const double budgets[] = {8, 16, 32, 64};
+    struct split_law law;
+    assert_true(split_fit(rows, 12, 1, budgets, 4, &law));
+    for (int i = 0; i < 3; i++) { /* (4, 1), (8, 1), (16, 1): more solutions, not more votes */
+        const struct split_row *best = split_best(rows, 12, 1, budgets[i], true);
+        assert_int_equal(best->split.solutions, steps[i]);
+        assert_int_equal(best->split.votes, 1);
+    }
+    assert_true(split_best(rows, 12, 1, 8, true)->accuracy < split_best(rows, 12, 1, 8, false)->accuracy);
+    assert_true(split_best(rows, 12, 1, 64, true)->accuracy > split_best(rows, 12, 1, 64, false)->accuracy);
+    assert_true(split_crossover(rows, 12, 1, budgets, 4) >= 32);
+    world_free(&world);
+    simulation_spec_clear(&spec);
+}
+
 static void files_are_checked(void **state)
 {
     (void)state;
@@ -264,10 +341,16 @@ static void files_are_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rates_follow_their_laws),           cmocka_unit_test(rollouts_follow_their_laws),
-        cmocka_unit_test(verdicts_follow_their_laws),        cmocka_unit_test(the_core_decides_as_the_fold),
-        cmocka_unit_test(elimination_meets_its_closed_form), cmocka_unit_test(a_fleet_takes_its_time),
-        cmocka_unit_test(an_arm_above_its_bound_is_noticed), cmocka_unit_test(files_are_checked),
+        cmocka_unit_test(rates_follow_their_laws),
+        cmocka_unit_test(rollouts_follow_their_laws),
+        cmocka_unit_test(verdicts_follow_their_laws),
+        cmocka_unit_test(the_core_decides_as_the_fold),
+        cmocka_unit_test(elimination_meets_its_closed_form),
+        cmocka_unit_test(a_fleet_takes_its_time),
+        cmocka_unit_test(an_arm_above_its_bound_is_noticed),
+        cmocka_unit_test(a_split_spends_its_budget),
+        cmocka_unit_test(judging_pays_late_when_errors_belong_to_answers),
+        cmocka_unit_test(files_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
