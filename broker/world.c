@@ -129,7 +129,7 @@ struct world *world_new(const struct world_law *law, uint32_t prompts, uint64_t 
     for (uint32_t i = 0; i < prompts; i++) {
         struct dice dice = dice_of(world, DRAW_PROMPT, i, 0);
         if (law->draw != NULL)
-            law->draw(law->source, &dice, &world->prompts[i]);
+            law->draw(law->source, i, &dice, &world->prompts[i]);
         else
             draw_prompt(law, &dice, &world->prompts[i]);
         find_mode(&world->prompts[i]);

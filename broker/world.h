@@ -91,7 +91,7 @@ struct world_law {
     const struct world_verifier *verifiers;
     size_t verifiers_len;
     /* Where prompts come from, if not from kinds: fills right, reach, classes, blank, median. */
-    void (*draw)(const void *source, struct dice *dice, struct world_prompt *prompt);
+    void (*draw)(const void *source, uint32_t index, struct dice *dice, struct world_prompt *prompt);
     const void *source;
 };
 

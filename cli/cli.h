@@ -41,6 +41,7 @@ int cmd_events(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_calibrate(int argc, char **argv);
 int cmd_simulate(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_journal(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
 int cmd_help(int argc, char **argv);
@@ -84,6 +85,9 @@ void source_close(struct source *source);
 
 /* Fetches the commits that a broker elsewhere has made since. */
 int source_more(struct source *source, struct error *error);
+
+/* The sweep of this name; NULL: the only one. ERR_NOT_FOUND: the sentence tells which there are. */
+int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error);
 
 /* The error of a failed write to stdout; ERR_CLOSED: whoever reads (head, less) has seen enough. */
 int stdout_failed(struct error *error);

@@ -29,6 +29,8 @@ const struct command commands[] = {
      cmd_calibrate},
     {"simulate", "SPEC.yaml [key=value ...]", "arms in worlds with known laws, in virtual time; nothing is generated",
      cmd_simulate},
+    {"plan", "PILOT --target ACC | --budget B", "which arm to run, what it will give and cost, from a few rollouts",
+     cmd_plan},
     {"journal", "", "the facts of a journal as text", cmd_journal},
     {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},
     {"help", "[TOPIC]", "this list; topics: limits, exit-codes, policies, backends, verifiers, sweep, cluster.conf",

@@ -238,7 +238,7 @@ static int put_stdout(void *arg, struct slice line)
     return fwrite(line.data, 1, line.len, stdout) == line.len ? 0 : stdout_failed(arg);
 }
 
-static int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
+int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
 {
     struct buf names = {0};
     uint32_t count = 0, last = NO_ID;

@@ -2,6 +2,7 @@
 #include "worker/fields.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@ int fields_parse(struct slice json, struct fields **fields, struct error *error)
 {
     json_error_t where;
     json_t *root = json_loadb(json.data, json.len, JSON_REJECT_DUPLICATES, &where);
+    if (root == NULL && json_error_code(&where) == json_error_numeric_overflow) /* a seed of 64 bits, say */
+        root = json_loadb(json.data, json.len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &where);
     *fields = NULL;
     if (root == NULL)
         return error_set(error, ERR_SYNTAX, "no JSON: %s (byte %d)", where.text, where.position);
@@ -54,10 +57,14 @@ bool fields_null(const struct fields *fields, const char *key)
     return json_is_null(json_object_get(json_of(fields), key));
 }
 
-/* The shortest that reads back equal. (common/json.h and jansson.h cannot both be included: both
+/* The shortest that reads back equal; what is whole stays so. (common/json.h and jansson.h cannot both be included: both
  * say json_null.) */
 static void print_real(double value, char *text, size_t size)
 {
+    if (fabs(value) < 0x1p53 && value == floor(value)) {
+        snprintf(text, size, "%.0f", value);
+        return;
+    }
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, size, "%.*g", digits, value);
         if (strtod(text, NULL) == value)

@@ -215,9 +215,10 @@ static void a_fleet_takes_its_time(void **state)
 }
 
 /* A world that is easier than it says breaks the bound, and that is noticed. */
-static void draw_liar(const void *source, struct dice *dice, struct world_prompt *prompt)
+static void draw_liar(const void *source, uint32_t index, struct dice *dice, struct world_prompt *prompt)
 {
     (void)source;
+    (void)index;
     (void)dice;
     *prompt = (struct world_prompt){.right = 0.5, .classes = 2, .median = 10};
     world_spread(&(struct world_answers){.classes = 1}, dice, prompt);
