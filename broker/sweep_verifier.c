@@ -92,13 +92,15 @@ struct refs {
     size_t len;
 };
 
-/* Kinds that compare all rollouts of a prompt, by the value of an option. */
+/* Kinds that compare all rollouts of a prompt, always or by the value of an option. */
 static bool compares(const struct draft *draft)
 {
     static const struct {
         const char *kind, *option, *value;
     } rows[] = {{"judge", "mode", "pairwise"}, {"judge", "mode", "set"}};
     const struct option_row *row = draft->kind->options;
+    if (strcmp(draft->kind->name, "mbr") == 0)
+        return true;
     for (size_t i = 0; row != NULL && row[i].name != NULL; i++)
         for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++)
             if (strcmp(draft->kind->name, rows[k].kind) == 0 && strcmp(row[i].name, rows[k].option) == 0 &&

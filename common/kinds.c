@@ -210,6 +210,11 @@ static const struct option_row code_options[] = {
     {0},
 };
 
+static const struct option_row mbr_options[] = {
+    {"utility", OPTION_CHOICE, 0, 0, 0, "chrf|words", "of a pair: F2 of character n-grams, or F1 of words"},
+    {0},
+};
+
 const struct kind backend_kinds[] = {
     {"tinylm", "the embedded tiny language model", NULL},
     {"replay", "recorded rollouts from a CSV or JSONL file", replay_options},
@@ -233,6 +238,7 @@ const struct kind verifier_kinds[] = {
     {"code", "a program passes its unit tests, run in a sandbox", code_options},
     {"cascade", "a cheap verifier, and a costly one where the first is not sure", cascade_options},
     {"hybrid", "the text's answer is what its program prints", hybrid_options},
+    {"mbr", "how much a text has in common with the other rollouts of its prompt", mbr_options},
     {"exec", "any program that speaks JSON lines", exec_options},
     {"reward", "a number from a reward model or cross-encoder over HTTP", reward_options},
     {"prm", "a score per step from a process reward model over HTTP", prm_options},

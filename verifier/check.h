@@ -17,10 +17,12 @@ struct check_input {
     struct slice record;                /* the prompt's JSON record */
     const struct attachments *attached; /* what it names; NULL: nothing */
     struct slice text;                  /* what was generated, from the root */
-    struct slice answer;                /* extracted answer; empty when there is none */
-    bool finished;                      /* a whole rollout; false: a prefix of steps */
-    uint32_t ordinal;                   /* of the rollout in its pool, or node in its tree */
-    uint64_t seed;                      /* depends on (verifier seed, key) only */
+    const struct slice *group;          /* texts of all rollouts of the prompt, by ordinal, for verifiers of groups */
+    uint32_t group_len;
+    struct slice answer; /* extracted answer; empty when there is none */
+    bool finished;       /* a whole rollout; false: a prefix of steps */
+    uint32_t ordinal;    /* of the rollout in its pool, or node in its tree */
+    uint64_t seed;       /* depends on (verifier seed, key) only */
     uint32_t timeout_ms;
     struct buf *detail; /* what to keep beside the verdict: a JSON object may be written here; never NULL */
 };
@@ -60,6 +62,7 @@ extern const struct check check_prm;
 extern const struct check check_judge;
 extern const struct check check_cascade;
 extern const struct check check_hybrid;
+extern const struct check check_mbr;
 
 /* All checks, NULL at the end. */
 extern const struct check *const checks[];

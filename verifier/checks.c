@@ -32,6 +32,7 @@ const struct check *const checks[] = {
     &check_label,
     &check_cascade,
     &check_hybrid,
+    &check_mbr,
     NULL,
 };
 /* clang-format on */
@@ -195,6 +196,8 @@ static void job_run(struct check_engine *engine, struct job *job)
         .record = job->record,
         .attached = job->attached,
         .text = job->text,
+        .group = job->group,
+        .group_len = job->group_len,
         .answer = job->answer,
         .finished = job->finished,
         .ordinal = job->ordinal,
