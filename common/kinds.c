@@ -5,6 +5,7 @@
  * NULL when required, "" when there is none. For OPTION_MAP it lists the valid keys: "" when any
  * key will do, NULL when the map is also required. */
 #include "common/options.h"
+#include "common/rollout.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -13,8 +14,14 @@
 static const struct option_row replay_options[] = {
     {"format", OPTION_CHOICE, 0, 0, 0, "auto|csv|jsonl",
      "format of the recorded rollouts; auto goes by the end of the file's name"},
-    {"columns", OPTION_MAP, 0, 0, 0, "prompt|ordinal|text|answer|correct|reward|tokens_in|tokens_out|latency_ms",
+    {"columns", OPTION_MAP, 0, 0, 0,
+     "prompt|ordinal|text|answer|tokens_in|tokens_out|latency_ms|latency_s|finish"
+#define X(name, value, text, help) "|" text
+     FEATURE_TABLE(X)
+#undef X
+         ,
      "which column or JSON key of the recording holds what, where it has another name"},
+    {"where", OPTION_MAP, 0, 0, 0, "", "only rows that hold these values in these columns"},
     {0},
 };
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 256, IDLE_MS = 1000 };
+enum { BATCH = 256, IDLE_MS = 1000, WHERE_MAX = 16 };
 
 struct shared {
     struct shared *next;
@@ -32,12 +32,6 @@ struct state {
 
 /* --- the spec --- */
 
-static const char *const column_names[COLUMNS] = {
-#define X(name, text, help) [name] = (text),
-    COLUMN_TABLE(X)
-#undef X
-};
-
 static int read_format(const struct fields *options, enum recording_format *format, struct error *error)
 {
     static const char *const names[] = {"auto", "csv", "jsonl"};
@@ -52,11 +46,12 @@ static int read_format(const struct fields *options, enum recording_format *form
     return rc != 0 ? rc : error_set(error, ERR_RANGE, "'format' is auto, csv or jsonl");
 }
 
+/* filters: room for WHERE_MAX. */
 static int read_options(const struct fields *spec, struct slice *path, struct recording_options *options,
-                        struct error *error)
+                        struct recording_filter *filters, struct error *error)
 {
     const struct fields *given = fields_object(spec, "options");
-    const struct fields *columns = fields_object(given, "columns");
+    const struct fields *columns = fields_object(given, "columns"), *where = fields_object(given, "where");
     int rc = fields_string(spec, "path", path, error);
     if (rc == 0 && path->len == 0)
         rc = error_set(error, ERR_NOT_FOUND, "'path' names no recording");
@@ -64,10 +59,20 @@ static int read_options(const struct fields *spec, struct slice *path, struct re
         rc = read_format(given, &options->format, error);
     for (enum column c = 0; c < COLUMNS && rc == 0; c++) {
         struct slice name = {0};
-        rc = fields_string(columns, column_names[c], &name, error);
+        rc = fields_string(columns, column_name(c), &name, error);
         if (rc == 0 && name.data != NULL)
             options->columns[c] = name.data;
     }
+    for (const char *key; rc == 0 && (key = fields_key(where, options->filters_len)) != NULL;) {
+        struct slice value = {0};
+        if (options->filters_len == WHERE_MAX)
+            return error_set(error, ERR_LIMIT, "'where' has more than %d columns", WHERE_MAX);
+        rc = fields_string(where, key, &value, error);
+        if (rc == 0 && value.data == NULL)
+            rc = error_set(error, ERR_SYNTAX, "'where.%.64s' is not text", key);
+        filters[options->filters_len++] = (struct recording_filter){key, value.data};
+    }
+    options->filters = filters;
     return rc;
 }
 
@@ -79,6 +84,8 @@ static char *key_of(const char *path, const struct recording_options *options)
     buf_printf(&key, "%s\n%d", path, (int)options->format);
     for (enum column c = 0; c < COLUMNS; c++)
         buf_printf(&key, "\n%s", options->columns[c] != NULL ? options->columns[c] : "");
+    for (size_t i = 0; i < options->filters_len; i++)
+        buf_printf(&key, "\n%s\n%s", options->filters[i].column, options->filters[i].value);
     return key.data;
 }
 
@@ -135,11 +142,12 @@ static int replay_open(struct slice json, void **state, struct error *error)
     struct error what;
     struct slice path = {0};
     struct recording_options options = {0};
+    struct recording_filter filters[WHERE_MAX];
     struct shared *shared = NULL;
     *state = NULL;
     int rc = fields_parse(json, &spec, &what);
     if (rc == 0)
-        rc = read_options(spec, &path, &options, &what);
+        rc = read_options(spec, &path, &options, filters, &what);
     if (rc == 0)
         rc = shared_take(path.data, &options, &shared, &what);
     if (rc == 0) {
@@ -195,10 +203,11 @@ static struct slice cut(const struct recorded *rollout, uint32_t tokens_max)
 static void give_rollout(struct job *job, const struct recorded *rollout)
 {
     job->result = (struct result){
-        .finish = FINISH_STOP,
+        .finish = rollout->finish,
         .tokens_in = rollout->tokens_in,
         .tokens_out = rollout->tokens_out,
         .latency_ms = rollout->latency_ms,
+        .logprob_mode = rollout->logprobs,
     };
     if (job->tokens_max > 0 && rollout->tokens_out > job->tokens_max) {
         struct slice text = cut(rollout, job->tokens_max);
@@ -222,10 +231,14 @@ static int replay_job(const struct state *state, struct job *job, struct buf *id
     int rc = read_id(job, id, &what);
     if (rc != 0)
         return error_set(&job->error, rc, "replay: the prompt's record is %.300s", what.text);
-    size_t len = recording_find(state->shared->recording, buf_slice(id), &first);
+    size_t len = recording_find(state->shared->recording, (struct slice){"", 0}, buf_slice(id), &first);
     if (len == 0)
         return error_set(&job->error, ERR_NOT_FOUND, "replay: recording '%.200s' has no rollout of prompt '%.100s'",
                          state->path, id->data);
+    if (job->ordinal < len && first[job->ordinal].finish == FINISH_FAILED) {
+        job->final = true;
+        return error_set(&job->error, ERR_REFUSED, "replay: recorded as failed");
+    }
     if (job->ordinal >= len)
         give_exhausted(job);
     else

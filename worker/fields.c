@@ -215,6 +215,15 @@ void fields_keys(const struct fields *fields, struct buf *out)
     }
 }
 
+const char *fields_key(const struct fields *fields, size_t i)
+{
+    json_t *object = (json_t *)(void *)(uintptr_t)json_of(fields);
+    void *it = json_object_iter(object);
+    while (it != NULL && i-- > 0)
+        it = json_object_iter_next(object, it);
+    return it == NULL ? NULL : json_object_iter_key(it);
+}
+
 const char *fields_common_key(const struct fields *a, const struct fields *b)
 {
     json_t *object = (json_t *)(void *)(uintptr_t)json_of(a);

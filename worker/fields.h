@@ -63,6 +63,9 @@ void fields_write(const struct fields *fields, struct buf *out);
 /* A key that both objects have; NULL: none. */
 const char *fields_common_key(const struct fields *a, const struct fields *b);
 
+/* Key i, in the order of the text; NULL behind the last one. */
+const char *fields_key(const struct fields *fields, size_t i);
+
 /* Appends "a, b, c": the keys, for messages. */
 void fields_keys(const struct fields *fields, struct buf *out);
 

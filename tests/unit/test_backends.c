@@ -297,6 +297,62 @@ static void test_replay_jsonl(void **unused)
     unlink(path);
 }
 
+/* What `drover results` prints: numbers in objects of the line, seeds of 64 bits, failures, ends of pools, nodes of trees. */
+static void test_replay_results(void **unused)
+{
+    (void)unused;
+    static const char data[] =
+        "{\"model\":\"m\",\"prompt\":\"7\",\"ordinal\":0,\"text\":\"x\",\"answer\":\"4\",\"finish\":\"length\",\"tokens_in\":3,"
+        "\"tokens_out\":8,\"seed\":18446744073709551615,\"logprobs\":\"raw\",\"features\":{\"lp_mean\":-0.25},"
+        "\"verdicts\":{\"right\":{\"outcome\":\"pass\",\"score\":1}},\"timing\":{\"latency_ms\":40,\"raced\":false}}\n"
+        "{\"model\":\"m\",\"prompt\":\"7\",\"ordinal\":1,\"text\":null,\"answer\":null,\"finish\":\"failed\"}\n"
+        "{\"model\":\"m\",\"prompt\":\"7\",\"ordinal\":2,\"text\":null,\"answer\":null,\"finish\":\"exhausted\"}\n"
+        "{\"model\":\"m\",\"arm\":\"t\",\"n\":4,\"prompt\":\"7\",\"tree\":0,\"node\":0,\"text\":\"s\",\"finish\":\"step\"}\n";
+    char path[64];
+    struct job job = {0};
+    file_of(path, ".jsonl", data, strlen(data));
+    void *state = open_replay(path, "{}");
+    replay_at(state, "{\"id\":7}", 0, &job);
+    expect_done(&job);
+    assert_int_equal(job.result.finish, FINISH_LENGTH);
+    assert_int_equal(job.result.latency_ms, 40);
+    assert_int_equal(job.result.logprob_mode, LOGPROB_RAW);
+    assert_true(job.result.features.v[FEATURE_LP_MEAN] == -0.25);
+    replay_at(state, "{\"id\":7}", 1, &job);
+    expect_failed(&job, "recorded as failed");
+    assert_true(job.final);
+    replay_at(state, "{\"id\":7}", 2, &job);
+    expect_done(&job);
+    assert_int_equal(job.result.finish, FINISH_EXHAUSTED);
+    job_clear(&job);
+    engine_replay.close(&state);
+    unlink(path);
+}
+
+static void test_replay_where(void **unused)
+{
+    (void)unused;
+    static const char data[] = "prompt,run,text,latency_s\n1,a,one,0.0124\n1,b,two,1\n";
+    char path[64];
+    struct job job = {0};
+    file_of(path, ".csv", data, strlen(data));
+    void *state = open_replay(path, "{\"where\":{\"run\":\"a\"}}"),
+         *other = open_replay(path, "{\"where\":{\"run\":\"b\"}}");
+    replay_at(state, "{\"id\":1}", 0, &job);
+    expect_done(&job);
+    assert_string_equal(text_of(&job.out), "one");
+    assert_int_equal(job.result.latency_ms, 12);
+    replay_at(other, "{\"id\":1}", 0, &job);
+    expect_done(&job);
+    assert_string_equal(text_of(&job.out), "two");
+    replay_at(other, "{\"id\":1}", 1, &job);
+    assert_int_equal(job.result.finish, FINISH_EXHAUSTED);
+    job_clear(&job);
+    engine_replay.close(&state);
+    engine_replay.close(&other);
+    unlink(path);
+}
+
 static void test_replay_hostile(void **unused)
 {
     (void)unused;
@@ -329,6 +385,12 @@ static void test_replay_hostile(void **unused)
         {".jsonl", "{\"prompt\":[1]}\n", "{}", ERR_NOT_FOUND, "no column 'prompt'"},
         {".jsonl", "{\"prompt\":1,\"ordinal\":0}\n{\"prompt\":1}\n", "{}", ERR_NOT_FOUND,
          "line 2: no column 'ordinal'"},
+        {".csv", "prompt\n1\n", "{\"where\":{\"run\":\"1\"}}", ERR_NOT_FOUND,
+         "line 1: no column 'run'; there are: prompt"},
+        {".jsonl", "{\"prompt\":1}\n", "{\"where\":{\"run\":\"1\"}}", ERR_NOT_FOUND,
+         "no rollouts that pass the filter"},
+        {".jsonl", "{\"prompt\":1}\n", "{\"where\":{\"run\":null}}", ERR_SYNTAX, "'where.run' is not text"},
+        {".csv", "prompt,finish\n1,eaten\n", "{}", ERR_SYNTAX, "column 'finish': 'eaten' is not stop, length"},
         {".csv", "prompt\n1\n", "{\"format\":\"xml\"}", ERR_RANGE, "'format' is auto, csv or jsonl"},
         {".csv", "prompt\n1\n", "{\"columns\":{\"prompt\":5}}", ERR_SYNTAX, "'prompt' is not text"},
     };
@@ -337,13 +399,13 @@ static void test_replay_hostile(void **unused)
                          cases[i].words);
     expect_recording(".csv", "prompt\n1\0\n", 10, "{}", ERR_SYNTAX, "line 2, column 1: a NUL byte");
     expect_recording(".jsonl", "{\"prompt\":\"\0\"}\n", 15, "{}", ERR_SYNTAX, "line 1: no JSON");
-    size_t len = (1u << 20) + 100;
+    size_t len = (32u << 20) + 100;
     char *big = xalloc(len);
     memset(big, 'x', len);
     memcpy(big, "prompt\n", 7);
-    expect_recording(".csv", big, len, "{}", ERR_LIMIT, "line 2: the record has more than 1048576 bytes");
+    expect_recording(".csv", big, len, "{}", ERR_LIMIT, "line 2: the record has more than 33554432 bytes");
     memcpy(big, "{\"prompt\":1}\n", 13);
-    expect_recording(".jsonl", big, len, "{}", ERR_LIMIT, "line 2: more than 1048576 bytes");
+    expect_recording(".jsonl", big, len, "{}", ERR_LIMIT, "line 2: more than 33554432 bytes");
     free(big);
     expect_open(&engine_replay, "{\"path\":\"/nonexistent.csv\"}", ERR_NOT_FOUND, "cannot open recording");
     expect_open(&engine_replay, "{\"path\":\"/tmp\"}", ERR_IO, "not a regular file");
@@ -878,6 +940,8 @@ int main(void)
         cmocka_unit_test(test_replay_cap),
         cmocka_unit_test(test_replay_jsonl),
         cmocka_unit_test(test_replay_hostile),
+        cmocka_unit_test(test_replay_results),
+        cmocka_unit_test(test_replay_where),
         cmocka_unit_test(test_replay_is_shared),
         cmocka_unit_test(test_replay_recorded_data),
         cmocka_unit_test(test_synthetic_laws),
