@@ -1,7 +1,7 @@
 /* reselect.c - see reselect.h.
  *
- * As for reverify.c, everything that stands already is found by its fingerprint, so that only arms are new. A sweep of its
- * own keeps the decisions, budgets and state of the old one as they are. */
+ * As for reverify.c, everything that stands already is found by its fingerprint, so that only arms are new. A sweep of
+ * its own keeps the decisions, budgets and state of the old one as they are. */
 #include "broker/reselect.h"
 #include "broker/compile.h"
 #include "broker/core/fact.h"

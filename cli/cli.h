@@ -30,6 +30,7 @@ int cmd_export_batch(int argc, char **argv);
 int cmd_import_batch(int argc, char **argv);
 int cmd_reverify(int argc, char **argv);
 int cmd_reselect(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_workers(int argc, char **argv);
 int cmd_pause(int argc, char **argv);
@@ -94,6 +95,10 @@ int stdout_failed(struct error *error);
 
 /* What each arm may cost at most, and what a journal (NULL: none) has already. */
 int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error);
+
+/* What standard output is, if it is a terminal. */
+struct report_page;
+struct report_page report_page_here(void);
 
 /* Prints the report of a sweep of an open journal on stdout. */
 enum report_format { REPORT_TEXT, REPORT_JSON, REPORT_CSV };

@@ -16,6 +16,8 @@ const struct command commands[] = {
     {"reverify", "SWEEP --verifier NAME", "new verdicts over the rollouts of a sweep; nothing is generated",
      cmd_reverify},
     {"reselect", "SWEEP --arm FILE", "new decisions over the rollouts of a sweep; nothing is generated", cmd_reselect},
+    {"replay", "SWEEP|FILE --arm FILE", "policies over recorded rollouts, and how long they would have taken",
+     cmd_replay},
     {"status", "[SWEEP]", "what sweeps have done and what they wait for", cmd_status},
     {"workers", "", "workers and verifiers of a broker", cmd_workers},
     {"pause", "SWEEP", "grant no more tasks of a sweep", cmd_pause},

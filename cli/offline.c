@@ -278,6 +278,11 @@ static uint32_t terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
+struct report_page report_page_here(void)
+{
+    return (struct report_page){utf8_terminal(), terminal_columns()};
+}
+
 /* Another sweep over the same prompts. */
 static int find_beside(const struct core *core, uint32_t sweep, const char *name, uint32_t *beside, struct error *error)
 {
@@ -310,7 +315,7 @@ int print_report(struct journal *journal, const char *name, const struct report_
         else if (style->format == REPORT_CSV)
             report_csv(report, &out);
         else
-            report_text(report, (struct report_page){utf8_terminal(), terminal_columns()}, &out);
+            report_text(report, report_page_here(), &out);
         rc = put_stdout(error, buf_slice(&out));
         buf_clear(&out);
         report_free(&report);

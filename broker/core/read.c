@@ -197,6 +197,7 @@ struct model_info core_model(const struct core *core, uint32_t id)
         .read = model->read.tokens,
         .cached = model->read.cached,
         .max_tokens = model->max_tokens,
+        .template_tokens = model->template_tokens,
         .timeout_ms = model->timeout_ms,
         .slots = model->slots,
     };

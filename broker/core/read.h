@@ -82,7 +82,7 @@ struct model_info {
     struct slice spec; /* JSON */
     uint64_t fingerprint, price_in, price_out;
     uint64_t read, cached; /* as of a sweep, but of all that use it */
-    uint32_t max_tokens, timeout_ms, slots;
+    uint32_t max_tokens, template_tokens, timeout_ms, slots;
 };
 
 struct verifier_info {

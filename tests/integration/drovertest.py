@@ -293,6 +293,20 @@ def count(facts, name):
     return sum(1 for fact in facts if fact[1] == name)
 
 
+def decisions(where, name):
+    """{(arm, prompt): (stop, winner, confidence, why)} of a sweep in a state folder."""
+    facts = journal(where)
+    sweeps = {fields["id"]: fields["name"].strip('"') for _, kind, fields in facts if kind == "sweep"}
+    arms = {fields["id"]: fields["name"].strip('"') for _, kind, fields in facts
+            if kind == "arm" and sweeps[fields["sweep"]] == name}
+    found = {}
+    for _, kind, fields in facts:
+        if kind == "decide" and fields["arm"] in arms:
+            decided = tuple(fields[key] for key in ("stop", "winner", "confidence", "why"))
+            found[arms[fields["arm"]], fields["prompt"]] = decided
+    return found
+
+
 # -- the wire -----------------------------------------------------------------------------------------------------------
 
 def messages():
