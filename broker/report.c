@@ -110,6 +110,7 @@ static void point_add(struct report_point *point, const struct sample *sample, d
     point->rollouts += sample->rollouts;
     point->tokens += sample->tokens;
     point->slot_ms += sample->slot_ms;
+    point->cost += sample->cost;
     point->truncated += sample->truncated;
     point->raced += sample->raced;
     point->exhausted += sample->exhausted;

@@ -28,6 +28,7 @@ struct report_point {
     bool unbiased;              /* pass@k over all delivered rollouts, not the first N alone */
     uint64_t rollouts;          /* used, all prompts together */
     uint64_t tokens, slot_ms;   /* charged for them, as if the arm ran alone */
+    uint64_t cost;              /* the same in money, millionths; 0 where nothing has a price */
     uint64_t truncated, raced;  /* rollouts among them */
     uint32_t exhausted;         /* prompts whose recorded pool ended before n */
 };

@@ -150,14 +150,18 @@ static void judge_coverage(const struct core *core, const struct arm_info *arm, 
 
 /* -- cost --------------------------------------------------------------------------------------------------- */
 
-static void charge(const struct core *core, const struct key *key, struct sample *sample)
+static void charge(const struct core *core, const struct arm_info *arm, const struct key *key, struct sample *sample)
 {
     struct rollout_info rollout;
+    struct verdict verdict;
     if (!core_rollout(core, key, &rollout) || rollout.state == ROLLOUT_OPEN)
         return;
     bool root = rollout.parent == NO_ORDINAL; /* what lies below was charged with its ancestors */
     sample->tokens += (root ? rollout.tokens_in : 0) + (uint64_t)rollout.tokens_out;
     sample->slot_ms += rollout.latency_ms;
+    sample->cost += rollout.cost;
+    if (arm->verifier != NO_ID && (arm->trees == 0 || core_verdict(core, key, arm->verifier, &verdict)))
+        sample->cost += core_verifier(core, arm->verifier).price;
 }
 
 static void count(const struct core *core, const struct key *key, struct sample *sample)
@@ -175,7 +179,7 @@ static void charge_trees(const struct core *core, const struct arm_info *arm, ui
     for (uint32_t t = 0; t < arm->trees; t++) {
         uint32_t nodes = core_tree_nodes(core, arm->id, prompt, t);
         for (uint32_t n = 0; n < nodes; n++)
-            charge(core, &(struct key){TASK_GENERATE, arm->id, prompt, t, n, NO_ID}, sample);
+            charge(core, arm, &(struct key){TASK_GENERATE, arm->id, prompt, t, n, NO_ID}, sample);
     }
 }
 
@@ -190,7 +194,7 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
     for (uint32_t k = 0; k < submitted.used && core_delivered(core, arm->id, prompt, k, &key); k++) {
         count(core, &key, &sample);
         if (arm->trees == 0)
-            charge(core, &key, &sample);
+            charge(core, arm, &key, &sample);
     }
     charge_trees(core, arm, prompt, &sample);
     sample.exhausted = cell.decided == DECIDED_EXHAUSTED && n > cell.stop;

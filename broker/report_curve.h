@@ -13,7 +13,7 @@ struct sample {
     uint32_t rollouts, truncated, raced;
     bool exhausted; /* its recorded pool ended before n */
     bool answered;  /* something was selected */
-    uint64_t tokens, slot_ms;
+    uint64_t tokens, slot_ms, cost;
 };
 
 /* What the arm would have done with prompt under a cap of n <= arm->n (a tree arm: n = arm->n). */

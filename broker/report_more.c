@@ -176,7 +176,7 @@ static uint32_t uniform_of(const struct report *report, const struct arm_info *a
 
 static bool cell_fill(struct saving_cell *cell, const struct sample *sample)
 {
-    *cell = (struct saving_cell){sample->right, sample->rollouts, (double)sample->tokens};
+    *cell = (struct saving_cell){sample->right, sample->rollouts, (double)sample->tokens, (double)sample->cost / 1e6};
     return sample->judgement == JUDGED;
 }
 
@@ -205,14 +205,32 @@ static void saving_add(const struct core *core, struct report *report, uint32_t 
     free(cells);
 }
 
+/* The arm that takes all N of one pool alone and goes furthest, whichever way it selects; curves_len: there is none. */
+static uint32_t alone_of(const struct report *report, uint32_t pool)
+{
+    uint32_t found = report->curves_len, most = 0;
+    for (uint32_t c = 0; c < report->curves_len; c++) {
+        const struct arm_info *other = &report->groups[0].curves[c].arm;
+        if (!plain(other) || other->selector->covers || other->schedule->legs > 1 || other->pools[0] != pool ||
+            other->n <= most)
+            continue;
+        most = other->n;
+        found = c;
+    }
+    return found;
+}
+
 static void savings_add(const struct core *core, struct report *report)
 {
-    report->savings = xalloc((report->curves_len + 1) * sizeof *report->savings);
+    report->savings = xalloc(report->curves_len * (LIMIT_LEGS + (size_t)1) * sizeof *report->savings + 1);
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *arm = &report->groups[0].curves[c].arm;
         uint32_t base = arm->trees > 0 || plain(arm) ? report->curves_len : uniform_of(report, arm);
         if (base < report->curves_len)
             saving_add(core, report, c, base);
+        for (uint32_t leg = 0; arm->schedule->legs > 1 && leg < arm->schedule->legs; leg++)
+            if ((base = alone_of(report, arm->pools[leg])) < report->curves_len)
+                saving_add(core, report, c, base);
     }
 }
 

@@ -170,10 +170,15 @@ static void saved_cells(struct text_table *table, const char *sign, double saved
 static void savings_text(const struct report *report, struct buf *out)
 {
     static const char *const names[] = {"", "", "right", "points", "95%", "rollouts", "95%", "tokens", "95%", NULL};
+    static const char *const with_costs[] = {"",    "",       "right", "points", "95%", "rollouts",
+                                             "95%", "tokens", "95%",   "cost",   "95%", NULL};
     struct text_table table;
+    bool costs = false;
+    for (uint32_t i = 0; i < report->savings_len; i++)
+        costs = costs || isfinite(report->savings[i].saving.cost);
     if (report->savings_len == 0)
         return;
-    heads(&table, "llrrrrrrr", names);
+    heads(&table, costs ? "llrrrrrrrrr" : "llrrrrrrr", costs ? with_costs : names);
     for (uint32_t i = 0; i < report->savings_len; i++) {
         const struct report_saving *one = &report->savings[i];
         const struct saving *saving = &one->saving;
@@ -184,6 +189,8 @@ static void savings_text(const struct report *report, struct buf *out)
         text_cellf(&table, "%+.1f to %+.1f", 100 * saving->difference_95.low, 100 * saving->difference_95.high);
         saved_cells(&table, place_signs[saving->place], saving->rollouts, saving->rollouts_95);
         saved_cells(&table, place_signs[saving->place], saving->tokens, saving->tokens_95);
+        if (costs)
+            saved_cells(&table, place_signs[saving->place], saving->cost, saving->cost_95);
     }
     buf_puts(out, "\nagainst taking all N of every prompt: points more right, saved at equal accuracy\n");
     finish(&table, out);
@@ -348,6 +355,9 @@ static void put_saving(struct buf *json, const struct report *report, const stru
     put_f64(json, "tokens", saving->tokens);
     put_f64(json, "tokens_low", saving->tokens_95.low);
     put_f64(json, "tokens_high", saving->tokens_95.high);
+    put_f64(json, "cost", saving->cost);
+    put_f64(json, "cost_low", saving->cost_95.low);
+    put_f64(json, "cost_high", saving->cost_95.high);
     put_str(json, "place", places[saving->place]);
     json_end(json, '}');
 }

@@ -92,9 +92,19 @@ static void print_verdicts(const struct report_verdicts *verdicts, struct buf *o
 static bool several_models(const struct report_group *group, uint32_t curves)
 {
     for (uint32_t c = 1; c < curves; c++)
-        if (group->curves[c].arm.model != group->curves[0].arm.model)
+        if (strcmp(group->curves[c].model, group->curves[0].model) != 0)
             return true;
     return false;
+}
+
+/* Has anything a price? */
+static bool priced(const struct report *report)
+{
+    bool any = false;
+    for (uint32_t c = 0; c < report->curves_len; c++)
+        for (uint32_t i = 0; i < report->groups[0].curves[c].points_len; i++)
+            any = any || report->groups[0].curves[c].points[i].cost > 0;
+    return any;
 }
 
 static void print_head(const struct report *report, struct buf *out)
@@ -157,7 +167,7 @@ static void cell_share(struct text_table *table, double value)
         text_cellf(table, "%.1f%%", 100 * value);
 }
 
-static void print_point(const struct report_curve *curve, uint32_t i, char letter, bool models,
+static void print_point(const struct report_curve *curve, uint32_t i, char letter, bool models, bool costs,
                         struct text_table *table)
 {
     const struct report_point *point = &curve->points[i];
@@ -180,6 +190,8 @@ static void print_point(const struct report_curve *curve, uint32_t i, char lette
     text_cellf(table, isnan(used) ? "-" : "%.2f", used);
     text_cellf(table, "%llu", (unsigned long long)point->tokens);
     text_cellf(table, "%.1f", (double)point->slot_ms / 1000);
+    if (costs)
+        text_cellf(table, "%.4g", (double)point->cost / 1e6);
     cell_share(table, share(point->truncated, point->rollouts));
 }
 
@@ -248,19 +260,21 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
 static void print_group(const struct report *report, const struct report_group *group, struct report_page page,
                         struct buf *out)
 {
-    static const char *const heads[] = {"", "arm", "model", "N", "right", "95%", "used", "tokens", "slot s", "cut"};
-    bool models = several_models(group, report->curves_len);
+    static const char *const heads[] = {"",     "arm",    "model",  "N",    "right", "95%",
+                                        "used", "tokens", "slot s", "cost", "cut"};
+    bool models = several_models(group, report->curves_len), costs = priced(report);
     struct text_table table;
+    static const char *const aligns[2] = {"lllrrrrrrr", "lllrrrrrrrr"}; /* without and with costs */
     buf_puts(out, "\n");
     text_plain(slice_of(group->name), out);
     buf_printf(out, " (%u prompt%s)\n", group->prompts, plural(group->prompts));
-    text_table_init(&table, models ? "lllrrrrrrr" : "llrrrrrrr");
+    text_table_init(&table, aligns[costs] + !models);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        if (models || i != 2)
+        if ((models || i != 2) && (costs || i != 9))
             text_cell(&table, heads[i]);
     for (uint32_t c = 0; c < report->curves_len; c++)
         for (uint32_t i = 0; i < group->curves[c].points_len; i++)
-            print_point(&group->curves[c], i, report_letter(c), models, &table);
+            print_point(&group->curves[c], i, report_letter(c), models, costs, &table);
     text_table_print(&table, 2, out);
     text_table_clear(&table);
     for (uint32_t c = 0; c < report->curves_len; c++)
@@ -281,7 +295,7 @@ void report_text(const struct report *report, struct report_page page, struct bu
         calibration_line(report->verifiers[i], out);
     report_more_text(report, out);
     buf_puts(out, "\nright: share of prompts; used: rollouts per prompt; cut: ended by the token cap;\n"
-                  "tokens and slot seconds: as if the arm ran alone\n");
+                  "tokens, slot seconds and cost: as if the arm ran alone\n");
 }
 
 /* -- JSON ------------------------------------------------------------------------------------------- */
@@ -334,6 +348,7 @@ static void put_point(struct buf *json, const struct report_curve *curve, const 
     put_u64(json, "rollouts", point->rollouts);
     put_u64(json, "tokens", point->tokens);
     put_f64(json, "seconds", (double)point->slot_ms / 1000);
+    put_f64(json, "cost", (double)point->cost / 1e6);
     put_f64(json, "truncated", share(point->truncated, point->rollouts));
     put_f64(json, "raced", share(point->raced, point->rollouts));
     put_u64(json, "exhausted", point->exhausted);
@@ -473,13 +488,14 @@ static void csv_row(const struct report *report, const struct report_group *grou
     csv_number(out, share(point->truncated, point->rollouts));
     csv_number(out, share(point->raced, point->rollouts));
     buf_printf(out, ",%u", point->exhausted);
+    csv_number(out, (double)point->cost / 1e6);
     buf_puts(out, "\n");
 }
 
 void report_csv(const struct report *report, struct buf *out)
 {
     buf_puts(out, "sweep,group,arm,model,estimator,oracle,n,prompts,undecided,judged,unknown,pending,accuracy,"
-                  "low,high,rollouts_per_prompt,rollouts,tokens,seconds,truncated,raced,exhausted\n");
+                  "low,high,rollouts_per_prompt,rollouts,tokens,seconds,truncated,raced,exhausted,cost\n");
     for (uint32_t g = 0; g < report->groups_len; g++) {
         const struct report_group *group = &report->groups[g];
         for (uint32_t c = 0; c < report->curves_len; c++)

@@ -214,7 +214,7 @@ void simulate_uniform(const struct simulation_spec *spec, const struct world *wo
             stats_fold(&stats, &item);
         }
         bool good = selects_good(spec, world, of, prompt, &stats, covered);
-        cells[s] = (struct saving_cell){good, steps[s], tokens};
+        cells[s] = (struct saving_cell){.right = good, .rollouts = steps[s], .tokens = tokens};
     }
     stats_clear(&stats);
     free(features);
@@ -249,7 +249,8 @@ static void gather(struct gathered *g, uint32_t world, uint32_t prompts, const s
         g->mode[world] += (double)one->mode;
         g->rollouts[world] += (double)one->rollouts;
         g->tokens[world] += (double)one->tokens;
-        g->cells[(size_t)world * prompts + p] = (struct saving_cell){one->good, one->rollouts, (double)one->tokens};
+        g->cells[(size_t)world * prompts + p] =
+            (struct saving_cell){.right = one->good, .rollouts = one->rollouts, .tokens = (double)one->tokens};
     }
     double *const sums[] = {g->good, g->right, g->covered, g->mode, g->rollouts, g->tokens};
     for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)

@@ -47,6 +47,7 @@ static void cell_add(struct saving_cell *sum, const struct saving_cell *cell)
     sum->right += cell->right;
     sum->rollouts += cell->rollouts;
     sum->tokens += cell->tokens;
+    sum->cost += cell->cost;
 }
 
 /* Room for the sums of one sample of prompts. */
@@ -97,6 +98,7 @@ static struct saving invert(const struct saving_input *input, struct sums *sums)
     size_t from = at > 0 ? at - 1 : 0;
     saving.rollouts = between(uniform[from].rollouts, uniform[at].rollouts, share) / sums->adaptive.rollouts;
     saving.tokens = between(uniform[from].tokens, uniform[at].tokens, share) / sums->adaptive.tokens;
+    saving.cost = between(uniform[from].cost, uniform[at].cost, share) / sums->adaptive.cost;
     return saving;
 }
 
@@ -122,8 +124,8 @@ static void bootstrap(const struct saving_input *input, uint64_t seed, struct su
     size_t each = input->prompts * (input->steps + 1), resamples = ADDITIONS_MAX / each;
     resamples = resamples > RESAMPLES_MAX ? RESAMPLES_MAX : resamples < RESAMPLES_MIN ? RESAMPLES_MIN : resamples;
     size_t *pick = xalloc(input->prompts * sizeof *pick);
-    double *difference = xalloc(3 * resamples * sizeof *difference), *rollouts = difference + resamples;
-    double *tokens = rollouts + resamples;
+    double *difference = xalloc(4 * resamples * sizeof *difference), *rollouts = difference + resamples;
+    double *tokens = rollouts + resamples, *cost = tokens + resamples;
     for (size_t r = 0; r < resamples; r++) {
         for (size_t i = 0; i < input->prompts; i++)
             pick[i] = rng_u64(seed, RNG_BOOTSTRAP, r, i) % input->prompts;
@@ -132,10 +134,12 @@ static void bootstrap(const struct saving_input *input, uint64_t seed, struct su
         difference[r] = one.difference;
         rollouts[r] = one.rollouts;
         tokens[r] = one.tokens;
+        cost[r] = one.cost;
     }
     saving->difference_95 = middle_of(difference, resamples);
     saving->rollouts_95 = middle_of(rollouts, resamples);
     saving->tokens_95 = middle_of(tokens, resamples);
+    saving->cost_95 = middle_of(cost, resamples);
     free(difference);
     free(pick);
 }

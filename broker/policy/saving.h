@@ -14,7 +14,7 @@
 
 /* One prompt under one arm and cap. */
 struct saving_cell {
-    double right, rollouts, tokens;
+    double right, rollouts, tokens, cost; /* cost: money */
 };
 
 /* Paired: the same prompts in the same order. */
@@ -27,10 +27,10 @@ struct saving_input {
 enum saving_place { SAVING_BETWEEN, SAVING_BELOW, SAVING_BEYOND };
 
 struct saving {
-    double accuracy;         /* of the adaptive arm */
-    double difference;       /* of that to the uniform arm's at its last cap */
-    double rollouts, tokens; /* uniform cost over adaptive cost */
-    struct bounds difference_95, rollouts_95, tokens_95;
+    double accuracy;               /* of the adaptive arm */
+    double difference;             /* of that to the uniform arm's at its last cap */
+    double rollouts, tokens, cost; /* of the uniform arm over those of the adaptive one; not finite without any */
+    struct bounds difference_95, rollouts_95, tokens_95, cost_95;
     enum saving_place place; /* BELOW all accuracies of the uniform arm: at most so much; BEYOND: at least */
 };
 

@@ -216,8 +216,13 @@ static void put_joined(struct buf *to, uint32_t id, const struct draft *d, uint3
     struct arm_draft arm = {.name = "joined",
                             .strategy = "sample",
                             .allocator = d->join_competes ? "elimination" : "uniform",
-                            .stopper = d->join_competes || d->join_verifier == NO_ID ? "beta" : "none",
-                            .selector = d->join_verifier == NO_ID ? "majority" : "best",
+                            .stopper = d->join_competes            ? "beta"
+                                       : d->join_verifier != NO_ID ? "none"
+                                       : d->rounds                 ? "agree"
+                                                                   : "cascade",
+                            .selector = d->join_verifier != NO_ID ? "best"
+                                        : d->rounds               ? "two-stage"
+                                                                  : "last-model",
                             .n = d->join_n + more,
                             .verifier = d->join_verifier,
                             .strict = d->join_strict,

@@ -545,8 +545,9 @@ static void isotonic_pools_violators(void **state)
 static void saving_by_hand(void **state)
 {
     (void)state;
-    struct saving_cell uniform[] = {{.5, 1, 10}, {1, 2, 20}, {1, 4, 40}, {0, 1, 10}, {0, 2, 20}, {1, 4, 40}};
-    struct saving_cell adaptive[] = {{.75, 1, 5}, {.75, 2, 10}};
+    struct saving_cell uniform[] = {{.5, 1, 10, 1}, {1, 2, 20, 2}, {1, 4, 40, 4},
+                                    {0, 1, 10, 1},  {0, 2, 20, 2}, {1, 4, 40, 4}};
+    struct saving_cell adaptive[] = {{.75, 1, 5, .25}, {.75, 2, 10, .5}};
     struct saving_input input = {uniform, adaptive, 2, 3};
     struct saving saving = saving_of(&input, 1), again = saving_of(&input, 1);
     assert_near(saving.accuracy, 0.75, 1e-12);
@@ -555,13 +556,17 @@ static void saving_by_hand(void **state)
     assert_near(saving.difference_95.high, -0.25, 1e-12);
     assert_near(saving.rollouts, 6.0 / 3, 1e-12); /* 1.5 right: half way from 4 rollouts to 8 */
     assert_near(saving.tokens, 60.0 / 15, 1e-12);
+    assert_near(saving.cost, 6.0 / .75, 1e-12);
+    assert_true(saving.cost_95.low <= saving.cost && saving.cost <= saving.cost_95.high);
     assert_int_equal(saving.place, SAVING_BETWEEN);
     assert_memory_equal(&saving, &again, sizeof saving);
     assert_true(saving.rollouts_95.low <= saving.rollouts && saving.rollouts <= saving.rollouts_95.high);
-    struct saving_cell wiggle[] = {{0, 1, 1}, {1, 2, 2}, {.5, 4, 4}, {1, 8, 8}}; /* smoothed: 0, .75, .75, 1 */
-    struct saving_cell quick[] = {{.75, 1, 1}};
+    struct saving_cell wiggle[] = {
+        {0, 1, 1, 0}, {1, 2, 2, 0}, {.5, 4, 4, 0}, {1, 8, 8, 0}}; /* smoothed: 0, .75, .75, 1 */
+    struct saving_cell quick[] = {{.75, 1, 1, 0}};
     struct saving_input smooth = {wiggle, quick, 1, 4};
     assert_near(saving_of(&smooth, 1).rollouts, 2, 1e-12);
+    assert_false(isfinite(saving_of(&smooth, 1).cost)); /* nothing has a price */
     quick[0].right = .875;
     assert_near(saving_of(&smooth, 1).rollouts, 6, 1e-12);
     adaptive[0].right = adaptive[1].right = 0.1;
