@@ -1,7 +1,6 @@
 /* prior.c - see prior.h. */
 #include "broker/prior.h"
 #include "broker/compile.h"
-#include "broker/policy/estimate.h"
 #include "broker/prompt_id.h"
 #include "common/hash.h"
 
@@ -16,27 +15,40 @@ static float belief_clamp(double value)
     return fminf(fmaxf((float)value, BELIEF_MIN), BELIEF_MAX);
 }
 
-void prior_fit(const struct prior_tally *tallies, size_t len, double strength, uint32_t prompts, float (*beliefs)[2])
+struct rate_law prior_law(const struct prior_tally *tallies, size_t len)
 {
     struct estimate_count *counts = xalloc(len * sizeof *counts);
+    for (size_t i = 0; i < len; i++)
+        counts[i] = (struct estimate_count){tallies[i].passes, tallies[i].n};
+    struct rate_law law = fit_rates(counts, len);
+    free(counts);
+    return law;
+}
+
+void prior_beliefs(const struct rate_law *law, const struct prior_tally *tallies, size_t len, double strength,
+                   uint32_t prompts, float (*beliefs)[2])
+{
     double(*sums)[2] = xalloc(prompts * sizeof *sums);
     for (size_t i = 0; i < len; i++) {
         const struct prior_tally *tally = &tallies[i];
         double weight = tally->own ? 1 : strength;
-        counts[i] = (struct estimate_count){tally->passes, tally->n};
         sums[tally->prompt][0] += weight * tally->passes;
         sums[tally->prompt][1] += weight * (tally->n - tally->passes);
     }
-    struct rate_law law = fit_rates(counts, len);
     for (uint32_t p = 0; p < prompts; p++) {
-        beliefs[p][0] = belief_clamp(law.alpha + sums[p][0]);
-        beliefs[p][1] = belief_clamp(law.beta + sums[p][1]);
+        beliefs[p][0] = belief_clamp(law->alpha + sums[p][0]);
+        beliefs[p][1] = belief_clamp(law->beta + sums[p][1]);
     }
     free(sums);
-    free(counts);
 }
 
 /* ---- counts ---- */
+
+bool prior_is_file(const char *from)
+{
+    size_t len = strlen(from);
+    return strchr(from, '/') != NULL || (len > 6 && strcmp(from + len - 6, ".jsonl") == 0);
+}
 
 struct finding {
     const struct sweep_spec *spec;
@@ -139,17 +151,32 @@ static int match_prompts(const struct finding *f, uint32_t set, uint32_t *to)
     return rc;
 }
 
-/* How many rollouts of the prompt the sweep's arms were delivered, at most: what came in beyond is left out, as short
- * ones come first. */
-static uint32_t delivered_to(const struct core *core, const struct sweep_info *sweep, uint32_t pool, uint32_t prompt)
+/* What came in beyond is left out, as short ones come first. */
+static uint32_t delivered_to(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t prompt)
 {
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < sweep->arms; i++) {
-        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
+    uint32_t most = 0, arms = core_sweep(core, sweep).arms;
+    for (uint32_t i = 0; i < arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
         uint32_t delivered = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
         most = delivered > most ? delivered : most;
     }
     return most;
+}
+
+struct prior_tally prior_count(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t prompt,
+                               uint32_t verifier)
+{
+    struct prior_tally tally = {.prompt = prompt};
+    uint32_t len = delivered_to(core, sweep, pool, prompt);
+    for (uint32_t k = 0; k < len; k++) {
+        struct verdict verdict;
+        if (!core_verdict(core, &(struct key){TASK_GENERATE, pool, prompt, NO_ID, k, NO_ID}, verifier, &verdict) ||
+            !outcome_decides(verdict.outcome))
+            continue;
+        tally.n++;
+        tally.passes += verdict.outcome == OUTCOME_PASS;
+    }
+    return tally;
 }
 
 /* Of the verifier with this name that the pool learned last; NO_ID: it knows none. */
@@ -180,7 +207,7 @@ static bool own_model(const struct finding *f, const struct model_info *model)
     return false;
 }
 
-static int find_in_pool(struct finding *f, const struct sweep_info *sweep, uint32_t id)
+static int find_in_pool(struct finding *f, uint32_t sweep, uint32_t id)
 {
     struct pool_info pool = core_pool(f->core, id);
     struct model_info model = core_model(f->core, pool.model);
@@ -191,22 +218,16 @@ static int find_in_pool(struct finding *f, const struct sweep_info *sweep, uint3
     uint32_t *prompts = xalloc((pool.prompts + 1) * sizeof *prompts);
     int rc = match_prompts(f, pool.set, prompts);
     for (uint32_t p = 0; rc == 0 && p < pool.prompts; p++) {
-        uint32_t passes = 0, n = 0, len = prompts[p] != NO_ID ? delivered_to(f->core, sweep, id, p) : 0;
-        for (uint32_t k = 0; k < len; k++) {
-            struct verdict verdict;
-            if (!core_verdict(f->core, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID}, verifier, &verdict) ||
-                !outcome_decides(verdict.outcome))
-                continue;
-            n++;
-            passes += verdict.outcome == OUTCOME_PASS;
-        }
-        tally_add(f, prompts[p], passes, n, own);
+        if (prompts[p] == NO_ID)
+            continue;
+        struct prior_tally tally = prior_count(f->core, sweep, id, p, verifier);
+        tally_add(f, prompts[p], tally.passes, tally.n, own);
     }
     free(prompts);
     return rc;
 }
 
-static bool samples_pool(const struct core *core, uint32_t sweep, uint32_t pool)
+bool prior_samples(const struct core *core, uint32_t sweep, uint32_t pool)
 {
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++)
         if (core_arm_reach(core, core_sweep_arm(core, sweep, i), pool, UINT16_MAX) > 0)
@@ -222,11 +243,10 @@ static int find_in_sweep(struct finding *f)
                          "arm '%s': its prior '%.100s' is no sweep of this state folder (and no file: the name of one "
                          "holds a '/' or ends in .jsonl)",
                          f->arm->name, f->arm->prior.from);
-    struct sweep_info sweep = core_sweep(f->core, id);
     int rc = 0;
     for (uint32_t pool = 0; rc == 0 && pool < core_pools(f->core); pool++)
-        if (samples_pool(f->core, id, pool))
-            rc = find_in_pool(f, &sweep, pool);
+        if (prior_samples(f->core, id, pool))
+            rc = find_in_pool(f, id, pool);
     return rc;
 }
 
@@ -274,9 +294,11 @@ int priors_find(struct sweep_spec *spec, const struct prompt_set *set, const str
             continue;
         rc = find_tallies(&f);
         if (rc == 0) {
+            const struct prior_tally *tallies = (const struct prior_tally *)(const void *)f.tallies.data;
+            size_t len = f.tallies.len / sizeof *tallies;
+            struct rate_law law = prior_law(tallies, len);
             arm->beliefs = xalloc(set->len * sizeof *arm->beliefs);
-            prior_fit((const struct prior_tally *)(const void *)f.tallies.data,
-                      f.tallies.len / sizeof(struct prior_tally), arm->prior.strength, set->len, arm->beliefs);
+            prior_beliefs(&law, tallies, len, arm->prior.strength, set->len, arm->beliefs);
             arm->belief_source = source_text(&arm->prior, &f.tallies);
         }
         buf_clear(&f.tallies);

@@ -1,4 +1,5 @@
 /* sweep_arm.c - section `arms` of a sweep file; see sweep_file.h. */
+#include "broker/prior.h"
 #include "broker/sweep_parts.h"
 #include "common/limits.h"
 
@@ -283,12 +284,6 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
     return rc;
 }
 
-static bool is_file(const char *from)
-{
-    size_t len = strlen(from);
-    return strchr(from, '/') != NULL || (len > 6 && strcmp(from + len - 6, ".jsonl") == 0);
-}
-
 /* `prior: FROM`, or `prior: {from: FROM, strength: S}`. */
 static int read_prior(struct sweep_reader *reader, const struct conf_node *node, struct sweep_arm *arm)
 {
@@ -319,7 +314,7 @@ static int read_prior(struct sweep_reader *reader, const struct conf_node *node,
                           "arm '%s' has a prior, which counts what its verifier passed; add `verifier: NAME`",
                           arm->name);
     arm->prior =
-        (struct sweep_prior){xstrdup(v[PRIOR_FROM].text), is_file(v[PRIOR_FROM].text), v[PRIOR_STRENGTH].number};
+        (struct sweep_prior){xstrdup(v[PRIOR_FROM].text), prior_is_file(v[PRIOR_FROM].text), v[PRIOR_STRENGTH].number};
     return 0;
 }
 

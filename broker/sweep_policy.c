@@ -165,6 +165,10 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
                           "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
                           "cannot do; take tinylm, synthetic, exec or openai",
                           arm->name, row->name, model->backend, model->name);
+    if ((row->needs & NEED_PRIOR) != 0 && arm->prior.from == NULL)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' goes by what is known of its prompts; add `prior: SWEEP` or `prior: FILE`",
+                          arm->name, row->name);
     if (arm->n < row->min_n)
         return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
                           "arm '%s': '%s' needs an n of at least %u, not %u", arm->name, row->name, row->min_n, arm->n);
@@ -217,7 +221,7 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     uint32_t stop_needs = p->needs | (p->needs_by == NULL ? 0 : p->needs_by(arm->stop.options));
     const struct row rows[] = {
         {s->name, s->options, s->needs, s->min_n, s},
-        {a->name, a->options, a->needs, a->min_n, a},
+        {a->name, a->options, a->needs | (a->needs_by == NULL ? 0 : a->needs_by(arm->allocate.options)), a->min_n, a},
         {p->name, p->options, stop_needs, p->min_n, p},
         {c->name, c->options, c->needs, c->min_n, c},
     };

@@ -33,6 +33,8 @@ const struct command commands[] = {
      cmd_simulate},
     {"plan", "PILOT --target ACC | --budget B", "which arm to run, what it will give and cost, from a few rollouts",
      cmd_plan},
+    {"fit-bins", "SWEEP|FILE --budget MEAN",
+     "rollouts by how hard a prompt is, from earlier ones: for `allocate: bins`", cmd_fit_bins},
     {"journal", "", "the facts of a journal as text", cmd_journal},
     {"audit", "", "check a journal: invariants, replay, every decision again", cmd_audit},
     {"help", "[TOPIC]", "this list; topics: limits, exit-codes, policies, backends, verifiers, sweep, cluster.conf",

@@ -22,7 +22,7 @@ struct option_row {
     const char *help;          /* one sentence with the unit */
 };
 
-#define POLICY_OPTIONS_MAX 8
+#define POLICY_OPTIONS_MAX 16
 
 /* A backend or verifier as a sweep file may name it; the code that runs it is in worker/ and verifier/. */
 struct kind {

@@ -215,6 +215,19 @@ static const void *find_policy(const struct fact_arm *f, struct arm *arm)
     return arm->strategy != NULL && arm->allocator != NULL && arm->stopper != NULL ? arm->selector : NULL;
 }
 
+/* Journals of releases so far hold 8 values of each policy, without those that no policy had. */
+static bool options_read(struct slice bytes, double options[4][POLICY_OPTIONS_MAX])
+{
+    enum { BEFORE = 8 };
+    size_t each = bytes.len / (4 * sizeof **options);
+    if (bytes.len % (4 * sizeof **options) != 0 || (each != BEFORE && each != POLICY_OPTIONS_MAX))
+        return false;
+    memset(options, 0, 4 * sizeof *options);
+    for (size_t i = 0; i < 4; i++)
+        memcpy(options[i], bytes.data + i * each * sizeof **options, each * sizeof **options);
+    return true;
+}
+
 static bool options_valid(const struct option_row *rows, const double *values)
 {
     for (int i = 0; rows != NULL && rows[i].name != NULL; i++)
@@ -257,13 +270,12 @@ static bool arm_legs(const struct fact_arm *f, struct arm *arm)
 /* Policies, their options, legs and n, which make sense together or not at all. */
 static bool arm_policies(const struct fact_arm *f, struct arm *arm)
 {
-    if (find_policy(f, arm) == NULL || f->options.len != sizeof arm->options || f->n == 0 || f->n > LIMIT_N ||
+    if (find_policy(f, arm) == NULL || !options_read(f->options, arm->options) || f->n == 0 || f->n > LIMIT_N ||
         (f->strict != 0 && (f->lookahead == 0 || f->lookahead > LIMIT_LOOKAHEAD)))
         return false;
     arm->answering = (struct answering){f->abstains != 0, f->abstain, f->top == 0 ? 1 : f->top};
     if (isnan(f->abstain) || arm->answering.top > LIMIT_TOP)
         return false;
-    memcpy(arm->options, f->options.data, sizeof arm->options);
     arm->versions[0] = f->strategy_version;
     arm->versions[1] = f->allocator_version;
     arm->versions[2] = f->stopper_version;
@@ -620,9 +632,8 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
                                   const struct mapping *map)
 {
     double options[4][POLICY_OPTIONS_MAX];
-    if (f->options.len != sizeof options)
+    if (!options_read(f->options, options))
         return "options";
-    memcpy(options, f->options.data, sizeof options);
     static const char *const words[4] = {"strategy", "allocate", "stop", "select"};
     const char *old[4] = {arm->strategy->name, arm->allocator->name, arm->stopper->name, arm->selector->name};
     const struct slice new[4] = {f->strategy, f->allocator, f->stopper, f->selector};

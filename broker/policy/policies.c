@@ -15,6 +15,7 @@ const struct strategy *const strategies[] = {
 const struct allocator *const allocators[] = {
     &allocate_uniform,
     &allocate_elimination,
+    &allocate_bins,
     &allocate_existing,
     &allocate_flip,
     &allocate_blend,

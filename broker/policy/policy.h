@@ -26,6 +26,7 @@ enum policy_needs {
     NEED_STEPS = 8,    /* the backend can continue a path stepwise */
     NEED_LEGS = 16,    /* the arm draws from several models        */
     NEED_BLOCKS = 32,  /* one after the other                      */
+    NEED_PRIOR = 64,   /* the arm has a prior                      */
 };
 
 /* One delivered rollout, as folded into the statistics. */
@@ -110,6 +111,7 @@ struct allocator {
     bool spent;        /* reads view->spent: all its gains change at each step of it */
     bool existing;     /* its arms have nothing generated, as if they said `rollouts: existing` */
     bool prior;        /* reads view->prior */
+    uint32_t (*needs_by)(const double *options);    /* more needs, by the options' values; NULL: none */
     double (*gain)(const struct prompt_view *view); /* value of one more rollout; <= 0: none wanted */
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
@@ -183,7 +185,7 @@ struct strategy {
 };
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
-extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing;
+extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing, allocate_bins;
 extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_gain, allocate_expected_improvement;
 extern const struct stopper stop_none, stop_beta;
 extern const struct stopper stop_curtail, stop_esc, stop_ppr, stop_dirichlet;

@@ -4,6 +4,7 @@
  * prompts that are right at mean budgets of 4, 8, 16 and 32, and how many times more rollouts an even vote needs for the
  * same share, with its 90 % interval. Stoppers and selectors stand below. Last, the time of one decision with DECISIONS
  * prompts. Ends with status 1 when a policy covers more than the oracle of its kind, which only a fault could do. */
+#include "broker/policy/bins.h"
 #include "tests/unit/policy_curve.h"
 
 #include <stdio.h>
@@ -21,16 +22,25 @@ static const struct law laws[] = {
 static const uint32_t means[] = {4, 8, 16, 32};
 enum { MEANS = sizeof means / sizeof *means, SPREAD = 16, STOPPER_CAP = 128, SELECTOR_N = 16 };
 
-/* Allocators with other options than their defaults. */
+enum { BINS_BY, BINS_PILOT, BINS_SOLVED, BINS_EDGES, BINS_N = BINS_EDGES + BINS - 1 }; /* options of `bins` */
+enum { BY_PASSES, BY_PRIOR = 3, PILOT = 4 };
+
+/* Allocators with other options than their defaults. A plan is made before any result; who knows, knows every rate, and
+ * is only of interest where coverage counts; for fitted bins the mean budget says the rest of the options. */
 static const struct variant {
     const char *name;
     const struct allocator *allocator;
     double options[POLICY_OPTIONS_MAX];
+    bool plan, knows;
 } variants[] = {
-    {"elimination/ucb", &allocate_elimination, {.5, 1, 1, 1}},
-    {"elimination/gap", &allocate_elimination, {.5, 2, 1, 1}},
-    {"elimination/entropy", &allocate_elimination, {.5, 3, 1, 1}},
-    {"marginal-gain/plan", &allocate_marginal_gain, {1, 1, 0}},
+    {"elimination/ucb", &allocate_elimination, {.5, 1, 1, 1}, false, false},
+    {"elimination/gap", &allocate_elimination, {.5, 2, 1, 1}, false, false},
+    {"elimination/entropy", &allocate_elimination, {.5, 3, 1, 1}, false, false},
+    {"marginal-gain/plan", &allocate_marginal_gain, {1, 1, 0}, true, false},
+    {"marginal-gain/plan+", &allocate_marginal_gain, {1, 1, 0}, true, true},
+    {"marginal-gain/known", &allocate_marginal_gain, {1, 1, 1}, false, true},
+    {"bins/pilot", &allocate_bins, {BY_PASSES, PILOT}, false, false},
+    {"bins/known", &allocate_bins, {BY_PRIOR, PILOT}, true, true},
 };
 
 static uint32_t prompts = 300, worlds = 14, resamples = 200, decisions = 1000000;
@@ -83,57 +93,91 @@ static void hold_below(const char *name, double right, double oracle)
     status = 1;
 }
 
-static void allocator_row(const struct study *s, const struct variant *variant, const double *options,
-                          const double feedback[MEANS])
+/* Bins for a mean budget, as `drover fit-bins` would find them with the law of the worlds. */
+static void fit_options(const struct study *s, const struct law *law, const struct variant *variant, uint32_t mean,
+                        double options[POLICY_OPTIONS_MAX])
+{
+    uint32_t pilot = variant->knows ? 0 : PILOT;
+    struct bin_case *cases = xalloc(s->worlds_len * s->prompts * (pilot + 1) * sizeof *cases);
+    size_t len = 0;
+    for (uint32_t i = 0; i < s->worlds_len; i++) {
+        struct belief *known = world_beliefs(&s->worlds[i]);
+        for (uint32_t p = 0; p < s->prompts; p++)
+            len += bins_cases(variant->knows ? known[p] : (struct belief){law->a, law->b}, pilot, cases + len);
+        free(known);
+    }
+    struct bins bins = bins_fit(cases, len, pilot, mean, SPREAD * mean);
+    for (int e = 0; e < BINS - 1; e++)
+        options[BINS_EDGES + e] = bins.edges[e];
+    for (int q = 0; q < BINS; q++)
+        options[BINS_N + q] = bins.n[q];
+    free(cases);
+}
+
+/* planned, feedback: what the oracles cover. */
+struct rails {
+    double planned[MEANS], feedback[MEANS];
+};
+
+static void allocator_row(const struct study *s, const struct law *law, const struct variant *variant, bool defaults,
+                          const struct rails *rails)
 {
     printf("%-20s", variant->name);
     for (int m = 0; m < MEANS; m++) {
+        double options[POLICY_OPTIONS_MAX];
         struct plan_of_run plan = plan_of(variant->allocator, means[m]);
-        plan.options[0] = options;
+        memcpy(options, variant->options, sizeof options);
+        if (!defaults && variant->allocator == &allocate_bins)
+            fit_options(s, law, variant, means[m], options);
+        plan.options[0] = defaults ? NULL : options;
+        plan.knows = variant->knows;
         struct saving saving = study_saving(s, &plan, resamples);
         print_saving(&saving);
         if (!s->worlds[0].votes)
-            hold_below(variant->name, saving.right, feedback[m]);
+            hold_below(variant->name, saving.right, variant->plan ? rails->planned[m] : rails->feedback[m]);
     }
     printf("\n");
 }
 
 /* Both oracles, and what they reach at each mean budget. */
-static void oracle_rows(const struct study *s, double feedback[MEANS])
+static void oracle_rows(const struct study *s, struct rails *rails)
 {
-    double planned[MEANS] = {0};
     for (int m = 0; m < MEANS; m++) {
         uint64_t budget = (uint64_t)means[m] * prompts;
         for (uint32_t i = 0; i < worlds; i++) {
             struct run run = rail_feedback(&s->worlds[i], budget);
             for (uint32_t p = 0; p < prompts; p++)
-                feedback[m] += (double)run.right[p] / prompts / worlds;
-            planned[m] += rail_static(&s->worlds[i], (double)budget) / worlds;
+                rails->feedback[m] += (double)run.right[p] / prompts / worlds;
+            rails->planned[m] += rail_static(&s->worlds[i], (double)budget) / worlds;
             run_clear(&run);
         }
     }
     printf("%-20s", "oracle, plan");
     for (int m = 0; m < MEANS; m++)
-        printf("  %.4f%20s", planned[m], "");
+        printf("  %.4f%20s", rails->planned[m], "");
     printf("\n%-20s", "oracle");
     for (int m = 0; m < MEANS; m++)
-        printf("  %.4f%20s", feedback[m], "");
+        printf("  %.4f%20s", rails->feedback[m], "");
     printf("\n");
 }
 
-static void allocator_table(const struct study *s)
+static void allocator_table(const struct study *s, const struct law *law)
 {
-    double feedback[MEANS] = {0};
+    struct rails rails = {{0}, {0}};
     printf("%-20s", "allocate");
     for (int m = 0; m < MEANS; m++)
         printf("  mean %-2u, saves%12s", means[m], "");
     printf("\n");
     if (!s->worlds[0].votes)
-        oracle_rows(s, feedback);
+        oracle_rows(s, &rails);
     for (size_t i = 0; allocators[i]; i++)
-        allocator_row(s, &(struct variant){allocators[i]->name, allocators[i], {0}}, NULL, feedback);
+        allocator_row(
+            s, law,
+            &(struct variant){allocators[i]->name, allocators[i], {0}, allocators[i] == &allocate_uniform, false}, true,
+            &rails);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
-        allocator_row(s, &variants[i], variants[i].options, feedback);
+        if (!s->worlds[0].votes || !(variants[i].knows || variants[i].allocator == &allocate_bins))
+            allocator_row(s, law, &variants[i], false, &rails);
 }
 
 /* ---- stoppers and selectors, for votes ---- */
@@ -216,7 +260,7 @@ int main(int argc, char **argv)
         struct study study;
         study_init(&study, &laws[l], prompts, worlds);
         print_mix(&study, &laws[l]);
-        allocator_table(&study);
+        allocator_table(&study, &laws[l]);
         if (laws[l].votes) {
             stopper_table(&study);
             selector_table(&study);

@@ -152,8 +152,13 @@ static inline struct saving study_saving(const struct study *s, const struct pla
 {
     struct run *runs = xalloc(s->worlds_len * sizeof *runs);
     struct saving saving = {0};
-    for (uint32_t i = 0; i < s->worlds_len; i++)
-        runs[i] = world_run(&s->worlds[i], plan);
+    for (uint32_t i = 0; i < s->worlds_len; i++) {
+        struct belief *known = plan->knows ? world_beliefs(&s->worlds[i]) : NULL;
+        struct plan_of_run one = *plan;
+        one.priors = known;
+        runs[i] = world_run(&s->worlds[i], &one);
+        free(known);
+    }
     saving.ratio = weighted_ratio(s, runs, NULL, &saving);
     if (times > 0)
         bootstrap(s, runs, times, &saving);

@@ -120,15 +120,28 @@ static inline struct item world_item(const struct world *w, uint32_t prompt, uin
                          .tokens = 1};
 }
 
+/* Beliefs that know each prompt's rate: a billion rollouts. */
+static inline struct belief *world_beliefs(const struct world *w)
+{
+    struct belief *beliefs = xalloc(w->prompts * sizeof *beliefs);
+    for (uint32_t i = 0; i < w->prompts; i++) {
+        double theta = fmin(fmax(world_theta(w, i), 1e-12), 1 - 1e-12);
+        beliefs[i] = (struct belief){1e9 * theta, 1e9 * (1 - theta)};
+    }
+    return beliefs;
+}
+
 /* ---- runs ---- */
 
 struct plan_of_run {
     const struct allocator *allocator;
     const struct stopper *stopper;
     const struct selector *selector;
-    const double *options[3]; /* NULL: the defaults */
-    uint32_t cap, window;     /* rollouts of a prompt at most; rollouts in flight */
-    uint64_t budget;          /* all rollouts */
+    const double *options[3];    /* NULL: the defaults */
+    uint32_t cap, window;        /* rollouts of a prompt at most; rollouts in flight */
+    uint64_t budget;             /* all rollouts */
+    const struct belief *priors; /* of each prompt; NULL: none */
+    bool knows;                  /* for study_saving: priors that know each prompt's rate */
 };
 
 struct run {
@@ -174,6 +187,7 @@ static inline struct prompt_view play_view(const struct play *p, uint32_t prompt
                                 .stats = &cell->stats,
                                 .spent = p->spent,
                                 .cost = 1,
+                                .prior = p->plan->priors != NULL ? p->plan->priors[prompt] : (struct belief){0, 0},
                                 .options = p->options[policy]};
 }
 

@@ -400,14 +400,24 @@ static void none_beats_its_oracle(void **state)
             assert_true(share(&run, PROMPTS) <= top + margin);
             run_clear(&run);
         }
-        struct plan_of_run blind[] = {plan(&allocate_uniform, MEAN, budget),
-                                      plan(&allocate_marginal_gain, 100, budget)};
-        blind[1].options[0] = a_plan;
-        for (int i = 0; i < 2; i++) {
+        struct belief *known = world_beliefs(&w);
+        struct plan_of_run blind[] = {plan(&allocate_uniform, MEAN, budget), plan(&allocate_marginal_gain, 100, budget),
+                                      plan(&allocate_marginal_gain, 65536, budget)};
+        blind[1].options[0] = blind[2].options[0] = a_plan;
+        blind[2].priors = known;
+        double top = rail_static(&w, (double)budget), margin = 3 * sqrt(.25 / PROMPTS);
+        for (int i = 0; i < 3; i++) {
             struct run run = world_run(&w, &blind[i]);
-            assert_true(share(&run, PROMPTS) <= rail_static(&w, (double)budget) + 3 * sqrt(.25 / PROMPTS));
+            assert_true(share(&run, PROMPTS) <= top + margin);
+            assert_true(i < 2 || share(&run, PROMPTS) >= top - margin); /* who knows the rates reaches it */
             run_clear(&run);
         }
+        struct plan_of_run knowing = plan(&allocate_marginal_gain, 65536, budget);
+        knowing.priors = known;
+        struct run run = world_run(&w, &knowing);
+        assert_near(share(&run, PROMPTS), share(&oracle, PROMPTS), 1. / PROMPTS); /* it is the oracle */
+        run_clear(&run);
+        free(known);
         run_clear(&oracle);
         world_clear(&w);
     }

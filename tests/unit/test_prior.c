@@ -137,8 +137,9 @@ static void own_counts_give_the_posterior(void **state)
             tallies[p].passes += rng_unit(rng_u64(1, RNG_TEST, p, k)) < theta;
         counts[p] = (struct estimate_count){tallies[p].passes, N};
     }
-    struct rate_law law = fit_rates(counts, PROMPTS);
-    prior_fit(tallies, PROMPTS, 0.05, PROMPTS + 1, beliefs);
+    struct rate_law wanted = fit_rates(counts, PROMPTS), law = prior_law(tallies, PROMPTS);
+    assert_true(law.alpha == wanted.alpha && law.beta == wanted.beta);
+    prior_beliefs(&law, tallies, PROMPTS, 0.05, PROMPTS + 1, beliefs);
     for (uint32_t p = 0; p < PROMPTS; p++) {
         assert_true(fabs((double)beliefs[p][0] - law.alpha - tallies[p].passes) < 1e-4);
         assert_true(fabs((double)beliefs[p][1] - law.beta - (N - tallies[p].passes)) < 1e-4);
@@ -146,7 +147,7 @@ static void own_counts_give_the_posterior(void **state)
     assert_true(fabs((double)beliefs[PROMPTS][0] - law.alpha) < 1e-6); /* without counts: the fit */
     for (uint32_t p = 0; p < PROMPTS; p++)
         tallies[p].own = 0;
-    prior_fit(tallies, PROMPTS, 0.25, PROMPTS, beliefs);
+    prior_beliefs(&law, tallies, PROMPTS, 0.25, PROMPTS, beliefs);
     for (uint32_t p = 0; p < PROMPTS; p++)
         assert_true(fabs((double)beliefs[p][0] - law.alpha - 0.25 * tallies[p].passes) < 1e-4);
 }
@@ -157,7 +158,8 @@ static void beliefs_stay_in_range(void **state)
     (void)state;
     float beliefs[2][2];
     const struct prior_tally tallies[] = {{0, 1000000000, 1000000000, 1}, {0, 1000000000, 1000000000, 1}, {1, 0, 1, 1}};
-    prior_fit(tallies, 3, 1, 2, beliefs);
+    struct rate_law law = prior_law(tallies, 3);
+    prior_beliefs(&law, tallies, 3, 1, 2, beliefs);
     for (int i = 0; i < 4; i++) {
         assert_true(beliefs[i / 2][i % 2] >= BELIEF_MIN);
         assert_true(beliefs[i / 2][i % 2] <= BELIEF_MAX);

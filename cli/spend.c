@@ -1,0 +1,311 @@
+/* spend.c - drover fit-bins: how many rollouts a prompt is worth by how hard it is, from earlier ones. */
+#include "broker/fit_bins.h"
+#include "broker/server.h"
+#include "cli/cli.h"
+#include "cli/client.h"
+#include "common/limits.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+enum {
+    OPTION_JSON = 1000,
+    OPTION_BUDGET,
+    OPTION_BY,
+    OPTION_PILOT,
+    OPTION_FOLDS,
+    OPTION_STRENGTH,
+    OPTION_VERIFIER,
+    OPTION_MODEL
+};
+enum { PILOT_MOST = 1024, FOLDS_MOST = 100 };
+
+struct fit_args {
+    const char *from, *state, *verifier, *model;
+    struct broker_choice choice;
+    struct fit_bins_request request;
+    bool by_prior, json;
+};
+
+static const struct argp_option fit_options[] = {
+    {"budget", OPTION_BUDGET, "MEAN", 0, "rollouts of a prompt on average, the pilot among them", 0},
+    {"by", OPTION_BY, "WHAT", 0, "passes: of a pilot that every prompt has (default); prior: of the counts themselves",
+     0},
+    {"pilot", OPTION_PILOT, "N", 0, "rollouts of the pilot (default: 4)", 0},
+    {"folds", OPTION_FOLDS, "K", 0, "parts of the prompts that are held out in turn (default: 2; 0: none)", 0},
+    {"strength", OPTION_STRENGTH, "S", 0, "what a counted rollout is worth, if it is of another model (default: 1)", 0},
+    {"verifier", OPTION_VERIFIER, "NAME", 0, "whose passes are counted (default: the sweep's truth)", 0},
+    {"model", OPTION_MODEL, "NAME", 0, "whose rollouts are counted, of a sweep with several", 0},
+    {"state", 's', "DIR", 0, "state folder of the sweep (default: `state` of cluster.conf, drover-state)", 0},
+    {"broker", 'b', "ENDPOINT", 0, "read the sweep from the broker with this client address instead", 0},
+    {"join", 'j', "FILE", 0, "read it from the broker that this join file names", 0},
+    {"conf", 'c', "FILE", 0, "read it from the broker that this cluster.conf names", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {0},
+};
+
+static double number_between(const char *arg, const char *option, double low, double high, struct argp_state *state)
+{
+    char *end;
+    double value = strtod(arg, &end);
+    if (end == arg || *end != '\0' || !(value >= low && value <= high))
+        argp_error(state, "--%s takes a number from %g to %g, not '%s'", option, low, high, arg);
+    return value;
+}
+
+static uint32_t whole_between(const char *arg, const char *option, double low, double high, struct argp_state *state)
+{
+    double value = number_between(arg, option, low, high, state);
+    if (value != floor(value))
+        argp_error(state, "--%s takes a whole number, not '%s'", option, arg);
+    return (uint32_t)value;
+}
+
+static void check_args(struct fit_args *args, struct argp_state *state)
+{
+    if (args->from == NULL || !(args->request.budget > 0))
+        argp_error(state, "which rollouts, and how many may be spent? SWEEP|FILE --budget MEAN");
+    if (args->by_prior)
+        args->request.pilot = 0;
+    if (args->request.budget < args->request.pilot)
+        argp_error(state, "--budget %g is less than the pilot of %u", args->request.budget, args->request.pilot);
+    if (args->request.folds == 1)
+        argp_error(state, "--folds takes 2 or more, or 0");
+}
+
+static error_t fit_parse(int key, char *arg, struct argp_state *state)
+{
+    struct fit_args *args = state->input;
+    switch (key) {
+    case 's':
+        args->state = arg;
+        return 0;
+    case 'c':
+        args->choice.conf = arg;
+        return 0;
+    case 'b':
+        args->choice.broker = arg;
+        return 0;
+    case 'j':
+        args->choice.join = arg;
+        return 0;
+    case OPTION_JSON:
+        args->json = true;
+        return 0;
+    case OPTION_VERIFIER:
+        args->verifier = arg;
+        return 0;
+    case OPTION_MODEL:
+        args->model = arg;
+        return 0;
+    case OPTION_BUDGET:
+        args->request.budget = number_between(arg, "budget", 1, LIMIT_N, state);
+        return 0;
+    case OPTION_PILOT:
+        args->request.pilot = whole_between(arg, "pilot", 1, PILOT_MOST, state);
+        return 0;
+    case OPTION_FOLDS:
+        args->request.folds = whole_between(arg, "folds", 0, FOLDS_MOST, state);
+        return 0;
+    case OPTION_STRENGTH:
+        args->request.strength = number_between(arg, "strength", 0.001, 1, state);
+        return 0;
+    case OPTION_BY:
+        args->by_prior = strcmp(arg, "prior") == 0;
+        if (!args->by_prior && strcmp(arg, "passes") != 0)
+            argp_error(state, "--by takes passes or prior, not '%s'", arg);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (args->from != NULL)
+            argp_usage(state);
+        args->from = arg;
+        return 0;
+    case ARGP_KEY_END:
+        check_args(args, state);
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+/* ---- counts ---- */
+
+/* Prompts are numbered as they come: those without a count are none. */
+struct counting {
+    struct buf tallies; /* struct prior_tally each */
+    uint32_t prompts;
+};
+
+static void count_put(struct counting *counting, struct prior_tally tally)
+{
+    tally.own = 0;
+    if (tally.n > 0)
+        buf_put(&counting->tallies, &tally, sizeof tally);
+}
+
+struct known_id {
+    uint32_t number;
+    UT_hash_handle hh;
+};
+
+static void count_file(const struct prior_file *file, struct counting *counting)
+{
+    struct known_id *ids = NULL, *id, *next;
+    for (uint32_t i = 0; i < file->len; i++) {
+        const struct prior_count *count = &file->counts[i];
+        HASH_FIND(hh, ids, count->prompt, strlen(count->prompt), id);
+        if (id == NULL) {
+            id = xalloc(sizeof *id);
+            id->number = counting->prompts++;
+            HASH_ADD_KEYPTR(hh, ids, count->prompt, strlen(count->prompt), id);
+        }
+        count_put(counting, (struct prior_tally){.prompt = id->number, .passes = count->passes, .n = count->n});
+    }
+    HASH_ITER (hh, ids, id, next) {
+        HASH_DEL(ids, id);
+        free(id);
+    }
+}
+
+static int read_file(const struct fit_args *args, struct counting *counting, struct error *error)
+{
+    struct prior_file file;
+    char *text;
+    size_t len;
+    int rc = file_read(args->from, LIMIT_SUBMISSION, &text, &len, error);
+    if (rc != 0)
+        return rc;
+    rc = prior_file_read((struct slice){text, len}, args->from, args->from,
+                         args->verifier != NULL ? args->verifier : "", &file, error);
+    free(text);
+    if (rc != 0)
+        return rc;
+    count_file(&file, counting);
+    prior_file_clear(&file);
+    return 0;
+}
+
+/* The pool of the model that is meant. */
+static int find_pool(const struct fit_args *args, const struct core *core, uint32_t sweep, uint32_t *pool,
+                     struct error *error)
+{
+    struct buf names = {0};
+    uint32_t found = 0;
+    *pool = NO_ID;
+    for (uint32_t i = 0; i < core_pools(core); i++) {
+        const char *name = core_model(core, core_pool(core, i).model).name;
+        if (!prior_samples(core, sweep, i) || (args->model != NULL && strcmp(name, args->model) != 0))
+            continue;
+        buf_printf(&names, "%s%s", found > 0 ? ", " : "", name);
+        *pool = i;
+        found++;
+    }
+    int rc = 0;
+    if (found == 0)
+        rc = error_set(error, ERR_NOT_FOUND, "sweep '%s' has no sampled rollouts%s%s", args->from,
+                       args->model != NULL ? " of model " : "", args->model != NULL ? args->model : "");
+    else if (found > 1)
+        rc = error_set(error, ERR_CONFLICT, "sweep '%s' has rollouts of several models (%s): choose one, --model NAME",
+                       args->from, names.data);
+    buf_clear(&names);
+    return rc;
+}
+
+static int find_judge(const struct fit_args *args, const struct core *core, uint32_t sweep, uint32_t *verifier,
+                      struct error *error)
+{
+    *verifier = args->verifier == NULL ? core_sweep(core, sweep).truth : NO_ID;
+    for (uint32_t v = core_verifiers(core); args->verifier != NULL && *verifier == NO_ID && v-- > 0;)
+        if (strcmp(core_verifier(core, v).name, args->verifier) == 0)
+            *verifier = v;
+    if (*verifier != NO_ID)
+        return 0;
+    if (args->verifier == NULL)
+        return error_set(error, ERR_NOT_FOUND, "sweep '%s' has no truth: say whose passes count, --verifier NAME",
+                         args->from);
+    return error_set(error, ERR_NOT_FOUND, "the journal knows no verifier '%.64s'", args->verifier);
+}
+
+static int count_sweep(const struct fit_args *args, const struct core *core, struct counting *counting,
+                       struct error *error)
+{
+    uint32_t sweep = core_sweep_find(core, slice_of(args->from)), pool, verifier;
+    if (sweep == NO_ID)
+        return error_set(
+            error, ERR_NOT_FOUND,
+            "there is no sweep '%s' here (and no file of that name: a file's holds a '/' or ends in .jsonl)",
+            args->from);
+    int rc = find_pool(args, core, sweep, &pool, error);
+    if (rc == 0)
+        rc = find_judge(args, core, sweep, &verifier, error);
+    for (uint32_t p = 0; rc == 0 && p < core_sweep(core, sweep).prompts; p++) {
+        struct prior_tally tally = prior_count(core, sweep, pool, p, verifier);
+        tally.prompt = counting->prompts;
+        counting->prompts += tally.n > 0;
+        count_put(counting, tally);
+    }
+    return rc;
+}
+
+static int read_sweep(const struct fit_args *args, struct counting *counting, struct error *error)
+{
+    struct source source;
+    struct core *core;
+    int rc = source_open(args->state, &args->choice, &source, error);
+    if (rc != 0)
+        return rc;
+    rc = journal_core(source.journal, &core, error);
+    if (rc == 0) {
+        rc = count_sweep(args, core, counting, error);
+        core_free(&core);
+    }
+    source_close(&source);
+    return rc;
+}
+
+/* ---- the command ---- */
+
+static int fit(struct fit_args *args, const struct counting *counting, struct error *error)
+{
+    struct fit_bins_request *request = &args->request;
+    request->tallies = (const struct prior_tally *)(const void *)counting->tallies.data;
+    request->len = counting->tallies.len / sizeof(struct prior_tally);
+    request->prompts = counting->prompts;
+    if (request->prompts == 0 || request->prompts < request->folds)
+        return error_set(error, ERR_NOT_FOUND, "'%s' has judged rollouts of %u prompts, which is too few to fit bins",
+                         args->from, request->prompts);
+    struct fit_bins fitted = fit_bins(request);
+    struct buf out = {0};
+    (args->json ? fit_bins_json : fit_bins_text)(&fitted, request, args->from, &out);
+    int rc = fwrite(out.data, 1, out.len, stdout) == out.len && fflush(stdout) == 0 ? 0 : stdout_failed(error);
+    buf_clear(&out);
+    return rc;
+}
+
+int cmd_fit_bins(int argc, char **argv)
+{
+    const struct argp argp = {
+        fit_options,
+        fit_parse,
+        "SWEEP|FILE",
+        "Fit the edges and rollouts of allocator `bins` to earlier rollouts of prompts like those "
+        "to come, print them as keys of an arm, and foretell what they cover, for the prompts seen "
+        "and held out. A FILE holds counts, {\"prompt\": ID, \"passes\": K, \"n\": N} on a line, or "
+        "what `drover results` prints.",
+        0,
+        0,
+        0};
+    struct fit_args args = {.request = {.pilot = 4, .folds = 2, .strength = 1}};
+    struct counting counting = {0};
+    struct error error = {""};
+    parse_args("fit-bins", &argp, argc, argv, &args);
+    int rc = prior_is_file(args.from) ? read_file(&args, &counting, &error) : read_sweep(&args, &counting, &error);
+    if (rc == 0)
+        rc = fit(&args, &counting, &error);
+    buf_clear(&counting.tallies);
+    if (rc == ERR_CLOSED)
+        return EXIT_OK;
+    return rc == 0 ? EXIT_OK : complain("fit-bins", rc, &error);
+}
