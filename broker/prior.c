@@ -157,7 +157,7 @@ static uint32_t delivered_to(const struct core *core, uint32_t sweep, uint32_t p
     uint32_t most = 0, arms = core_sweep(core, sweep).arms;
     for (uint32_t i = 0; i < arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
-        uint32_t delivered = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
+        uint32_t delivered = core_arm_reach(core, arm.id, pool, prompt);
         most = delivered > most ? delivered : most;
     }
     return most;
@@ -230,7 +230,7 @@ static int find_in_pool(struct finding *f, uint32_t sweep, uint32_t id)
 bool prior_samples(const struct core *core, uint32_t sweep, uint32_t pool)
 {
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++)
-        if (core_arm_reach(core, core_sweep_arm(core, sweep, i), pool, UINT16_MAX) > 0)
+        if (core_arm_draws(core, core_sweep_arm(core, sweep, i), pool))
             return true;
     return false;
 }

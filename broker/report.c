@@ -227,7 +227,7 @@ static uint32_t counted_to(const struct core *core, uint32_t sweep, uint32_t i, 
     uint32_t counted = 0;
     for (uint32_t j = 0; j < i; j++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, j));
-        uint32_t reach = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
+        uint32_t reach = core_arm_reach(core, arm.id, pool, prompt);
         counted = judges(&arm, verifier) && reach > counted ? reach : counted;
     }
     return counted;
@@ -239,7 +239,7 @@ static void count_leg(const struct core *core, uint32_t sweep, uint32_t i, uint3
     struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
     struct key key = {TASK_GENERATE, pool, 0, NO_ID, 0, NO_ID};
     for (; key.prompt < arm.prompts; key.prompt++) {
-        uint32_t reach = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, key.prompt).delivered);
+        uint32_t reach = core_arm_reach(core, arm.id, pool, key.prompt);
         for (key.item = counted_to(core, sweep, i, pool, verifier, key.prompt); key.item < reach; key.item++)
             count_verdict(core, &key, verifier, verdicts);
     }

@@ -32,7 +32,7 @@ static uint32_t delivered_of(const struct core *core, uint32_t sweep, uint32_t p
     uint32_t most = 0;
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
-        uint32_t delivered = core_arm_reach(core, arm.id, pool, core_cell(core, arm.id, prompt).delivered);
+        uint32_t delivered = core_arm_reach(core, arm.id, pool, prompt);
         most = delivered > most ? delivered : most;
     }
     return most;

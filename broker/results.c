@@ -453,8 +453,7 @@ static uint32_t delivered_to(struct writer *writer, uint32_t pool, uint32_t prom
     memset(writer->bounds, 0, core_verifiers(writer->core) * sizeof *writer->bounds);
     for (uint32_t i = 0; i < writer->sweep.arms; i++) {
         struct arm_info arm = arm_at(writer, i);
-        uint32_t delivered =
-            core_arm_reach(writer->core, arm.id, pool, core_cell(writer->core, arm.id, prompt).delivered);
+        uint32_t delivered = core_arm_reach(writer->core, arm.id, pool, prompt);
         raise_to(&most, delivered);
         if (delivered > 0 && arm.verifier != NO_ID)
             raise_to(&writer->bounds[arm.verifier], delivered);

@@ -151,10 +151,17 @@ void core_arm_models(const struct core *core, uint32_t id, struct buf *out)
         buf_printf(out, "%s%s", leg > 0 ? "+" : "", core->models[core->pools[arm->pools[leg]].model].name);
 }
 
-uint32_t core_arm_reach(const struct core *core, uint32_t id, uint32_t pool, uint32_t k)
+bool core_arm_draws(const struct core *core, uint32_t id, uint32_t pool)
 {
     assert(id < core->arms_len);
-    return core->arms[id].trees > 0 ? 0 : arm_reach(&core->arms[id], pool, k);
+    return core->arms[id].trees == 0 && arm_leg(&core->arms[id], pool) != NO_ID;
+}
+
+/* The arm may be of another set, which has fewer prompts. */
+uint32_t core_arm_reach(const struct core *core, uint32_t id, uint32_t pool, uint32_t prompt)
+{
+    const struct arm *arm = &core->arms[id];
+    return core_arm_draws(core, id, pool) ? arm_reach(arm, pool, arm->cells[prompt].delivered) : 0;
 }
 
 uint32_t core_pools(const struct core *core)

@@ -109,8 +109,10 @@ uint32_t core_sweep_arm(const struct core *core, uint32_t sweep, uint32_t i); /*
 struct arm_info core_arm(const struct core *core, uint32_t arm);
 /* Appends the names of its models, as "small+large". */
 void core_arm_models(const struct core *core, uint32_t arm, struct buf *out);
-/* How many ordinals of this pool are among its first k rollouts; 0 when it does not draw from it, as trees do not. */
-uint32_t core_arm_reach(const struct core *core, uint32_t arm, uint32_t pool, uint32_t k);
+bool core_arm_draws(const struct core *core, uint32_t arm, uint32_t pool); /* trees draw from no pool */
+/* How many ordinals of this pool are among what it was delivered of a prompt of the pool; 0 when it does not draw from
+ * it. */
+uint32_t core_arm_reach(const struct core *core, uint32_t arm, uint32_t pool, uint32_t prompt);
 
 uint32_t core_pools(const struct core *core);
 struct pool_info core_pool(const struct core *core, uint32_t pool);
