@@ -3,7 +3,9 @@
 
 #include "broker/calibration.h"
 #include "broker/report_curve.h"
+#include "broker/report_parts.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -340,6 +342,23 @@ struct report *report_new(const struct core *core, uint32_t sweep, double wall_s
     return report_beside(core, sweep, NO_ID, wall_s);
 }
 
+struct report_table *report_table_add(struct report *report, const char *key, const char *title,
+                                      const struct report_column *columns)
+{
+    assert(report->tables_len < REPORT_TABLES_MAX);
+    struct report_table *table = &report->tables[report->tables_len++];
+    report_table_init(table, key, title, columns);
+    return table;
+}
+
+void report_tables_fill(const struct core *core, struct report *report)
+{
+    if (report->sweep.truth == NO_ID || report->curves_len == 0)
+        return;
+    report_rollouts_fill(core, report);
+    report_arms_fill(core, report);
+}
+
 void report_free(struct report **report_ptr)
 {
     struct report *report = *report_ptr;
@@ -358,6 +377,8 @@ void report_free(struct report **report_ptr)
         calibration_free(&report->verifiers[i]);
     free(report->verifiers);
     report_more_clear(report);
+    for (uint32_t i = 0; i < report->tables_len; i++)
+        report_table_clear(&report->tables[i]);
     free(report);
     *report_ptr = NULL;
 }

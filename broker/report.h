@@ -14,6 +14,7 @@
 #include "broker/core/read.h"
 #include "broker/policy/estimate.h"
 #include "broker/policy/saving.h"
+#include "broker/report_table.h"
 
 struct calibration;
 
@@ -76,6 +77,8 @@ struct report_pool {
     struct report_reach reach; /* from all judged rollouts */
     struct report_reach half;  /* from the first half of them alone, to see what it would have foretold */
     double unsolvable; /* share of prompts that is never solved, if the counts fit much better with one; else 0 */
+    uint32_t unsolved; /* judged prompts without a right rollout */
+    double solves;     /* how many of these as many rollouts as the anchor's are expected to solve, each */
 };
 
 /* What an adaptive arm saved. Both are curves. */
@@ -83,6 +86,8 @@ struct report_saving {
     uint32_t curve, base, prompts;
     struct saving saving;
 };
+
+enum { REPORT_TABLES_MAX = 16 };
 
 struct report {
     struct sweep_info sweep;
@@ -100,12 +105,18 @@ struct report {
     struct report_saving *savings; /* savings_len of them */
     uint32_t pools_len, savings_len;
     double target; /* coverage that a budget is wanted for, NaN: none; set by the caller */
+    struct report_table tables[REPORT_TABLES_MAX]; /* tables_len of them, once report_tables_fill was called */
+    uint32_t tables_len;
 };
 
 struct report *report_new(const struct core *core, uint32_t sweep, double wall_s);
 /* With the curves of another sweep over the same prompts ahead of its own; all else is of the sweep alone. */
 struct report *report_beside(const struct core *core, uint32_t sweep, uint32_t other, double wall_s);
 void report_free(struct report **report);
+
+/* Also fills the tables that text and JSON show if they are there: they read every rollout several times. Once, and
+ * only with a truth. */
+void report_tables_fill(const struct core *core, struct report *report);
 
 /* Where a report is read. */
 struct report_page {

@@ -2,6 +2,7 @@
  * adaptive arms saved. Printed by report_more_print.c. */
 #include "broker/policy/kernel.h"
 #include "broker/report_curve.h"
+#include "broker/report_parts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,8 +27,7 @@ static struct estimate_count count_prompt(const struct core *core, uint32_t pool
     return count;
 }
 
-/* What the arm that went furthest was delivered. */
-static uint32_t delivered_of(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t prompt)
+uint32_t report_delivered(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t prompt)
 {
     uint32_t most = 0;
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
@@ -95,7 +95,7 @@ static uint32_t count_prompts(const struct core *core, const struct report *repo
 {
     uint32_t judged = 0;
     for (uint32_t p = 0; p < report->sweep.prompts; p++) {
-        uint32_t delivered = delivered_of(core, report->sweep.id, pool->pool, p);
+        uint32_t delivered = report_delivered(core, report->sweep.id, pool->pool, p);
         uint32_t len = delivered < most ? delivered : most;
         struct estimate_count count = count_prompt(core, pool->pool, report->sweep.truth, p, len);
         if (mixes != NULL)
@@ -108,14 +108,27 @@ static uint32_t count_prompts(const struct core *core, const struct report *repo
     return judged;
 }
 
+/* What is still to be solved; the counts are not whole afterwards. */
+static void unsolved_fill(struct report_pool *pool, struct estimate_count *counts, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++)
+        if (counts[i].right == 0)
+            counts[pool->unsolved++] = counts[i];
+    if (pool->unsolved > 0)
+        pool->solves =
+            pool->unsolved * coverage_posterior(&pool->reach.law, counts, pool->unsolved, pool->reach.anchor.n);
+}
+
 static void pool_fill(const struct core *core, const struct report *report, struct report_pool *pool)
 {
     struct estimate_count *counts = xalloc((report->sweep.prompts + 1) * sizeof *counts);
     pool->mixes = xalloc(report->groups_len * sizeof *pool->mixes);
     uint32_t judged = count_prompts(core, report, pool, UINT32_MAX, pool->mixes, counts);
     pool->reach = reach_of(counts, judged);
-    if (pool->reach.known)
+    if (pool->reach.known) {
         pool->unsolvable = fit_rates_best(counts, judged).zero;
+        unsolved_fill(pool, counts, judged);
+    }
     if (pool->reach.measured) {
         judged = count_prompts(core, report, pool, (uint32_t)pool->reach.anchor.n / 2, NULL, counts);
         pool->half = reach_of(counts, judged);

@@ -1,9 +1,9 @@
 /* report_more_print.c - the mix of prompts, extrapolated coverage and savings, as text and JSON. */
 #include "broker/calibration.h"
 #include "broker/core/text_table.h"
+#include "broker/policy/oracle.h"
 #include "broker/policy/predict.h"
-#include "broker/report.h"
-#include "common/json.h"
+#include "broker/report_parts.h"
 
 #include <math.h>
 
@@ -11,11 +11,6 @@ static const double factors[] = {2, 4, 10}; /* beyond one decade no law fitted t
 enum { FACTORS = sizeof factors / sizeof factors[0] };
 
 static const double z95 = 1.959964;
-
-static double share(uint64_t part, uint64_t of)
-{
-    return of > 0 ? (double)part / (double)of : NAN;
-}
 
 static uint32_t mixed(const struct report_mix *mix)
 {
@@ -59,13 +54,20 @@ static void mixes_text(const struct report *report, struct buf *out)
     finish(&table, out);
 }
 
+/* Rollouts that a prompt takes if sampling stops at the first right one, or at n. */
+static double stops_at(const struct report_reach *reach, double n)
+{
+    return elimination_at(&reach->law, (uint32_t)n).cost;
+}
+
 static void row_of_reach(struct text_table *table, const char *model, double n, double coverage, struct bounds bounds,
-                         const char *source)
+                         double stops, const char *source)
 {
     text_cell(table, model);
     text_cellf(table, "%.0f", n);
     text_cellf(table, "%.3f", coverage);
     text_cellf(table, "%.3f-%.3f", bounds.low, bounds.high);
+    text_cellf(table, "%.2f", stops);
     text_cell(table, source);
 }
 
@@ -74,11 +76,11 @@ static void reach_rows(const struct report_pool *pool, struct text_table *table)
     const struct report_reach *reach = &pool->reach;
     struct anchor anchor = reach->anchor;
     row_of_reach(table, pool->model, anchor.n, anchor.seen, coverage_bounds(&reach->law, anchor, anchor.n, z95),
-                 reach->measured ? "rollouts" : "fit");
+                 stops_at(reach, anchor.n), reach->measured ? "rollouts" : "fit");
     for (int f = 0; f < FACTORS; f++) {
         double n = factors[f] * anchor.n;
         row_of_reach(table, "", n, coverage_anchored(&pool->reach.law, anchor, n),
-                     coverage_bounds(&pool->reach.law, anchor, n, z95), "law");
+                     coverage_bounds(&pool->reach.law, anchor, n, z95), stops_at(reach, n), "law");
     }
 }
 
@@ -124,6 +126,12 @@ static void reach_notes(const struct report *report, const struct report_pool *p
                    coverage_anchored(&pool->half.law, pool->half.anchor, pool->reach.anchor.n), bounds.low, bounds.high,
                    pool->reach.anchor.n);
     }
+    if (pool->unsolved > 0) {
+        buf_puts(out, "  ");
+        text_plain(slice_of(pool->model), out);
+        buf_printf(out, ": of %u prompts without a right rollout, %.0f more of each would solve %.1f\n", pool->unsolved,
+                   pool->reach.anchor.n, pool->solves);
+    }
     if (pool->unsolvable > 0) {
         buf_puts(out, "  ");
         text_plain(slice_of(pool->model), out);
@@ -136,10 +144,10 @@ static void reach_notes(const struct report *report, const struct report_pool *p
 
 static void reaches_text(const struct report *report, struct buf *out)
 {
-    static const char *const names[] = {"model", "N", "covered", "95%", "from", NULL};
+    static const char *const names[] = {"model", "N", "covered", "95%", "stops at", "from", NULL};
     struct text_table table;
     bool any = false;
-    heads(&table, "lrrrl", names);
+    heads(&table, "lrrrrl", names);
     for (uint32_t i = 0; i < report->pools_len; i++) {
         any = any || report->pools[i].reach.known;
         if (report->pools[i].reach.known)
@@ -258,27 +266,11 @@ void report_more_text(const struct report *report, struct buf *out)
         reaches_text(report, out);
     savings_text(report, out);
     repeats_text(report, out);
+    for (uint32_t i = 0; i < report->tables_len; i++)
+        report_table_print(&report->tables[i], out);
 }
 
 /* -- JSON ----------------------------------------------------------------------------------------------------------- */
-
-static void put_f64(struct buf *json, const char *key, double value)
-{
-    json_key(json, key);
-    json_f64(json, value);
-}
-
-static void put_u64(struct buf *json, const char *key, uint64_t value)
-{
-    json_key(json, key);
-    json_u64(json, value);
-}
-
-static void put_str(struct buf *json, const char *key, const char *value)
-{
-    json_key(json, key);
-    json_str(json, value);
-}
 
 static void put_mix(struct buf *json, const char *model, const char *group, const struct report_mix *mix)
 {
@@ -294,13 +286,15 @@ static void put_mix(struct buf *json, const char *model, const char *group, cons
     json_end(json, '}');
 }
 
-static void put_reach_point(struct buf *json, double n, double coverage, struct bounds bounds)
+static void put_reach_point(struct buf *json, const struct report_reach *reach, double n, double coverage,
+                            struct bounds bounds)
 {
     json_begin(json, '{');
     put_f64(json, "n", n);
     put_f64(json, "coverage", coverage);
     put_f64(json, "low", bounds.low);
     put_f64(json, "high", bounds.high);
+    put_f64(json, "stops", stops_at(reach, n));
     json_end(json, '}');
 }
 
@@ -313,17 +307,22 @@ static void put_reach(struct buf *json, const struct report_pool *pool, double t
     put_f64(json, "alpha_se", pool->reach.law.alpha_se);
     put_f64(json, "beta", pool->reach.law.beta);
     put_f64(json, "unsolvable", pool->unsolvable);
+    put_u64(json, "unsolved", pool->unsolved);
+    put_f64(json, "solves", pool->solves);
     put_str(json, "anchor", pool->reach.measured ? "rollouts" : "fit");
     json_key(json, "points");
     json_begin(json, '[');
-    put_reach_point(json, anchor.n, anchor.seen, coverage_bounds(&pool->reach.law, anchor, anchor.n, z95));
+    put_reach_point(json, &pool->reach, anchor.n, anchor.seen,
+                    coverage_bounds(&pool->reach.law, anchor, anchor.n, z95));
     for (int f = 0; f < FACTORS; f++)
-        put_reach_point(json, factors[f] * anchor.n, coverage_anchored(&pool->reach.law, anchor, factors[f] * anchor.n),
+        put_reach_point(json, &pool->reach, factors[f] * anchor.n,
+                        coverage_anchored(&pool->reach.law, anchor, factors[f] * anchor.n),
                         coverage_bounds(&pool->reach.law, anchor, factors[f] * anchor.n, z95));
     json_end(json, ']');
     if (pool->half.known) {
         json_key(json, "hindsight"); /* of the first point, from half of its rollouts */
-        put_reach_point(json, pool->half.anchor.n, coverage_anchored(&pool->half.law, pool->half.anchor, anchor.n),
+        put_reach_point(json, &pool->half, pool->half.anchor.n,
+                        coverage_anchored(&pool->half.law, pool->half.anchor, anchor.n),
                         coverage_bounds(&pool->half.law, pool->half.anchor, anchor.n, z95));
     }
     if (!isnan(target)) {
@@ -403,4 +402,6 @@ void report_more_json(const struct report *report, struct buf *json)
             if (report->pools[i].reach.known && has_rates(report->verifiers[v]))
                 put_repeats(json, &report->pools[i], report->verifiers[v]);
     json_end(json, ']');
+    for (uint32_t i = 0; i < report->tables_len; i++)
+        report_table_json(&report->tables[i], json);
 }

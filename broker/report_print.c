@@ -1,8 +1,10 @@
 /* report_print.c - a report as text, JSON and CSV. */
 #include "broker/calibration.h"
 #include "broker/core/text_table.h"
-#include "broker/report.h"
-#include "common/json.h"
+#include "broker/policy/kernel.h"
+#include "broker/report_parts.h"
+
+#include <math.h>
 
 #include <math.h>
 #include <string.h>
@@ -10,11 +12,6 @@
 static const char *plural(uint64_t count)
 {
     return count == 1 ? "" : "s";
-}
-
-static double share(uint64_t part, uint64_t of)
-{
-    return of > 0 ? (double)part / (double)of : NAN;
 }
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -37,6 +34,12 @@ static struct spending waste_of(const struct sweep_info *sweep)
 static double reused(const struct report *report)
 {
     return share(less(report->charged, report->bought), report->charged);
+}
+
+/* The best of n independent rollouts: how far it strays from the model has a bound. */
+static bool bounded(const struct report_curve *curve)
+{
+    return curve->arm.selector == &select_best && curve->arm.trees == 0;
 }
 
 static const char *estimator(const struct report_curve *curve, const struct report_point *point)
@@ -249,6 +252,9 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (raced > 0)
         buf_printf(out, "  %c: %.1f%% of its rollouts had two live attempts, the first result counts\n", letter,
                    100 * raced);
+    if (bounded(curve))
+        buf_printf(out, "  %c: the best of %u strays at most %.2f nats from the model's own distribution\n", letter,
+                   curve->arm.n, best_of_n_divergence(curve->arm.n));
     if (curve->arm.oracle)
         buf_printf(out, "  %c: oracle: it selects with the truth itself\n", letter);
     if (truth && curve->points_len > 0 && curve->points[0].unbiased)
@@ -300,24 +306,6 @@ void report_text(const struct report *report, struct report_page page, struct bu
 
 /* -- JSON ------------------------------------------------------------------------------------------- */
 
-static void put_u64(struct buf *json, const char *key, uint64_t value)
-{
-    json_key(json, key);
-    json_u64(json, value);
-}
-
-static void put_f64(struct buf *json, const char *key, double value)
-{
-    json_key(json, key);
-    json_f64(json, value);
-}
-
-static void put_str(struct buf *json, const char *key, const char *value)
-{
-    json_key(json, key);
-    json_str(json, value);
-}
-
 static void put_spending(struct buf *json, const char *key, const struct spending *spent)
 {
     json_key(json, key);
@@ -349,6 +337,8 @@ static void put_point(struct buf *json, const struct report_curve *curve, const 
     put_u64(json, "tokens", point->tokens);
     put_f64(json, "seconds", (double)point->slot_ms / 1000);
     put_f64(json, "cost", (double)point->cost / 1e6);
+    if (bounded(curve))
+        put_f64(json, "divergence", best_of_n_divergence(point->n));
     put_f64(json, "truncated", share(point->truncated, point->rollouts));
     put_f64(json, "raced", share(point->raced, point->rollouts));
     put_u64(json, "exhausted", point->exhausted);

@@ -3,6 +3,7 @@
  *
  * A grid is a pattern of an arm: each "{key}" in it stands for one value of `over.key`, for every
  * combination of values, the last key varying fastest. */
+#include "broker/sweep_grid.h"
 #include "broker/sweep_parts.h"
 #include "common/limits.h"
 
@@ -30,7 +31,7 @@ struct axis {
 struct grid {
     struct sweep_reader *reader;
     const struct conf_node *node;
-    struct axis axes[16];
+    struct axis axes[GRID_AXES_MAX];
     size_t axes_len;
 };
 
@@ -204,14 +205,25 @@ static bool next_combination(struct grid *grid)
     return false;
 }
 
+/* The first combination. */
+static int grid_begin(struct sweep_reader *reader, const struct conf_node *node, struct conf_value values[GRID_KEYS],
+                      struct grid *grid)
+{
+    const struct conf_form form = {.what = "grid", .keys = sweep_grid_keys, .values = values};
+    *grid = (struct grid){.reader = reader, .node = node};
+    int rc = conf_read(&reader->conf, node, &form, reader->error);
+    if (rc == 0)
+        rc = read_axes(grid, values[GRID_OVER].node);
+    for (size_t i = 0; i < grid->axes_len; i++)
+        grid->axes[i].now = axis_first(&grid->axes[i]);
+    return rc;
+}
+
 static int expand(struct sweep_reader *reader, const struct conf_node *node, struct conf_node *arms)
 {
     struct conf_value values[GRID_KEYS];
-    const struct conf_form form = {.what = "grid", .keys = sweep_grid_keys, .values = values};
-    struct grid grid = {.reader = reader, .node = node};
-    int rc = conf_read(&reader->conf, node, &form, reader->error);
-    if (rc == 0)
-        rc = read_axes(&grid, values[GRID_OVER].node);
+    struct grid grid;
+    int rc = grid_begin(reader, node, values, &grid);
     if (rc < 0)
         return rc;
     const struct conf_node *arm = values[GRID_ARM].node;
@@ -219,8 +231,6 @@ static int expand(struct sweep_reader *reader, const struct conf_node *node, str
     if (arm->kind != CONF_KIND_MAP || name != NULL)
         return conf_error(&reader->conf, name == NULL ? arm->mark : name->key_mark, reader->error, ERR_SYNTAX,
                           "'arm' of a grid must be a map of keys, without a 'name'");
-    for (size_t i = 0; i < grid.axes_len; i++)
-        grid.axes[i].now = axis_first(&grid.axes[i]);
     do {
         if (arms->len >= LIMIT_ARMS)
             return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT, "more than %d arms, grids expanded",
@@ -255,5 +265,47 @@ int sweep_grids(struct sweep_reader *reader)
     int rc = 0;
     for (const struct conf_node *node = grids->first; rc == 0 && node != NULL; node = node->next)
         rc = expand(reader, node, arms);
+    return rc;
+}
+
+/* -- the values behind the arms, for reports --------------------------------------------------------------------------- */
+
+static int visit_grid(struct sweep_reader *reader, const struct conf_node *node, uint32_t number,
+                      void (*visit)(void *arg, const struct grid_arm *arm), void *arg)
+{
+    struct conf_value values[GRID_KEYS];
+    struct grid grid;
+    struct buf name = {0};
+    int rc = grid_begin(reader, node, values, &grid);
+    while (rc == 0) {
+        struct grid_arm made = {.grid = number, .len = (uint32_t)grid.axes_len};
+        buf_reset(&name);
+        buf_puts(&name, "");
+        rc = replace_keys(&grid, values[GRID_NAME].node, &name);
+        for (size_t i = 0; i < grid.axes_len; i++) {
+            made.keys[i] = grid.axes[i].key;
+            made.values[i] = value_label(grid.axes[i].now);
+        }
+        made.name = name.data;
+        if (rc == 0)
+            visit(arg, &made);
+        if (!next_combination(&grid))
+            break;
+    }
+    buf_clear(&name);
+    return rc;
+}
+
+int sweep_grid_visit(struct slice source, void (*visit)(void *arg, const struct grid_arm *arm), void *arg)
+{
+    struct error error;
+    struct sweep_reader reader = {.error = &error};
+    uint32_t number = 0;
+    int rc = conf_parse(&reader.conf, source, "sweep", &error);
+    const struct conf_node *grids = rc == 0 ? conf_get(reader.conf.root, "grid") : NULL;
+    if (grids != NULL && grids->kind == CONF_KIND_LIST)
+        for (const struct conf_node *node = grids->first; rc == 0 && node != NULL; node = node->next)
+            rc = visit_grid(&reader, node, number++, visit, arg);
+    conf_clear(&reader.conf);
     return rc;
 }

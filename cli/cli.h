@@ -108,6 +108,7 @@ struct report_style {
     double wall_s;      /* negative: unknown */
     double target;      /* coverage to foretell a budget for; NaN: none */
     const char *beside; /* another sweep whose arms are shown, too; NULL: none */
+    bool full;          /* text with all tables, as JSON always has them */
 };
 int print_report(struct journal *journal, const char *sweep, const struct report_style *style, struct error *error);
 

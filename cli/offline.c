@@ -24,7 +24,7 @@ struct read_args {
     double threshold, window; /* of calibrate; threshold NaN: none given */
     double target;            /* of report; NaN: none given */
     struct broker_choice choice;
-    bool takes_sweep, json, csv, digest;
+    bool takes_sweep, json, csv, digest, full;
 };
 
 enum { FOLLOW_MS = 1000 };
@@ -38,6 +38,7 @@ enum {
     OPTION_WINDOW,
     OPTION_TARGET,
     OPTION_BESIDE,
+    OPTION_FULL,
 };
 
 #define SOURCE_OPTIONS                                                                                    \
@@ -52,6 +53,7 @@ static const struct argp_option report_options[] = {
     SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"csv", OPTION_CSV, NULL, 0, "print CSV, of the curves alone", 0},
+    {"full", OPTION_FULL, NULL, 0, "show all tables: bounds, lengths, flips, effort, equal cost, grids", 0},
     {"beside", OPTION_BESIDE, "SWEEP", 0, "show the arms of another sweep over the same prompts, too", 0},
     {"target", OPTION_TARGET, "ACC", 0, "foretell how many rollouts a prompt needs for this coverage, 0 to 1", 0},
     {0},
@@ -127,6 +129,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->target = number_of(arg, "target", state);
         if (args->target <= 0 || args->target >= 1)
             argp_error(state, "--target takes a coverage between 0 and 1, not %s", arg);
+        return 0;
+    case OPTION_FULL:
+        args->full = true;
         return 0;
     case OPTION_BESIDE:
         args->beside = arg;
@@ -310,6 +315,8 @@ int print_report(struct journal *journal, const char *name, const struct report_
         struct report *report = report_beside(core, sweep, beside, style->wall_s);
         struct buf out = {0};
         report->target = style->target;
+        if (style->full || style->format == REPORT_JSON)
+            report_tables_fill(core, report);
         if (style->format == REPORT_JSON)
             report_json(report, &out);
         else if (style->format == REPORT_CSV)
@@ -331,6 +338,7 @@ static int do_report(const struct read_args *args, struct journal *journal, stru
                                                        : REPORT_TEXT,
                                  .wall_s = -1,
                                  .target = args->target,
+                                 .full = args->full,
                                  .beside = args->beside};
     return print_report(journal, args->sweep, &style, error);
 }

@@ -496,7 +496,7 @@ static int print_end(struct run *run, const char *name, double wall_s)
     struct error error = {""};
     int rc = journal_open(run->conf.state, &(struct journal_options){.read_only = true}, &journal, &error);
     if (rc == 0) {
-        struct report_style style = {run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, NAN, run->args.beside};
+        struct report_style style = {run->args.json ? REPORT_JSON : REPORT_TEXT, wall_s, NAN, run->args.beside, false};
         rc = print_report(journal, name, &style, &error);
         journal_close(&journal);
     }

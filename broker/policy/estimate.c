@@ -211,17 +211,6 @@ double coverage_exact(const struct rate_law *law, double n)
     return reach(law) * (1 - exp(log_survival(law->alpha, law->beta, n)));
 }
 
-double coverage_plug_in(const struct rate_law *law, double n)
-{
-    double a = law->alpha, b = law->beta;
-    return reach(law) * (1 - exp(lgamma(a + b) - lgamma(b) - a * log(n)));
-}
-
-double coverage_plug_in_small(const struct rate_law *law, double n)
-{
-    return coverage_plug_in(law, n + law->beta + (law->alpha - 1) / 2);
-}
-
 double coverage_anchored(const struct rate_law *law, struct anchor anchor, double n)
 {
     double top = reach(law);
@@ -236,13 +225,6 @@ double budget_anchored(const struct rate_law *law, struct anchor anchor, double 
     if (target >= top || law->alpha <= 0)
         return INFINITY;
     return anchor.n * pow((top - anchor.seen) / (top - target), 1 / law->alpha);
-}
-
-struct rate_law law_shifted(const struct rate_law *law, double z)
-{
-    struct rate_law shifted = *law;
-    shifted.alpha = fmax(0, law->alpha + z * law->alpha_se);
-    return shifted;
 }
 
 /* Coverage at n with z errors less not covered than expected. */

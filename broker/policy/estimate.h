@@ -41,10 +41,6 @@ struct rate_law fit_rates_best(const struct estimate_count *counts, size_t len);
 /* Under the law; n need not be whole. */
 double coverage_exact(const struct rate_law *law, double n);
 
-/* Its power law for large n, and the correction that makes it good for small ones. */
-double coverage_plug_in(const struct rate_law *law, double n);
-double coverage_plug_in_small(const struct rate_law *law, double n);
-
 /* Coverage `seen`, with this standard error, was measured at n. What the law says of larger N from there, and the N
  * that reaches a target: INFINITY beyond what the law lets anything reach. */
 struct anchor {
@@ -53,11 +49,8 @@ struct anchor {
 double coverage_anchored(const struct rate_law *law, struct anchor anchor, double n);
 double budget_anchored(const struct rate_law *law, struct anchor anchor, double target);
 
-/* The law with alpha moved by z standard errors, not below 0: SABER's interval is that of coverage_anchored between z
- * and -z. It takes the anchor for certain. */
-struct rate_law law_shifted(const struct rate_law *law, double z);
-
-/* Both, z standard errors to either side, of alpha and of the anchor together: errors of ln(what is not covered) add. */
+/* z standard errors to either side, of alpha (not below 0) and of the anchor together: errors of ln(what is not
+ * covered) add. SABER's own interval takes the anchor for certain. */
 struct bounds {
     double low, high;
 };

@@ -152,6 +152,12 @@ double best_of_k(struct scored_rollout *rollouts, size_t n, size_t k)
     return total;
 }
 
+double best_of_n_divergence(uint32_t n)
+{
+    assert(n > 0);
+    return log(n) - (n - 1.0) / n;
+}
+
 static double largest(const double *x, size_t n)
 {
     double max = -INFINITY;

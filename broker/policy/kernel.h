@@ -43,6 +43,10 @@ struct scored_rollout {
 };
 double best_of_k(struct scored_rollout *rollouts, size_t n, size_t k);
 
+/* How far the best of n rollouts may stray from the model's own distribution: the bound ln n - (n - 1) / n on their
+ * Kullback-Leibler divergence, in nats (Beirami et al. 2024). n > 0. */
+double best_of_n_divergence(uint32_t n);
+
 /* ln(sum of exp); -INFINITY for nothing. */
 double log_sum_exp(const double *x, size_t n);
 

@@ -22,9 +22,14 @@ double accepted_right(double rate, struct error_rates verifier)
     return accepts > 0 ? rate * verifier.true_pass / accepts : 0;
 }
 
+static double accepted_any(double rate, struct error_rates verifier, double k)
+{
+    return 1 - pow(1 - accept_rate(rate, verifier), k);
+}
+
 double accuracy_until_accepted(double rate, struct error_rates verifier, double k)
 {
-    return accepted_right(rate, verifier) * (1 - pow(1 - accept_rate(rate, verifier), k));
+    return accepted_right(rate, verifier) * accepted_any(rate, verifier, k);
 }
 
 double odds_after(double odds, struct error_rates verifier, uint32_t accepts, uint32_t rejects)
@@ -33,13 +38,10 @@ double odds_after(double odds, struct error_rates verifier, uint32_t accepts, ui
     return odds * (accepts > 0 ? pow(yes, accepts) : 1) * (rejects > 0 ? pow(no, rejects) : 1);
 }
 
-enum { SHARES = 512 };
-
-/* Success rates that stand for equal shares of the law: each at the middle of its share. */
-static void law_shares(const struct rate_law *law, double rates[SHARES])
+void law_shares(const struct rate_law *law, double rates[LAW_SHARES])
 {
-    for (int i = 0; i < SHARES; i++) {
-        double low = 0, high = 1, share = (i + 0.5) / SHARES;
+    for (int i = 0; i < LAW_SHARES; i++) {
+        double low = 0, high = 1, share = (i + 0.5) / LAW_SHARES;
         for (int step = 0; step < 60; step++) {
             double middle = (low + high) / 2;
             if (beta_cdf(law->alpha, law->beta, middle) < share)
@@ -51,26 +53,25 @@ static void law_shares(const struct rate_law *law, double rates[SHARES])
     }
 }
 
-/* Of accepting the first of k: what one acceptance is worth, times the chance that there is one. */
+/* Of accepting the first of k: what is right counts 1, what else was accepted -cost. */
 static double utility_of(double rate, struct error_rates verifier, double cost, uint32_t k)
 {
-    double right = accepted_right(rate, verifier);
-    return (1 - pow(1 - accept_rate(rate, verifier), k)) * (right - cost * (1 - right));
+    return (1 + cost) * accuracy_until_accepted(rate, verifier, k) - cost * accepted_any(rate, verifier, k);
 }
 
-static double utility_mean(const struct rate_law *law, const double rates[SHARES], struct error_rates verifier,
+static double utility_mean(const struct rate_law *law, const double rates[LAW_SHARES], struct error_rates verifier,
                            double cost, uint32_t k)
 {
     double sum = 0;
-    for (int i = 0; i < SHARES; i++)
+    for (int i = 0; i < LAW_SHARES; i++)
         sum += utility_of(rates[i], verifier, cost, k);
-    return (1 - law->zero) * sum / SHARES + law->zero * utility_of(0, verifier, cost, k);
+    return (1 - law->zero) * sum / LAW_SHARES + law->zero * utility_of(0, verifier, cost, k);
 }
 
 uint32_t repeats_worthwhile(const struct rate_law *law, struct error_rates verifier, double cost, uint32_t most,
                             double *utility)
 {
-    double rates[SHARES];
+    double rates[LAW_SHARES];
     law_shares(law, rates);
     *utility = 0;
     for (uint32_t k = 0; k < most; k++) {
@@ -80,17 +81,6 @@ uint32_t repeats_worthwhile(const struct rate_law *law, struct error_rates verif
         *utility = fmax(next, *utility);
     }
     return UINT32_MAX;
-}
-
-/* -- saturation ------------------------------------------------------------------------------------------------- */
-
-uint32_t saturation(double top, double rate, double epsilon)
-{
-    assert(rate > 0);
-    assert(epsilon > 0);
-    if (epsilon >= top * rate || rate >= 1)
-        return 1;
-    return (uint32_t)fmax(1, ceil(log(epsilon / (top * rate)) / log1p(-rate)));
 }
 
 /* -- votes ------------------------------------------------------------------------------------------------------ */
@@ -150,6 +140,18 @@ static long double ways_to_win(const struct ballot *ballot, uint32_t n, uint32_t
     return sum * binomial(ballot->counts[ballot->right], votes);
 }
 
+/* The right class has won, or shares the win with those that tie. */
+static double majority_of_all(const struct ballot *ballot)
+{
+    uint32_t most = ballot->counts[ballot->right], tied = 0;
+    for (size_t c = 0; c < ballot->len; c++) {
+        if (ballot->counts[c] > most)
+            return 0;
+        tied += ballot->counts[c] == most;
+    }
+    return most > 0 ? 1.0 / tied : 0;
+}
+
 double majority_at(const struct ballot *ballot, uint32_t n)
 {
     uint32_t all = ballot->blank;
@@ -159,6 +161,8 @@ double majority_at(const struct ballot *ballot, uint32_t n)
     assert(n <= all);
     if (ballot->right >= ballot->len)
         return 0;
+    if (n == all)
+        return majority_of_all(ballot);
     long double sum = 0;
     for (uint32_t votes = 1; votes <= n && votes <= ballot->counts[ballot->right]; votes++)
         sum += ways_to_win(ballot, n, votes);
@@ -171,11 +175,8 @@ double arise(const struct effort *levels, size_t len)
 {
     double sum = 0;
     for (size_t j = 1; j < len; j++) {
-        double ratio = levels[j - 1].tokens / levels[j].tokens;
-        if (levels[j].right && !levels[j - 1].right)
-            sum += ratio;
-        else if (!levels[j].right && levels[j - 1].right)
-            sum -= 1 / ratio;
+        double ratio = levels[j - 1].tokens / levels[j].tokens, gained = levels[j].right - levels[j - 1].right;
+        sum += gained >= 0 ? gained * ratio : gained / ratio;
     }
     return sum;
 }
@@ -218,25 +219,36 @@ static void standardise(const struct gain_row *rows, size_t len, size_t without,
     }
 }
 
-/* Solves a symmetric positive definite system in place: elimination needs no pivots. */
-static void solve(double a[F][F + 1], double x[F])
+/* Solves a symmetric positive definite system of `len` equations in place: elimination needs no pivots. False: it is
+ * none, but for rounding. */
+enum { UNKNOWNS_MAX = GRID_FACTORS_MAX + 1 };
+typedef double equations[UNKNOWNS_MAX][UNKNOWNS_MAX + 1]; /* the right side in column len */
+
+static bool solve(equations a, int len, double *x)
 {
-    for (int i = 0; i < F; i++)
-        for (int j = i + 1; j < F; j++)
-            for (int k = F; k >= i; k--)
+    double whole[UNKNOWNS_MAX];
+    for (int i = 0; i < len; i++)
+        whole[i] = a[i][i];
+    for (int i = 0; i < len; i++) {
+        if (!(a[i][i] > 1e-9 * whole[i]))
+            return false;
+        for (int j = i + 1; j < len; j++)
+            for (int k = len; k >= i; k--)
                 a[j][k] -= a[i][k] * a[j][i] / a[i][i];
-    for (int i = F - 1; i >= 0; i--) {
-        x[i] = a[i][F];
-        for (int j = i + 1; j < F; j++)
+    }
+    for (int i = len - 1; i >= 0; i--) {
+        x[i] = a[i][len];
+        for (int j = i + 1; j < len; j++)
             x[i] -= a[i][j] * x[j];
         x[i] /= a[i][i];
     }
+    return true;
 }
 
 /* (X'X + penalty I)^-1 X'y of standardised rows, all but `without`. */
 static void ridge(const struct gain_row *rows, size_t len, size_t without, struct gain_law *law)
 {
-    double a[F][F + 1] = {{0}};
+    equations a = {{0}};
     standardise(rows, len, without, law);
     for (size_t i = 0; i < len; i++) {
         if (i == without)
@@ -251,7 +263,8 @@ static void ridge(const struct gain_row *rows, size_t len, size_t without, struc
     }
     for (int f = 0; f < F; f++)
         a[f][f] += law->penalty;
-    solve(a, law->slope);
+    bool solved = solve(a, F, law->slope); /* the penalty keeps it from being singular */
+    assert(solved);
 }
 
 double gain_at(const struct gain_law *law, const double x[GAIN_FEATURES])
@@ -288,6 +301,54 @@ bool fit_gain(const struct gain_row *rows, size_t len, struct gain_law *law)
     }
     ridge(rows, len, len, law);
     return true;
+}
+
+/* -- parameters of a configuration ---------------------------------------------------------------------------------- */
+
+static double factor_of(const struct grid_law *law, const double *parameters, uint32_t f)
+{
+    return law->plus_one[f] ? log1p(parameters[f]) : log(parameters[f]);
+}
+
+static double logit(double accuracy)
+{
+    double clipped = fmin(fmax(accuracy, 0.01), 0.99);
+    return log(clipped / (1 - clipped));
+}
+
+bool fit_grid(const struct grid_row *rows, size_t len, uint32_t factors, struct grid_law *law)
+{
+    assert(factors <= GRID_FACTORS_MAX);
+    equations a = {{0}};
+    double x[UNKNOWNS_MAX], z[UNKNOWNS_MAX + 1];
+    *law = (struct grid_law){.factors = factors};
+    if (len < factors + 2)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        for (uint32_t f = 0; f < factors; f++)
+            law->plus_one[f] = law->plus_one[f] || !(rows[i].parameters[f] > 0);
+    for (size_t i = 0; i < len; i++) {
+        for (uint32_t f = 0; f < factors; f++)
+            z[f] = factor_of(law, rows[i].parameters, f);
+        z[factors] = 1;
+        z[factors + 1] = logit(rows[i].accuracy);
+        for (uint32_t f = 0; f <= factors; f++)
+            for (uint32_t g = 0; g <= factors + 1; g++)
+                a[f][g] += z[f] * z[g];
+    }
+    if (!solve(a, (int)factors + 1, x))
+        return false;
+    memcpy(law->slope, x, factors * sizeof *x);
+    law->base = x[factors];
+    return true;
+}
+
+double grid_at(const struct grid_law *law, const double *parameters)
+{
+    double sum = law->base;
+    for (uint32_t f = 0; f < law->factors; f++)
+        sum += law->slope[f] * factor_of(law, parameters, f);
+    return 1 / (1 + exp(-sum));
 }
 
 /* One more than the mean number of values before it, ties counted half. */

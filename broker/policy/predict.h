@@ -25,15 +25,14 @@ double accuracy_until_accepted(double rate, struct error_rates verifier, double 
 /* Odds that a rollout is right, after these votes: odds before, times one likelihood ratio a vote. */
 double odds_after(double odds, struct error_rates verifier, uint32_t accepts, uint32_t rejects);
 
+/* Success rates that stand for equal shares of the law, each the middle of its share; zero is left out. */
+enum { LAW_SHARES = 512 };
+void law_shares(const struct rate_law *law, double rates[LAW_SHARES]);
+
 /* Rollouts up to which repeating until acceptance gains: right +1, wrong -cost, nothing accepted 0, averaged over the
  * law (midpoints of equal shares; derived, not from the paper). UINT32_MAX: beyond `most`. *utility: at that count. */
 uint32_t repeats_worthwhile(const struct rate_law *law, struct error_rates verifier, double cost, uint32_t most,
                             double *utility);
-
-/* -- saturation: TTSPM, arXiv 2505.20522 ------------------------------------------------------------------------- */
-
-/* Accuracy top (1 - (1 - rate)^n): the first n whose next rollout gains less than epsilon; at least 1. */
-uint32_t saturation(double top, double rate, double epsilon);
 
 /* -- votes ------------------------------------------------------------------------------------------------------- */
 
@@ -55,10 +54,30 @@ double majority_at(const struct ballot *ballot, uint32_t n);
 
 /* One item at rising levels of effort. A gain counts the less the more tokens it took, a loss the more. */
 struct effort {
-    bool right;
+    double right; /* 0..1 */
     double tokens;
 };
 double arise(const struct effort *levels, size_t len);
+
+/* -- parameters of a configuration: Yue et al. 2024, Inference scaling for long-context RAG, section 5 -------------- */
+
+/* logit(accuracy) = base + the sum of slope * ln(parameter); ln(1 + parameter) where one of them may be 0. The paper's
+ * further term, how informative documents and shots are for a task, has no source here. */
+enum { GRID_FACTORS_MAX = 8 };
+struct grid_row {
+    double parameters[GRID_FACTORS_MAX]; /* >= 0 */
+    double accuracy;                     /* 0..1; taken as in [.01, .99] */
+};
+
+struct grid_law {
+    uint32_t factors;
+    bool plus_one[GRID_FACTORS_MAX]; /* ln(1 + parameter) */
+    double slope[GRID_FACTORS_MAX], base;
+};
+
+/* Least squares on the logits. False: fewer rows than unknowns and one more, or a parameter follows from the others. */
+bool fit_grid(const struct grid_row *rows, size_t len, uint32_t factors, struct grid_law *law);
+double grid_at(const struct grid_law *law, const double *parameters);
 
 /* -- predicting the gain of best-of-N (reconstruction of seed features, ridge regression) ------------------------- */
 

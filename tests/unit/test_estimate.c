@@ -114,6 +114,14 @@ static void fit_of_odd_counts(void **state)
     assert_true(isfinite(law.alpha) && isfinite(law.beta));
 }
 
+/* The law with alpha moved by z standard errors: coverage_anchored between -z and z is SABER's own interval. */
+static struct rate_law law_shifted(const struct rate_law *law, double z)
+{
+    struct rate_law shifted = *law;
+    shifted.alpha = fmax(0, law->alpha + z * law->alpha_se);
+    return shifted;
+}
+
 /* -- SABER ---------------------------------------------------------------------------------------------------------- */
 
 static void coverage_golden(void **state)
@@ -129,9 +137,6 @@ static void coverage_golden(void **state)
     assert_near(coverage_anchored(&law, anchor, 1000), 0.89495, 5e-6);
     assert_near(budget_anchored(&law, anchor, 0.95), 6399, 1);
     assert_near(budget_anchored(&law, anchor, 0.7), 100, 0); /* already there */
-    assert_near(coverage_plug_in(&law, 1e6), coverage_exact(&law, 1e6), 1e-7);
-    assert_near(coverage_plug_in_small(&law, 10), coverage_exact(&law, 10), 1e-3);
-    assert_true(fabs(coverage_plug_in(&law, 10) - coverage_exact(&law, 10)) > 0.05);
     law.alpha_se = 0.05;
     struct rate_law low = law_shifted(&law, -1.96), high = law_shifted(&law, 1.96);
     assert_near(coverage_anchored(&low, anchor, 1000), 1 - 0.26388 * pow(10, -0.302), 1e-9);
@@ -410,21 +415,6 @@ static void repeats_table(void **state)
     assert_int_equal(repeats_worthwhile(&law, (struct error_rates){1, .1}, 4, 1000, &utility), 0);
 }
 
-static void saturation_golden(void **state)
-{
-    (void)state;
-    static const struct {
-        double rate, epsilon;
-        uint32_t n;
-    } rows[] = {{.5, .05, 4},   {.5, .01, 6}, {.5, .001, 9}, {.3, .05, 6},   {.3, .01, 10},
-                {.3, .001, 16}, {.1, .05, 7}, {.1, .01, 22}, {.1, .001, 44}, {.01, .001, 230}};
-    for (size_t i = 0; i < LEN(rows); i++)
-        assert_int_equal(saturation(1, rows[i].rate, rows[i].epsilon), rows[i].n);
-    assert_int_equal(saturation(1, 0.05, 0.05), 1);
-    assert_int_equal(saturation(0.5, 0.5, 0.125), 1);
-    assert_int_equal(saturation(1, 1, 0.1), 1);
-}
-
 /* -- votes ---------------------------------------------------------------------------------------------------------- */
 
 /* All draws of n of these by their bits; a tie gives each class its part. */
@@ -481,10 +471,61 @@ static void majority_exact(void **state)
 static void arise_golden(void **state)
 {
     (void)state;
-    assert_near(arise((struct effort[]){{false, 1000}, {true, 2000}}, 2), 0.5, 1e-12);
-    assert_near(arise((struct effort[]){{true, 1000}, {false, 2000}}, 2), -2, 1e-12);
-    assert_near(arise((struct effort[]){{false, 1}, {true, 2}, {false, 4}, {true, 8}}, 4), -1, 1e-12);
-    assert_near(arise((struct effort[]){{true, 1}}, 1), 0, 0);
+    assert_near(arise((struct effort[]){{0, 1000}, {1, 2000}}, 2), 0.5, 1e-12);
+    assert_near(arise((struct effort[]){{1, 1000}, {0, 2000}}, 2), -2, 1e-12);
+    assert_near(arise((struct effort[]){{0, 1}, {1, 2}, {0, 4}, {1, 8}}, 4), -1, 1e-12);
+    assert_near(arise((struct effort[]){{0.5, 100}, {0.75, 400}, {0.25, 800}}, 3), 0.25 / 4 - 0.5 * 2, 1e-12);
+    assert_near(arise((struct effort[]){{1, 1}}, 1), 0, 0);
+}
+
+/* Documents, shots and iterations of a configuration; what it reads grows with all three. From noisy accuracies of all
+ * of them the fit picks the configuration that is truly best within a budget. */
+static void grid_finds_the_best_configuration(void **state)
+{
+    (void)state;
+    enum { TRIALS = 200, DOCS = 6, SHOTS = 4, STEPS = 4, ROWS = DOCS * SHOTS * STEPS };
+    static const double docs[DOCS] = {0, 1, 2, 5, 10, 20}, shots[SHOTS] = {1, 2, 4, 8}, steps[STEPS] = {1, 2, 4, 8};
+    const double budget = 20000;
+    const struct grid_law truth = {.factors = 3, .plus_one = {true}, .slope = {.6, .15, .35}, .base = -2};
+    uint32_t found = 0;
+    struct dice dice = {11, 0};
+    for (int trial = 0; trial < TRIALS; trial++) {
+        struct grid_row rows[ROWS];
+        double cost[ROWS];
+        struct grid_law law;
+        for (int i = 0; i < ROWS; i++) {
+            double *at = rows[i].parameters;
+            at[0] = docs[i % DOCS];
+            at[1] = shots[i / DOCS % SHOTS];
+            at[2] = steps[i / DOCS / SHOTS];
+            cost[i] = at[2] * (500 * at[0] + 300 * at[1] + 100);
+            double accuracy = grid_at(&truth, at), noisy = log(accuracy / (1 - accuracy)) + .1 * normal(&dice);
+            rows[i].accuracy = 1 / (1 + exp(-noisy));
+        }
+        assert_true(fit_grid(rows, ROWS, 3, &law));
+        int best = -1, picked = -1;
+        for (int i = 0; i < ROWS; i++) {
+            if (cost[i] > budget)
+                continue;
+            if (best < 0 || grid_at(&truth, rows[i].parameters) > grid_at(&truth, rows[best].parameters))
+                best = i;
+            if (picked < 0 || grid_at(&law, rows[i].parameters) > grid_at(&law, rows[picked].parameters))
+                picked = i;
+        }
+        found += best == picked;
+        for (int f = 0; f < 3; f++)
+            assert_near(law.slope[f], truth.slope[f], .1);
+        assert_true(law.plus_one[0] && !law.plus_one[1]);
+    }
+    print_message("%u of %d times\n", found, TRIALS);
+    assert_true(found > TRIALS * 95 / 100);
+
+    struct grid_row two[] = {{{1, 1}, .2}, {{2, 2}, .3}, {{4, 4}, .4}, {{8, 8}, .5}};
+    struct grid_law law;
+    assert_false(fit_grid(two, 4, 2, &law)); /* each parameter follows from the other */
+    assert_false(fit_grid(two, 2, 1, &law)); /* two points are no evidence of a line */
+    assert_true(fit_grid(two, 4, 1, &law));
+    assert_near(grid_at(&law, (const double[]){2}), .3, .02);
 }
 
 static void gain_predicted(void **state)
@@ -595,11 +636,11 @@ int main(void)
         cmocka_unit_test(elimination_golden),
         cmocka_unit_test(verifier_ceiling),
         cmocka_unit_test(repeats_table),
-        cmocka_unit_test(saturation_golden),
         cmocka_unit_test(majority_exact),
         cmocka_unit_test(isotonic_pools_violators),
         cmocka_unit_test(saving_by_hand),
         cmocka_unit_test(arise_golden),
+        cmocka_unit_test(grid_finds_the_best_configuration),
         cmocka_unit_test(gain_predicted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,17 @@ static void best_of_k_ties(void **state)
         assert_near(best_of_k(same, 8, k), .25, 1e-12);
 }
 
+static void best_of_n_divergence_golden(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n;
+        double nats;
+    } rows[] = {{1, 0}, {2, .1931}, {4, .6363}, {16, 1.8351}, {64, 3.1745}};
+    for (size_t i = 0; i < LEN(rows); i++)
+        assert_near(best_of_n_divergence(rows[i].n), rows[i].nats, 5e-5);
+}
+
 static void log_weights(void **state)
 {
     (void)state;
@@ -241,6 +252,7 @@ int main(void)
         cmocka_unit_test(pass_at_k_golden),
         cmocka_unit_test(best_of_k_golden),
         cmocka_unit_test(best_of_k_ties),
+        cmocka_unit_test(best_of_n_divergence_golden),
         cmocka_unit_test(log_weights),
         cmocka_unit_test(systematic_counts),
         cmocka_unit_test(systematic_edges),

@@ -1,5 +1,6 @@
 /* test_report.c - curves against brute force over known answers, intervals, and what hostile or empty
  * sweeps print. */
+#include "broker/policy/kernel.h"
 #include "broker/report_curve.h"
 #include "common/rng.h"
 #include "tests/unit/play.h"
@@ -70,6 +71,23 @@ static bool answer_unknown(const struct send *task, struct event *event, struct 
     if (task->key.kind == TASK_VERIFY)
         event->verdict.verdict = (struct verdict){OUTCOME_UNKNOWN, 0};
     return true;
+}
+
+/* A sweep over these prompts, with truth and judge, still without arms. */
+static struct play world(uint32_t prompts, uint32_t groups)
+{
+    struct play play = play_new(NULL);
+    put_prompts(&play, prompts, groups);
+    put_model(&play, "m");
+    put_sweep(&play, "s", 0, 0);
+    return play;
+}
+
+static void end(struct report **report, struct core **core, struct play *play)
+{
+    report_free(report);
+    core_free(core);
+    play_clear(play);
 }
 
 static void play_fleet(struct play *play)
@@ -166,10 +184,7 @@ static void put_four(struct play *play)
 static void curves_equal_brute_force(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
+    struct play play = world(PROMPTS, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, 12.5);
@@ -209,19 +224,14 @@ static void curves_equal_brute_force(void **state)
     assert_false(curve_of(report, 0, "vote")->arm.oracle);
     assert_int_equal(report->bought, PROMPTS * N);
     assert_true(report->charged > report->bought);
-    report_free(&report);
-    core_free(&core);
-    play_clear(&play);
+    end(&report, &core, &play);
 }
 
 /* Deciding again at the arm's own n gives what the core had decided. */
 static void redecision_equals_decision(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
+    struct play play = world(PROMPTS, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     for (uint32_t a = 0; a < 4; a++) {
@@ -241,11 +251,8 @@ static void redecision_equals_decision(void **state)
 static void groups_add_up(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 3);
     const uint32_t at[] = {3, 6};
-    put_prompts(&play, PROMPTS, 3);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, at, 2});
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -266,18 +273,13 @@ static void groups_add_up(void **state)
     }
     assert_true(fabs(sum / PROMPTS - point_of(report, 0, "vote", 6)->accuracy) < 1e-12);
     assert_int_equal(tokens, point_of(report, 0, "vote", 6)->tokens);
-    report_free(&report);
-    core_free(&core);
-    play_clear(&play);
+    end(&report, &core, &play);
 }
 
 static void trees_of_one_name_are_one_curve(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
-    put_prompts(&play, 6, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
+    struct play play = world(6, 0);
     put_arm(&play, 0, (struct arm_text){"search", "particles", "uniform", "none", "best", 8, 1, NULL, 0});
     put_arm(&play, 1, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
     put_arm(&play, 2, (struct arm_text){"search", "particles", "uniform", "none", "best", 4, 1, NULL, 0});
@@ -303,19 +305,14 @@ static void trees_of_one_name_are_one_curve(void **state)
         expected += verdict.outcome == OUTCOME_PASS;
     }
     assert_true(fabs(curve->points[1].accuracy - expected / 6) < 1e-12);
-    report_free(&report);
-    core_free(&core);
-    play_clear(&play);
+    end(&report, &core, &play);
 }
 
 /* The k-th rollout of a tree arm is the k-th final, tree by tree. */
 static void finals_follow_one_another(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
-    put_prompts(&play, 3, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
+    struct play play = world(3, 0);
     put_arm(&play, 0, (struct arm_text){"search", "dvts", "uniform", "none", "best", 8, 1, NULL, 0});
     struct core *core = play_all(&play);
     uint32_t trees = core_arm(core, 0).trees;
@@ -350,11 +347,8 @@ static void text_of(const struct core *core, bool utf8, struct buf *out)
 static void partial_sweeps_say_so(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
     play.left = 150;
     struct core *core = play_all(&play);
@@ -381,12 +375,9 @@ static void partial_sweeps_say_so(void **state)
 static void unknown_is_never_wrong(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
     play.answer = answer_unknown;
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -417,12 +408,9 @@ static bool answer_all_outcomes(const struct send *task, struct event *event, st
 static void outcomes_are_shown_apart(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
     play.answer = answer_all_outcomes;
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
     put_arm(&play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 2, 1, NULL, 0});
     struct core *core = play_all(&play);
@@ -466,12 +454,9 @@ static bool answer_recorded(const struct send *task, struct event *event, struct
 static void exhausted_pools_are_reported(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
     play.answer = answer_recorded;
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -492,12 +477,9 @@ static void exhausted_pools_are_reported(void **state)
 static void pending_truth_is_never_wrong(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
     play.answer = answer;
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
     play_submit(&play);
     play_hello(&play, PLAY_WORKER, "w", false, "sim", 8);
@@ -550,6 +532,7 @@ static void empty_sweeps_print(void **state)
             put_four(&play);
         struct core *core = play_all(&play);
         struct report *report = report_new(core, 0, -1);
+        report_tables_fill(core, report);
         report_text(report, (struct report_page){.utf8 = true}, &text);
         report_json(report, &text);
         report_csv(report, &text);
@@ -573,6 +556,7 @@ static void hostile_names_are_harmless(void **state)
     put_arm(&play, 1, (struct arm_text){"\xe2\x80\xaeups", "sample", "uniform", "none", "majority", 2, NO_ID, NULL, 0});
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
     report_text(report, (struct report_page){0}, &text);
     assert_null(memchr(text.data, '\x1b', text.len));
     assert_null(memchr(text.data, '\x07', text.len));
@@ -609,11 +593,8 @@ static void mix_brute(uint32_t first, uint32_t step, uint32_t *all, uint32_t *no
 static void mixes_equal_brute_force(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 3);
     struct buf json = {0};
-    put_prompts(&play, PROMPTS, 3);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -646,10 +627,7 @@ static void mixes_equal_brute_force(void **state)
 static void savings_are_paired(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
+    struct play play = world(PROMPTS, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -672,9 +650,247 @@ static void savings_are_paired(void **state)
                                                               (double)point_of(report, 0, "drop", N)->rollouts) < 1e-9);
     assert_true(fabs(report->savings[1].saving.tokens - (double)point_of(report, 0, "any", N)->tokens /
                                                             (double)point_of(report, 0, "drop", N)->tokens) < 1e-9);
-    report_free(&report);
-    core_free(&core);
-    play_clear(&play);
+    end(&report, &core, &play);
+}
+
+/* -- tables ----------------------------------------------------------------------------------------------- */
+
+static const struct report_table *table_of(const struct report *report, const char *key)
+{
+    for (uint32_t i = 0; i < report->tables_len; i++)
+        if (strcmp(report->tables[i].key, key) == 0)
+            return &report->tables[i];
+    fail_msg("no table '%s'", key);
+    return NULL;
+}
+
+static uint32_t rows_of(const struct report_table *table)
+{
+    uint32_t columns = 0;
+    while (table->columns[columns].key != NULL)
+        columns++;
+    return (uint32_t)table->len / columns;
+}
+
+/* A cell by its row and the key of its column. */
+static const struct report_cell *cell_of(const struct report_table *table, uint32_t row, const char *key)
+{
+    uint32_t columns = 0, at = 0;
+    for (; table->columns[columns].key != NULL; columns++)
+        at = strcmp(table->columns[columns].key, key) == 0 ? columns : at;
+    assert_string_equal(table->columns[at].key, key);
+    assert_true(row * columns + at < table->len);
+    return &table->cells[row * columns + at];
+}
+
+static void number_is(const struct report_table *table, uint32_t row, const char *key, double wanted)
+{
+    double got = cell_of(table, row, key)->number;
+    if (!(fabs(got - wanted) < 1e-9))
+        fail_msg("%s of row %u of %s: %.12g is not %.12g", key, row, table->key, got, wanted);
+}
+
+/* The judge also passes every third rollout. */
+static bool lenient(uint32_t prompt, uint32_t ordinal)
+{
+    return right(prompt, ordinal) || ordinal % 3 == 0;
+}
+
+static bool answer_lenient(const struct send *task, struct event *event, struct buf *text)
+{
+    answer(task, event, text);
+    if (task->key.kind == TASK_VERIFY && task->key.verifier == 1)
+        event->verdict.verdict.outcome = lenient(task->key.prompt, task->key.item) ? OUTCOME_PASS : OUTCOME_FAIL;
+    return true;
+}
+
+/* The vote of all N, a tie of t counting 1 / t. */
+static double vote_brute(uint32_t prompt)
+{
+    uint32_t counts[5] = {0}, most = 0, tied = 0;
+    for (uint32_t k = 0; k < N; k++)
+        counts[class_of(prompt, k)]++;
+    for (int c = 1; c < 5; c++)
+        most = counts[c] > most ? counts[c] : most;
+    for (int c = 1; c < 5; c++)
+        tied += counts[c] == most;
+    return counts[1] == most ? 1.0 / tied : 0;
+}
+
+static void bounds_equal_brute_force(void **state)
+{
+    (void)state;
+    struct play play = world(PROMPTS, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
+    const struct report_table *table = table_of(report, "bounds");
+    assert_int_equal(rows_of(table), 4); /* N = 1, 2, 4, 8 */
+    double one = 0, any = 0, vote = 0, stops = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        uint32_t count = 0;
+        for (uint32_t k = 0; k < N; k++)
+            count += right(p, k);
+        one += (double)count / N / PROMPTS;
+        any += (double)(count > 0) / PROMPTS;
+        vote += vote_brute(p) / PROMPTS;
+        stops += (count > 0 ? (N + 1.0) / (count + 1) : N) / PROMPTS; /* place of the first of `count`, on average */
+    }
+    number_is(table, 3, "n", N);
+    number_is(table, 3, "one", one);
+    number_is(table, 0, "any", one);
+    number_is(table, 3, "any", any);
+    number_is(table, 3, "majority", vote);
+    number_is(table, 3, "stops", stops);
+    for (uint32_t row = 0; row < 4; row++) {
+        assert_true(cell_of(table, row, "most")->number <= 1);
+        assert_true(cell_of(table, row, "most_saves")->number >= 1);
+        assert_true(cell_of(table, row, "most")->number >=
+                    coverage_exact(&report->pools[0].reach.law, cell_of(table, row, "n")->number));
+    }
+    table = table_of(report, "power_law");
+    assert_int_equal(rows_of(table), 1);
+    number_is(table, 0, "from", N / 2);
+    assert_true(cell_of(table, 0, "error")->number < .1);
+    uint32_t unsolved = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++)
+        unsolved += stop_at_first_right(p, N) == N && !right(p, N - 1);
+    assert_int_equal(report->pools[0].unsolved, unsolved);
+    assert_true(report->pools[0].solves > 0 && report->pools[0].solves < unsolved);
+    end(&report, &core, &play);
+}
+
+static void lengths_tell_right_from_wrong(void **state)
+{
+    (void)state;
+    struct play play = world(PROMPTS, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
+    double count[2] = {0}, tokens[2] = {0}, cut[2] = {0}, shorter = 0, pairs = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        double wins = 0, both = 0;
+        for (uint32_t k = 0; k < N; k++) {
+            count[right(p, k)]++;
+            tokens[right(p, k)] += tokens_of(p, k);
+            cut[right(p, k)] += k % 4 == 3;
+            for (uint32_t j = 0; right(p, k) && j < N; j++) {
+                both += !right(p, j);
+                wins +=
+                    right(p, j) ? 0 : (tokens_of(p, k) < tokens_of(p, j)) + .5 * (tokens_of(p, k) == tokens_of(p, j));
+            }
+        }
+        pairs += both > 0;
+        shorter += both > 0 ? wins / both : 0;
+    }
+    const struct report_table *table = table_of(report, "lengths");
+    assert_int_equal(rows_of(table), 2);
+    assert_string_equal(cell_of(table, 0, "truth")->text, "right");
+    for (uint32_t row = 0; row < 2; row++) {
+        number_is(table, row, "rollouts", count[1 - row]);
+        number_is(table, row, "tokens", tokens[1 - row] / count[1 - row]);
+        number_is(table, row, "cut", cut[1 - row] / count[1 - row]);
+        assert_true(isnan(cell_of(table, row, "markers")->number));
+        assert_true(cell_of(table, row, "tokens_p10")->number < cell_of(table, row, "tokens_p90")->number);
+    }
+    table = table_of(report, "shorter");
+    number_is(table, 0, "prompts", pairs);
+    number_is(table, 0, "shorter", shorter / pairs);
+    end(&report, &core, &play);
+}
+
+static void weaker_verifiers_let_false_ones_pass(void **state)
+{
+    (void)state;
+    struct play play = world(PROMPTS, 0);
+    play.answer = answer_lenient;
+    put_arm(&play, 0, (struct arm_text){"best", "sample", "uniform", "none", "best", N, 1, NULL, 0});
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
+    double passed = 0, both = 0, any_passed = 0, any_both = 0, low, high;
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        bool lets = false, rights = false;
+        for (uint32_t k = 0; k < N; k++) {
+            passed += lenient(p, k);
+            both += right(p, k);
+            lets = lets || lenient(p, k);
+            rights = rights || right(p, k);
+        }
+        any_passed += (double)lets / PROMPTS;
+        any_both += (double)rights / PROMPTS;
+    }
+    const struct report_table *table = table_of(report, "weaker_verifiers");
+    assert_int_equal(rows_of(table), 2); /* one of 1, one of N */
+    assert_string_equal(cell_of(table, 0, "verifier")->text, "judge");
+    number_is(table, 0, "passes", passed / N / PROMPTS);
+    number_is(table, 0, "right_too", both / N / PROMPTS);
+    number_is(table, 1, "passes", any_passed);
+    number_is(table, 1, "right_too", any_both);
+    binomial_interval((uint64_t)(passed - both), (uint64_t)passed, .95, &low, &high);
+    number_is(table, 1, "false", (passed - both) / passed);
+    number_is(table, 1, "false_low", low);
+    number_is(table, 1, "false_high", high);
+    number_is(table, 1, "before", both / N / PROMPTS);
+    number_is(table, 1, "accepted", both / passed);
+    number_is(table, 1, "rejected", 0);
+    end(&report, &core, &play);
+}
+
+static void flips_are_counted_and_tested(void **state)
+{
+    (void)state;
+    struct play play = world(PROMPTS, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
+    const struct report_table *table = table_of(report, "flips");
+    assert_int_equal(rows_of(table), 3); /* vote against any, beta, drop */
+    double counts[2][2] = {{0}}, chance = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++)
+        counts[majority_right(p, N)][pass_brute(p, N) > .5]++;
+    assert_string_equal(cell_of(table, 0, "from")->text, "vote");
+    assert_string_equal(cell_of(table, 0, "to")->text, "any");
+    number_is(table, 0, "pairs", PROMPTS);
+    number_is(table, 0, "right_right", counts[1][1]);
+    number_is(table, 0, "right_wrong", 0);
+    number_is(table, 0, "wrong_right", counts[0][1]);
+    number_is(table, 0, "wrong_wrong", counts[0][0]);
+    chance = pow(.5, counts[0][1] - 1); /* all flips one way, and twice that */
+    number_is(table, 0, "p", chance);
+    end(&report, &core, &play);
+}
+
+/* By the levels of each prompt: a gain counts by the tokens before over those after. */
+static void effort_equals_brute_force(void **state)
+{
+    (void)state;
+    struct play play = world(PROMPTS, 0);
+    put_four(&play);
+    struct core *core = play_all(&play);
+    struct report *report = report_new(core, 0, -1);
+    report_tables_fill(core, report);
+    double sum = 0;
+    for (uint32_t p = 0; p < PROMPTS; p++) {
+        double before_tokens = 0, before = 0;
+        for (uint32_t n = 1; n <= N; n *= 2) {
+            double tokens = 0, now = majority_right(p, n), gained = now - before;
+            for (uint32_t k = 0; k < n; k++)
+                tokens += 7 + tokens_of(p, k);
+            if (n > 1)
+                sum += gained > 0 ? before_tokens / tokens : gained < 0 ? -tokens / before_tokens : 0;
+            before = now;
+            before_tokens = tokens;
+        }
+    }
+    const struct report_table *table = table_of(report, "effort");
+    assert_int_equal(rows_of(table), 4);
+    assert_string_equal(cell_of(table, 0, "levels")->text, "vote: N=1 to 8");
+    number_is(table, 0, "arise", sum / PROMPTS);
+    end(&report, &core, &play);
 }
 
 /* Bytes of the longest line of ASCII. */
@@ -690,11 +906,8 @@ static size_t widest(const struct buf *text)
 static void plot_fits_a_terminal(void **state)
 {
     (void)state;
-    struct play play = play_new(NULL);
+    struct play play = world(PROMPTS, 0);
     struct buf text = {0};
-    put_prompts(&play, PROMPTS, 0);
-    put_model(&play, "m");
-    put_sweep(&play, "s", 0, 0);
     put_four(&play);
     struct core *core = play_all(&play);
     struct report *report = report_new(core, 0, -1);
@@ -796,6 +1009,11 @@ int main(void)
         cmocka_unit_test(hostile_names_are_harmless),
         cmocka_unit_test(mixes_equal_brute_force),
         cmocka_unit_test(savings_are_paired),
+        cmocka_unit_test(bounds_equal_brute_force),
+        cmocka_unit_test(lengths_tell_right_from_wrong),
+        cmocka_unit_test(weaker_verifiers_let_false_ones_pass),
+        cmocka_unit_test(flips_are_counted_and_tested),
+        cmocka_unit_test(effort_equals_brute_force),
         cmocka_unit_test(plot_fits_a_terminal),
         cmocka_unit_test(ticks_stay_whole),
         cmocka_unit_test(intervals_repeat_and_cover),
