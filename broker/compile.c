@@ -113,16 +113,51 @@ static bool equal(struct slice spec, const char *text)
     return spec.len == strlen(text) && memcmp(spec.data, text, spec.len) == 0;
 }
 
-/* The pool that the core has of these prompts, this model and this seed; NO_ID: none. Journals of earlier releases may
+/* What a submission's pools are of: one for each model, which has its rollouts whole, and behind these one for each other
+ * rule that arms of a model have. */
+struct pools {
+    struct pool_of {
+        uint32_t model;
+        struct kill_rule kill;
+    } at[LIMIT_MODELS + LIMIT_ARMS];
+    uint32_t len;
+};
+
+static bool same_rule(const struct kill_rule *a, const struct kill_rule *b)
+{
+    return a->window == b->window && a->warmup == b->warmup && a->keep == b->keep;
+}
+
+static uint32_t pool_at(struct pools *pools, uint32_t model, struct kill_rule kill)
+{
+    uint32_t i = 0;
+    while (i < pools->len && !(pools->at[i].model == model && same_rule(&pools->at[i].kill, &kill)))
+        i++;
+    if (i == pools->len)
+        pools->at[pools->len++] = (struct pool_of){model, kill};
+    return i;
+}
+
+static void list_pools(const struct sweep_spec *spec, struct pools *pools)
+{
+    pools->len = 0;
+    for (uint32_t i = 0; i < spec->models_len; i++)
+        pool_at(pools, i, (struct kill_rule){0});
+    for (uint32_t i = 0; i < spec->arms_len; i++)
+        pool_at(pools, spec->arms[i].models[0], sweep_arm_kill(&spec->arms[i]));
+}
+
+/* The pool that the core has of these prompts, this model, rule and seed; NO_ID: none. Journals of earlier releases may
  * have several that differ in where the model is: then the one that is where it was, if any. */
-static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_model *m, const struct prompt_set *set,
-                          const struct core *core)
+static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_model *m, const struct kill_rule *kill,
+                          const struct prompt_set *set, const struct core *core)
 {
     uint64_t wanted = spec_hash(slice_of(m->spec), m->name);
     uint32_t found = NO_ID;
     for (uint32_t i = 0; i < core_pools(core); i++) {
         struct pool_info pool = core_pool(core, i);
-        if (pool.seed != compile_pool_seed(spec, m) || core_set_digest(core, pool.set) != set->digest)
+        if (pool.seed != compile_pool_seed(spec, m) || core_set_digest(core, pool.set) != set->digest ||
+            !same_rule(&pool.kill, kill))
             continue;
         struct model_info model = core_model(core, pool.model);
         if (found == NO_ID ? spec_hash(model.spec, model.name) == wanted : equal(model.spec, m->spec))
@@ -134,7 +169,7 @@ static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_mode
 uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struct prompt_set *set,
                       const struct core *core)
 {
-    return find_pool(spec, &spec->models[model], set, core);
+    return find_pool(spec, &spec->models[model], &(struct kill_rule){0}, set, core);
 }
 
 bool compile_same_model(const struct sweep_model *model, const struct model_info *known)
@@ -195,7 +230,7 @@ static void put_models(const struct sweep_spec *spec, const struct prompt_set *s
                        struct buf *to)
 {
     for (uint32_t i = 0; i < spec->models_len; i++) {
-        uint32_t pool = find_pool(spec, &spec->models[i], set, core);
+        uint32_t pool = compile_pool(spec, i, set, core);
         struct model_info known;
         if (pool != NO_ID)
             known = core_model(core, core_pool(core, pool).model);
@@ -237,17 +272,31 @@ uint64_t compile_pool_seed(const struct sweep_spec *spec, const struct sweep_mod
     return m->seed == 0 ? seed : word(seed, m->seed);
 }
 
-static void put_pools(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core,
-                      struct buf *to)
+static uint64_t pool_print(const struct sweep_spec *spec, const struct pool_of *pool, const struct prompt_set *set)
 {
-    for (uint32_t i = 0; i < spec->models_len; i++) {
-        const struct sweep_model *m = &spec->models[i];
-        uint32_t known = find_pool(spec, m, set, core);
-        uint64_t print = known != NO_ID ? core_pool(core, known).fingerprint
-                                        : word(word(spec_hash(slice_of(m->spec), m->name), set->digest), spec->seed);
-        fact_put(to, &(struct fact){
-                         .type = FACT_pool,
-                         .pool = {.id = i, .fingerprint = print, .model = i, .seed = compile_pool_seed(spec, m)}});
+    const struct sweep_model *m = &spec->models[pool->model];
+    uint64_t print = word(word(spec_hash(slice_of(m->spec), m->name), set->digest), spec->seed);
+    if (pool->kill.window == 0)
+        return print;
+    print = word(word(print, pool->kill.window), pool->kill.warmup);
+    return hash_more(print, &pool->kill.keep, sizeof pool->kill.keep);
+}
+
+static void put_pools(const struct sweep_spec *spec, const struct pools *pools, const struct prompt_set *set,
+                      const struct core *core, struct buf *to)
+{
+    for (uint32_t i = 0; i < pools->len; i++) {
+        const struct pool_of *pool = &pools->at[i];
+        uint32_t known = find_pool(spec, &spec->models[pool->model], &pool->kill, set, core);
+        uint64_t print = known != NO_ID ? core_pool(core, known).fingerprint : pool_print(spec, pool, set);
+        fact_put(to, &(struct fact){.type = FACT_pool,
+                                    .pool = {.id = i,
+                                             .fingerprint = print,
+                                             .model = pool->model,
+                                             .seed = compile_pool_seed(spec, &spec->models[pool->model]),
+                                             .kill_window = pool->kill.window,
+                                             .kill_warmup = pool->kill.warmup,
+                                             .kill_keep = pool->kill.keep}});
     }
 }
 
@@ -267,7 +316,7 @@ static void put_sweep(const struct sweep_spec *spec, struct slice source, struct
                                           .source = source}});
 }
 
-void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
+void compile_arm(const struct sweep_arm *a, uint32_t pool, uint32_t id, struct buf *to)
 {
     double options[4][POLICY_OPTIONS_MAX];
     memcpy(options[0], a->strategy.options, sizeof options[0]);
@@ -278,7 +327,7 @@ void compile_arm(const struct sweep_arm *a, uint32_t id, struct buf *to)
     fact_put(to, &(struct fact){.type = FACT_arm,
                                 .arm = {.id = id,
                                         .name = slice_of(a->name),
-                                        .pool = a->models[0],
+                                        .pool = pool,
                                         .rounds = a->schedule.rounds,
                                         .pools = {(const char *)a->models, several * sizeof *a->models},
                                         .lens = {(const char *)a->schedule.len, several * sizeof *a->schedule.len},
@@ -321,18 +370,21 @@ static void put_beliefs(const struct sweep_arm *a, uint32_t id, uint32_t prompts
 int compile(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, struct slice source,
             uint64_t commit, uint64_t offset, struct buf *to, struct error *error)
 {
+    struct pools pools;
     int rc = check_twins(spec, error);
     if (rc == 0)
         rc = put_set(spec, set, commit, offset, to, error);
     if (rc != 0)
         return rc;
+    list_pools(spec, &pools);
     put_models(spec, set, core, to);
     for (uint32_t i = 0; i < spec->verifiers_len; i++)
         compile_verifier(&spec->verifiers[i], i, core, to);
-    put_pools(spec, set, core, to);
+    put_pools(spec, &pools, set, core, to);
     put_sweep(spec, source, to);
     for (uint32_t i = 0; i < spec->arms_len; i++) {
-        compile_arm(&spec->arms[i], i, to);
+        const struct sweep_arm *arm = &spec->arms[i];
+        compile_arm(arm, pool_at(&pools, arm->models[0], sweep_arm_kill(arm)), i, to);
         put_beliefs(&spec->arms[i], i, set->len, to);
     }
     return 0;
@@ -388,7 +440,13 @@ void compile_known_pool(const struct core *core, uint32_t pool, uint32_t id, str
 {
     struct pool_info known = core_pool(core, pool);
     fact_put(to, &(struct fact){.type = FACT_pool,
-                                .pool = {.id = id, .fingerprint = known.fingerprint, .model = id, .seed = known.seed}});
+                                .pool = {.id = id,
+                                         .fingerprint = known.fingerprint,
+                                         .model = id,
+                                         .seed = known.seed,
+                                         .kill_window = known.kill.window,
+                                         .kill_warmup = known.kill.warmup,
+                                         .kill_keep = known.kill.keep}});
 }
 
 void compile_texts(const struct prompt_set *set, struct buf *texts)

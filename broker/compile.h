@@ -25,7 +25,7 @@ bool compile_same_model(const struct sweep_model *model, const struct model_info
 /* One definition, its references being ids of the submission. */
 void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, const struct core *core,
                       struct buf *definitions);
-void compile_arm(const struct sweep_arm *arm, uint32_t id, struct buf *definitions);
+void compile_arm(const struct sweep_arm *arm, uint32_t pool, uint32_t id, struct buf *definitions);
 
 /* The same of what the core has: it is found again by its fingerprint. The model of a pool has the pool's id. */
 void compile_known_set(const struct core *core, uint32_t set, struct buf *definitions);

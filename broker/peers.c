@@ -116,7 +116,9 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
                                     .finished = send->finished,
                                     .record = buf_slice(&server->record),
                                     .path = buf_slice(&server->path),
-                                    .group = group}});
+                                    .group = group,
+                                    .kill_window = send->kill_window,
+                                    .kill_below = send->kill_below}});
     return 0;
 }
 
@@ -337,7 +339,7 @@ static void step_with_text(struct server *server, const struct event *event, siz
 static int on_result(struct server *server, struct event *event, const struct msg_result *msg)
 {
     uint32_t count = (uint32_t)__builtin_popcount(msg->have & ((1u << FEATURES) - 1));
-    if (msg->finish > FINISH_EXHAUSTED || msg->answer.len > LIMIT_ANSWER || msg->features.len != 8 * count ||
+    if (msg->finish >= FINISHES || msg->answer.len > LIMIT_ANSWER || msg->features.len != 8 * count ||
         msg->have >= 1u << FEATURES || msg->frame.len > LIMIT_TEXT + 64 || msg->logprob_mode > LOGPROB_SAMPLED)
         return ERR_PROTOCOL;
     struct result *result = &event->result.result;

@@ -311,6 +311,7 @@ struct report *report_beside(const struct core *core, uint32_t sweep, uint32_t o
     report->wall_s = wall_s;
     report->target = NAN;
     report->bought = report->sweep.accepted.rollouts;
+    report->killed = core_killed_all(core, sweep);
     if (report->sweep.truth != NO_ID)
         report->truth = core_verifier(core, report->sweep.truth).name;
     struct work work = {

@@ -94,6 +94,7 @@ struct report {
     const char *truth;                /* name of its verifier, NULL: none */
     double wall_s;                    /* negative: unknown */
     uint64_t charged;                 /* rollouts that the arms used, each arm as if it ran alone */
+    struct killed killed;             /* rollouts of its arms that were ended early */
     uint64_t bought;                  /* rollouts that the sweep paid for and kept */
     struct report_verdicts *verdicts; /* verdicts_len of them */
     uint32_t verdicts_len;

@@ -141,6 +141,8 @@ static void pool_add(const struct core *core, struct report *report, uint32_t id
     for (uint32_t j = 0; j < report->pools_len; j++)
         if (report->pools[j].pool == id)
             return;
+    if (core_pool(core, id).kill.window > 0)
+        return; /* not all of its rollouts are whole */
     struct report_pool *pool = &report->pools[report->pools_len++];
     pool->pool = id;
     pool->model = core_model(core, core_pool(core, id).model).name;

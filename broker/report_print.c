@@ -152,6 +152,7 @@ static void print_head(const struct report *report, struct buf *out)
     for (uint32_t i = 0; i < report->verdicts_len; i++)
         print_verdicts(&report->verdicts[i], out);
     cached_text(sweep->read, sweep->cached, out);
+    killed_text(&report->killed, out);
     if (report->charged > 0)
         buf_printf(out, "  arms used %llu rollouts, %llu were bought: each was bought once, %.0f%% reused\n",
                    (unsigned long long)report->charged, (unsigned long long)report->bought, 100 * reused(report));
@@ -410,6 +411,7 @@ void report_json(const struct report *report, struct buf *json)
     put_f64(json, "wall_s", report->wall_s >= 0 ? report->wall_s : NAN);
     put_u64(json, "tokens_in", sweep->read);
     put_u64(json, "tokens_cached", sweep->cached);
+    killed_json(&report->killed, json);
     put_verdicts(json, report);
     put_spending(json, "kept", &sweep->accepted);
     put_spending(json, "burned", &sweep->burned);

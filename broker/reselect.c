@@ -165,7 +165,7 @@ static int put_all(const struct core *core, const struct sweep_info *sweep, cons
                 "`rollouts: existing`",
                 spec->arms[i].name);
         spec->arms[i].existing = true;
-        compile_arm(&spec->arms[i], i, to);
+        compile_arm(&spec->arms[i], spec->arms[i].models[0], i, to);
     }
     return rc;
 }

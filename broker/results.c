@@ -379,6 +379,20 @@ static void put_timing(const struct rollout_info *rollout, const struct recorded
     json_end(line, '}');
 }
 
+/* Tells the pool apart from that of the same model whose rollouts are whole. */
+static void put_kill(struct kill_rule kill, struct buf *line)
+{
+    if (kill.window == 0)
+        return;
+    json_key(line, "kill");
+    json_begin(line, '{');
+    put_u64(line, "window", kill.window);
+    put_u64(line, "warmup", kill.warmup);
+    json_key(line, "keep");
+    json_f64(line, kill.keep);
+    json_end(line, '}');
+}
+
 /* One line; arm: of a node, NULL for a rollout of a pool. */
 static int write_line(struct writer *writer, const struct key *key, const struct arm_info *arm, const char *model)
 {
@@ -395,6 +409,8 @@ static int write_line(struct writer *writer, const struct key *key, const struct
     json_begin(line, '{');
     put_str(line, "sweep", writer->sweep.name);
     put_str(line, "model", model);
+    if (arm == NULL)
+        put_kill(core_pool(writer->core, key->owner).kill, line);
     if (arm != NULL) {
         put_str(line, "arm", arm->name);
         put_u64(line, "n", arm->n);

@@ -129,9 +129,14 @@ static void put_arm(const struct core *core, const struct source *source, uint32
         .report_at = points,
         .report_at_len = report_points(source->n, points),
     };
-    /* One arm per model: its name tells them apart. */
-    snprintf(arm.name, sizeof arm.name, "%s", core_model(core, core_pool(core, source->pool).model).name);
-    compile_arm(&arm, id, to);
+    /* One arm per pool: the model's name tells them apart, but for pools of which rollouts were ended. */
+    struct pool_info pool = core_pool(core, source->pool);
+    const char *model = core_model(core, pool.model).name;
+    if (pool.kill.window == 0)
+        snprintf(arm.name, sizeof arm.name, "%s", model);
+    else
+        snprintf(arm.name, sizeof arm.name, "%.48s-kill-%u", model, pool.id);
+    compile_arm(&arm, id, id, to);
 }
 
 static int put_sweep(const struct sweep_info *sweep, const struct reverify_request *request, bool truth, struct buf *to,

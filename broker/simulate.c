@@ -79,7 +79,7 @@ static void put_definitions(const struct stage *stage, uint32_t arm, const struc
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 1, .seed = stage->world->seed}});
     fact_put(to, &(struct fact){.type = FACT_sweep,
                                 .sweep = {.name = slice_of("simulation"), .seed = stage->world->seed, .truth = NO_ID}});
-    compile_arm(&sweep->arms[arm], 0, to);
+    compile_arm(&sweep->arms[arm], 0, 0, to);
 }
 
 static bool is_good(const struct simulation_spec *spec, const struct sweep_arm *arm,

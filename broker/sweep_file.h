@@ -38,6 +38,7 @@ struct sweep_model {
     uint32_t seed;                            /* of its own random numbers; 0: the sweep's */
     bool greedy;                              /* temperature 0: needs none */
     bool has_answer;                          /* an extractor other than none */
+    bool watched; /* confidences are seen while a rollout is generated, so that it can be ended for them */
 };
 
 struct sweep_verifier {
@@ -98,6 +99,9 @@ struct sweep_arm {
     char *belief_source; /* what makes two priors the same; NULL: not found yet, or there is none */
     float (*beliefs)[2]; /* of each prompt, as priors_find found them; else NULL */
 };
+
+/* Which of the arm's rollouts are ended while they are generated; window 0: none. */
+struct kill_rule sweep_arm_kill(const struct sweep_arm *arm);
 
 struct sweep_spec {
     char name[65];

@@ -385,6 +385,21 @@ static char *offer_of(const struct kind *kind, const struct conf_value options[O
     return xstrdup("*");
 }
 
+enum { STREAM_NEVER = 2 }; /* of the choices of option `stream` */
+
+/* Servers are watched by streams that tell the likeliest tokens. */
+static bool is_watched(const struct kind *kind, const struct conf_value options[OPTIONS_MAX])
+{
+    bool watched = (backend_has(kind->name) & BACKEND_KILLS) != 0;
+    for (size_t i = 0; watched && kind->options != NULL && kind->options[i].name != NULL; i++) {
+        if (strcmp(kind->options[i].name, "logprobs") == 0)
+            watched = options[i].number >= 1;
+        else if (strcmp(kind->options[i].name, "stream") == 0)
+            watched = options[i].whole != STREAM_NEVER;
+    }
+    return watched;
+}
+
 static int fill_model(struct sweep_reader *reader, const struct conf_node *node, const struct conf_value v[MODEL_KEYS],
                       struct sweep_model *model)
 {
@@ -416,6 +431,7 @@ static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
     struct buf origin = {0};
     buf_printf(&origin, "%s\n%s\n%s\n%s", kind->name, v[MODEL_PATH].text, v[MODEL_URL].text, model->offer);
     model->origin = origin.data;
+    model->watched = is_watched(kind, options);
     model->has_answer = strcmp(answer[ANSWER_KIND].text, "none") != 0;
     model->price_in_micro = sweep_micro(price[PRICE_INPUT].number);
     model->price_out_micro = sweep_micro(price[PRICE_OUTPUT].number);

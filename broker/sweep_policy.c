@@ -139,6 +139,15 @@ int sweep_policies(struct sweep_reader *reader, const struct sweep_policies *wri
     return rc;
 }
 
+struct kill_rule sweep_arm_kill(const struct sweep_arm *arm)
+{
+    const struct stopper *stopper = arm->stop.policy;
+    struct kill_rule rule = {0};
+    if (arm->strategy.policy->trees == NULL && arm->schedule.legs == 1 && stopper->kill != NULL)
+        rule = stopper->kill(arm->stop.options);
+    return rule.window > 0 ? rule : (struct kill_rule){0};
+}
+
 /* Features are not looked at here: whether a server gives log-probabilities is known where workers are, see
  * broker/core/offer.c. */
 static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
@@ -212,6 +221,30 @@ static int check_group(struct sweep_reader *reader, struct conf_mark mark, const
     return 0;
 }
 
+/* Over known pools (which have no backend here) nothing is generated. */
+static int check_kill(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
+{
+    const struct sweep_model *model = &reader->spec->models[arm->models[0]];
+    const struct stopper *stopper = arm->stop.policy;
+    if (arm->schedule.legs > 1 && stopper->kill != NULL && stopper->kill(arm->stop.options).window > 0)
+        return conf_error(
+            &reader->conf, mark, reader->error, ERR_REFUSED,
+            "arm '%s': '%s' with `kill` compares the confidences of one model's rollouts: take one model, or "
+            "leave out `kill`",
+            arm->name, stopper->name);
+    if (sweep_arm_kill(arm).window == 0 || model->watched || model->backend[0] == '\0')
+        return 0;
+    if ((backend_has(model->backend) & BACKEND_KILLS) != 0)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' with `kill` watches rollouts while they are generated: model '%s' needs the "
+                          "option `logprobs` of at least 1 (20 is usual), and no `stream: never`",
+                          arm->name, stopper->name, model->name);
+    return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                      "arm '%s': '%s' with `kill` ends rollouts while they are generated, which backend '%s' of model "
+                      "'%s' cannot do; take tinylm or openai, or leave out `kill`",
+                      arm->name, stopper->name, model->backend, model->name);
+}
+
 int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
 {
     const struct strategy *s = arm->strategy.policy;
@@ -228,5 +261,7 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof rows[0]; i++)
         rc = check_needs(reader, mark, arm, &rows[i]);
+    if (rc == 0)
+        rc = check_kill(reader, mark, arm);
     return rc == 0 ? check_group(reader, mark, arm) : rc;
 }

@@ -569,7 +569,7 @@ void archive_definitions(const struct archive *archive, const char *name, const 
                                                    .deadline_s = b->deadline_s,
                                                    .accepted = b->accepted}});
     for (uint32_t i = 0; i < arms_len; i++)
-        compile_arm(&spec->arms[arm_first + i], i, definitions);
+        compile_arm(&spec->arms[arm_first + i], spec->arms[arm_first + i].models[0], i, definitions);
 }
 
 /* --- answers --- */

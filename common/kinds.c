@@ -259,10 +259,10 @@ unsigned backend_has(const char *name)
         const char *name;
         unsigned has;
     } rows[] = {
-        {"tinylm", BACKEND_STEPS},
+        {"tinylm", BACKEND_STEPS | BACKEND_KILLS},
         {"synthetic", BACKEND_STEPS},
         {"exec", BACKEND_STEPS},
-        {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX},
+        {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX | BACKEND_KILLS},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].name, name) == 0)

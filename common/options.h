@@ -34,6 +34,7 @@ struct kind {
 enum {
     BACKEND_STEPS = 1,  /* can continue a path step by step */
     BACKEND_OFFERS = 2, /* its workers tell what their servers offer */
+    BACKEND_KILLS = 8,  /* ends a rollout whose confidence falls, and has windows of any length */
     BACKEND_PREFIX = 4, /* reads a prompt again cheaply where it was read before */
 };
 unsigned backend_has(const char *name); /* these bits; 0 for an unknown one */

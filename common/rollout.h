@@ -13,7 +13,8 @@
     X(FINISH_STEP, 2, "step")       /* the step separator was reached: the path goes on */         \
     X(FINISH_TIMEOUT, 3, "timeout") /* the task's time was up */                                   \
     X(FINISH_FAILED, 4, "failed")   /* failed for good: keeps its place, has no answer */          \
-    X(FINISH_EXHAUSTED, 5, "exhausted") /* a recorded pool holds no such rollout */
+    X(FINISH_EXHAUSTED, 5, "exhausted") /* a recorded pool holds no such rollout */                \
+    X(FINISH_KILLED, 6, "killed")   /* its confidence fell below its pool's threshold: no answer */
 /* clang-format on */
 
 enum finish {
@@ -21,6 +22,8 @@ enum finish {
     FINISH_TABLE(X)
 #undef X
 };
+
+#define FINISHES (FINISH_KILLED + 1)
 
 /* Scalars that a generator reduces its log-probabilities to (ALGORITHMS: features, not log-probabilities, travel).
  * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */

@@ -76,11 +76,11 @@ struct work {
     struct server_outcome outcome; /* while the prompt is counted */
     struct error broken;           /* the stream made no sense */
     int broken_rc;
-    size_t searched;                        /* of the text, for a step that we cut ourselves */
-    bool stream, own_step, stepped, closed; /* closed: [DONE] came */
-    struct buf tokens;                      /* that the prompt was sent as; empty: text */
-    bool with_ids;                          /* tokens were sent or asked for */
-    struct upstream *ids_refused;           /* by it, perhaps because of them: without, now */
+    size_t searched;                                /* of the text, for a step that we cut ourselves */
+    bool stream, own_step, stepped, killed, closed; /* closed: [DONE] came */
+    struct buf tokens;                              /* that the prompt was sent as; empty: text */
+    bool with_ids;                                  /* tokens were sent or asked for */
+    struct upstream *ids_refused;                   /* by it, perhaps because of them: without, now */
     struct work *prev, *next;
 };
 
@@ -113,7 +113,7 @@ static void attempt_clear(struct work *work)
     work->transfer = NULL;
     work->broken_rc = 0;
     work->searched = 0;
-    work->stepped = work->closed = false;
+    work->stepped = work->killed = work->closed = false;
     buf_reset(&work->tokens);
     work->with_ids = false;
 }
@@ -259,10 +259,12 @@ static int on_event(void *user, struct slice data)
     if (work->completion.complained)
         return STREAM_ENOUGH;
     work->stepped = work->own_step && find_step(work);
-    if (work->stepped)
+    const struct choice *choice = &work->completion.choices[0];
+    work->killed =
+        !work->stepped && choice->finish[0] == '\0' && logprobs_below(&choice->logprobs, work->job->kill_below);
+    if (work->stepped || work->killed)
         return STREAM_ENOUGH;
-    if (work->completion.choices[0].logprobs.len >
-        (uint64_t)openai_tokens_max(&work->state->spec, work->job) + OVER_MAX)
+    if (choice->logprobs.len > (uint64_t)openai_tokens_max(&work->state->spec, work->job) + OVER_MAX)
         return error_set(&work->broken, ERR_PROTOCOL, "the server goes on beyond max_tokens");
     return 0;
 }
@@ -356,8 +358,10 @@ static struct ended judge(struct work *work, const struct http_reply *reply)
 static void take_answer(struct work *work, struct ended *ended)
 {
     enum finish finish;
-    struct openai_ending ending = {
-        .own_step = work->own_step, .stepped = work->stepped, .partial = work->stream && !work->closed};
+    struct openai_ending ending = {.own_step = work->own_step,
+                                   .stepped = work->stepped,
+                                   .killed = work->killed,
+                                   .partial = work->stream && !work->closed};
     ended->rc = openai_judge(&work->state->spec, work->job, &work->completion, &ending, &finish, &work->trouble);
     if (ended->rc == 0) {
         finish_job(work, finish);
@@ -415,6 +419,27 @@ static struct http_transfer *post(struct work *work, const char *route, const st
     return http_start(work->state->http, &request);
 }
 
+static void ignore_done(void *user, const struct http_reply *reply)
+{
+    (void)user;
+    (void)reply;
+}
+
+/* Its request is over here: for a server that does not take the closed connection for that, or not at once. */
+static void post_abort(struct work *work)
+{
+    struct buf body = {0};
+    if (work->lane.dialect->abort_route == NULL)
+        return;
+    json_begin(&body, '{');
+    json_key(&body, "rid");
+    json_str(&body, work->id);
+    json_end(&body, '}');
+    post(work, work->lane.dialect->abort_route, &body,
+         (struct http_request){.total_ms = ABORT_MS, .done = ignore_done});
+    buf_clear(&body);
+}
+
 static const char *route_of(const struct work *work)
 {
     return work->state->spec.chat ? work->lane.dialect->chat_route : work->lane.dialect->route;
@@ -455,11 +480,12 @@ static void gather(struct work *work, int64_t now_ms)
     struct work *other, *next;
     size_t len = 1;
     if (state->spec.per_request <= 1 || !work->lane.dialect->many || !work->lane.logprobs || work->job->step ||
-        work->attempts > 0)
+        work->job->kill_window > 0 || work->attempts > 0)
         return;
     DL_FOREACH_SAFE (state->waiting, other, next) {
-        bool fits = other != work && !other->job->step && other->attempts == 0 && other->next_ms <= now_ms &&
-                    other->job->tokens_max == work->job->tokens_max && other->prompt.len == work->prompt.len &&
+        bool fits = other != work && !other->job->step && other->job->kill_window == 0 && other->attempts == 0 &&
+                    other->next_ms <= now_ms && other->job->tokens_max == work->job->tokens_max &&
+                    other->prompt.len == work->prompt.len &&
                     memcmp(other->prompt.data, work->prompt.data, work->prompt.len) == 0;
         if (!fits)
             continue;
@@ -554,7 +580,9 @@ static void on_done(void *user, const struct http_reply *reply)
     struct ended ended = judge(work, reply);
     work->transfer = NULL;
     move(work, NULL);
-    if (ended.rc == 0 && work->stepped && !work->completion.has_in) {
+    if (ended.rc == 0 && work->killed)
+        post_abort(work);
+    if (ended.rc == 0 && (work->stepped || work->killed) && !work->completion.has_in) {
         work->outcome = ended.outcome;
         count_prompt(work);
         return;
@@ -606,6 +634,8 @@ static void write_body(struct work *work, struct buf *body)
     attachments_fill(work->job->attached, body);
     completion_init(&work->completion, ask.n, ask.logprobs > 0 ? (uint32_t)ask.logprobs : 0);
     work->completion.wants_ids = ask.wants_ids;
+    for (size_t i = 0; i < work->completion.choices_len; i++)
+        work->completion.choices[i].logprobs.window = work->job->kill_window;
     work->completion.cumulative = work->lane.dialect->cumulative && !ask.chat && ask.stream;
 }
 
@@ -615,7 +645,8 @@ static void start(struct work *work, int64_t now_ms)
     const struct dialect *dialect = work->lane.dialect;
     struct buf body = {0};
     work->own_step = work->job->step && !(state->spec.chat ? dialect->chat_says_stop : dialect->says_stop);
-    work->stream = state->spec.stream == 1 || (state->spec.stream == 0 && work->own_step);
+    work->stream =
+        state->spec.stream == 1 || (state->spec.stream == 0 && (work->own_step || work->job->kill_below > 0));
     work->own_step = work->own_step && work->stream;
     work->choice = 0;
     gather(work, now_ms);
@@ -676,29 +707,13 @@ static int64_t start_waiting(struct state *state, int64_t now_ms)
 
 /* -- stopping --------------------------------------------------------------------------------------------------------- */
 
-static void ignore_done(void *user, const struct http_reply *reply)
-{
-    (void)user;
-    (void)reply;
-}
-
 /* Ends a request that is in flight; its work is then on no list. */
 static void abort_flight(struct work *work)
 {
-    struct state *state = work->state;
-    const struct dialect *dialect = work->lane.dialect;
-    http_cancel(state->http, &work->transfer);
+    http_cancel(work->state->http, &work->transfer);
     move(work, NULL);
     server_done(work->lane.server, &nothing, clock_ms());
-    if (dialect->abort_route == NULL)
-        return;
-    struct buf body = {0};
-    json_begin(&body, '{');
-    json_key(&body, "rid");
-    json_str(&body, work->id);
-    json_end(&body, '}');
-    post(work, dialect->abort_route, &body, (struct http_request){.total_ms = ABORT_MS, .done = ignore_done});
-    buf_clear(&body);
+    post_abort(work);
 }
 
 static void fail_late(struct work *work)

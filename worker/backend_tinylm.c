@@ -289,6 +289,7 @@ static int job_start(struct state *state, struct job *job, int64_t now_ms)
     }
     struct work *work = work_new(state, tokens, (uint32_t)prompt.len + 1, (uint32_t)job->text.len, &job->result);
     work->start_ms = now_ms;
+    work->logprobs.window = job->kill_window;
     job->engine_data = work;
 out:
     free(tokens);
@@ -384,6 +385,8 @@ static void token_take(struct state *state, struct job *job, const struct tinylm
         job_finish(state, job, FINISH_STOP, now_ms);
     else if (job->step && ends_with(buf_slice(&job->out), state->settings.step))
         job_finish(state, job, FINISH_STEP, now_ms);
+    else if (logprobs_below(&work->logprobs, job->kill_below))
+        job_finish(state, job, FINISH_KILLED, now_ms);
     else if (cap_reached(state, job) || tinylm_row_len(work->row) > tinylm_context(state->lm))
         job_finish(state, job, FINISH_LENGTH, now_ms);
     else if (job->timeout_ms > 0 && now_ms - work->start_ms >= (int64_t)job->timeout_ms)

@@ -1,7 +1,7 @@
 /* logprobs.c - features of a rollout; see logprobs.h and the feature table of common/rollout.h.
  *
  * Confidence is that of "Deep Think with Confidence" (Fu et al. 2025): of a token, minus the mean log-probability of the
- * k likeliest; of a group, the mean over a sliding window of 2048 tokens, or over the whole when that is shorter; of a
+ * k likeliest; of a group, the mean over a sliding window (2048 tokens), or over the whole when that is shorter; of a
  * rollout, the lowest group, the mean of the lowest tenth of the groups, or the last window. */
 #include "worker/logprobs.h"
 #include "common/buf.h"
@@ -36,6 +36,31 @@ static double entropy(const struct logprobs *logprobs)
     return -logprobs->mass_log - (rest > 1e-12 ? rest * log(rest) : 0);
 }
 
+static size_t window_of(const struct logprobs *logprobs)
+{
+    return logprobs->window > 0 ? logprobs->window : LOGPROBS_WINDOW;
+}
+
+/* The window that ends with the newest confidence, which is not counted yet. */
+static void take_window(struct logprobs *logprobs)
+{
+    size_t window = window_of(logprobs), at = logprobs->positions;
+    logprobs->window_sum += logprobs->confidence[at];
+    if (at == 0)
+        logprobs->lowest = INFINITY;
+    if (at >= window)
+        logprobs->window_sum -= logprobs->confidence[at - window];
+    if (at + 1 < window)
+        return;
+    float mean = (float)(logprobs->window_sum / (double)window);
+    logprobs->lowest = mean < logprobs->lowest ? mean : logprobs->lowest;
+}
+
+bool logprobs_below(const struct logprobs *logprobs, double threshold)
+{
+    return logprobs->positions > 0 && (double)logprobs->lowest < threshold;
+}
+
 static void take_position(struct logprobs *logprobs, double confidence, double nats)
 {
     if (logprobs->positions == logprobs->confidence_cap) {
@@ -43,6 +68,7 @@ static void take_position(struct logprobs *logprobs, double confidence, double n
         logprobs->confidence = xrealloc(logprobs->confidence, logprobs->confidence_cap * sizeof *logprobs->confidence);
     }
     logprobs->confidence[logprobs->positions] = (float)confidence;
+    take_window(logprobs);
     logprobs->entropy_sum += nats;
     logprobs->entropy_tail[logprobs->positions % LOGPROBS_TAIL] = nats;
     logprobs->positions++;
@@ -84,7 +110,7 @@ static int compare(const void *a, const void *b)
 
 static void confidence_features(const struct logprobs *logprobs, struct features *features)
 {
-    size_t len = logprobs->positions, window = len < LOGPROBS_WINDOW ? len : LOGPROBS_WINDOW;
+    size_t len = logprobs->positions, window = len < window_of(logprobs) ? len : window_of(logprobs);
     size_t groups_len = len - window + 1;
     double *groups = xalloc(groups_len * sizeof *groups), sum = 0, all = 0, low = 0;
     for (size_t i = 0; i < len; i++) {
@@ -131,8 +157,10 @@ void logprobs_features(const struct logprobs *logprobs, struct features *feature
 
 void logprobs_reset(struct logprobs *logprobs)
 {
-    struct logprobs empty = {
-        .top = logprobs->top, .confidence = logprobs->confidence, .confidence_cap = logprobs->confidence_cap};
+    struct logprobs empty = {.top = logprobs->top,
+                             .window = logprobs->window,
+                             .confidence = logprobs->confidence,
+                             .confidence_cap = logprobs->confidence_cap};
     *logprobs = empty;
 }
 

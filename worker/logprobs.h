@@ -7,15 +7,18 @@
 
 #include "common/rollout.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
-    LOGPROBS_TAIL = 16,     /* tokens of FEATURE_ENT_TAIL */
-    LOGPROBS_WINDOW = 2048, /* tokens of a window of FEATURE_CONF_MIN and FEATURE_CONF_BOTTOM10 */
+    LOGPROBS_TAIL = 16, /* tokens of FEATURE_ENT_TAIL */
+    LOGPROBS_WINDOW =
+        2048, /* tokens of a window of FEATURE_CONF_MIN, _BOTTOM10 and _TAIL, unless the pool says others */
 };
 
 struct logprobs {
-    uint32_t top; /* alternatives that were asked for, 0: none; set by the owner */
+    uint32_t top;    /* alternatives that were asked for, 0: none; set by the owner */
+    uint32_t window; /* tokens of the windows of confidence, 0: LOGPROBS_WINDOW; set by the owner */
 
     /* of the tokens as sampled */
     uint64_t len;
@@ -24,6 +27,8 @@ struct logprobs {
     /* of the positions with alternatives */
     float *confidence; /* of each */
     size_t positions, confidence_cap;
+    double window_sum; /* of the last window */
+    float lowest;      /* mean of a whole window; INFINITY before there is one */
     double entropy_sum, entropy_tail[LOGPROBS_TAIL];
     double certainty_sum; /* of those whose whole distribution was known */
     size_t whole;
@@ -44,10 +49,14 @@ struct distribution {
 };
 void logprobs_distribution(struct logprobs *logprobs, const struct distribution *distribution);
 
+/* Whether the mean confidence of a whole window was below that, as it will be kept: single precision, so that a rollout is
+ * ended exactly where a policy that reads FEATURE_CONF_MIN would find it below. */
+bool logprobs_below(const struct logprobs *logprobs, double threshold);
+
 /* Sets what the tokens so far tell; leaves features of another source alone. */
 void logprobs_features(const struct logprobs *logprobs, struct features *features);
 
-void logprobs_reset(struct logprobs *logprobs); /* keeps `top` and the memory */
+void logprobs_reset(struct logprobs *logprobs); /* keeps `top`, `window` and the memory */
 void logprobs_clear(struct logprobs *logprobs);
 
 #endif

@@ -49,6 +49,10 @@ static int judge_finish(const struct openai_spec *spec, const struct job *job, s
     static const char *const stops[] = {"stop",          "eos",        "word",          "eos_token",
                                         "stop_sequence", "tool_calls", "function_call", "content_filter"};
     const char *word = choice->finish;
+    if (ending->killed) {
+        *finish = FINISH_KILLED;
+        return 0;
+    }
     if (ending->stepped)
         return judge_stop(spec, job, choice, ending, finish, error);
     if (strcmp(word, "length") == 0 || strcmp(word, "limit") == 0) {
@@ -77,10 +81,11 @@ static int judge_usage(const struct openai_spec *spec, const struct job *job, st
                        struct openai_ending *ending, struct error *error)
 {
     uint32_t most = openai_tokens_max(spec, job);
-    if (ending->stepped)
+    bool cut = ending->stepped || ending->killed;
+    if (cut)
         openai_count(completion);
     if (!completion->has_in || !completion->has_out) {
-        ending->again = ending->partial && !ending->stepped; /* the usage is what was lost */
+        ending->again = ending->partial && !cut; /* the usage is what was lost */
         return error_set(error, ERR_PROTOCOL,
                          "the server does not tell the tokens that it used: what is unknown cannot be charged");
     }

@@ -9,6 +9,7 @@
 struct openai_ending {
     bool own_step; /* the step's separator was looked for here, not by the server */
     bool stepped;  /* and found: the stream was cut behind it */
+    bool killed;   /* the stream was cut because its confidence fell below the job's threshold */
     bool partial;  /* a stream that was not ended as it should */
     bool again;    /* out: another attempt may mend what is wrong */
 };

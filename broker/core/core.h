@@ -185,6 +185,8 @@ struct send {
     size_t refs, refs_len; /* texts of the path, root first, in update->refs */
     uint64_t seed;
     uint32_t tokens_max, timeout_ms;
+    uint32_t kill_window; /* tokens of the windows of confidence; 0: as the generator has them, and none is ended */
+    double kill_below;    /* ends a rollout with a window below it; 0: none is */
     bool step, finished;
     bool group; /* the refs are the texts of all rollouts of the prompt, by ordinal; commit 0: it has none */
 };

@@ -112,6 +112,7 @@ struct stock {
 
 struct pool {
     uint64_t fingerprint, seed;
+    struct kill_rule kill;
     uint32_t set, model;
     uint32_t context, features;   /* derived: least context, and features, that its work needs of a server */
     struct stock *stocks;         /* one per prompt of the set */
@@ -381,6 +382,9 @@ void pool_widen(struct core *core, uint32_t pool, uint32_t planes_old); /* after
 uint32_t pool_plane(const struct pool *pool, uint32_t verifier);        /* NO_ID: none */
 int voided_apply(struct core *core, const struct fact_voided *f);
 uint32_t cell_wants(const struct cell *cell); /* positions that it asked for */
+/* The confidence below which this rollout is ended; 0: it is not. A function of the warm-up, for arms with a kill rule ask
+ * for what stands behind it when it is delivered. */
+double stock_kill(const struct pool *pool, uint32_t prompt, uint32_t ordinal);
 void stock_bound(struct core *core, uint32_t pool, uint32_t prompt,
                  uint32_t from); /* after a decision: lower want, void */
 void arm_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);

@@ -155,7 +155,9 @@ static int verifier_apply(struct core *core, const struct fact_verifier *f)
 static int pool_apply(struct core *core, const struct fact_pool *f)
 {
     if (f->id != core->pools_len || f->set >= core->sets_len || f->model >= core->models_len ||
-        core->sets[f->set].filled != core->sets[f->set].len)
+        core->sets[f->set].filled != core->sets[f->set].len || f->kill_window > LIMIT_MAX_TOKENS ||
+        (f->kill_window > 0 &&
+         (f->kill_warmup == 0 || f->kill_warmup > WARMUP_MAX || !(f->kill_keep > 0) || f->kill_keep > 100)))
         return ERR_CORRUPT;
     uint32_t longest = 0;
     for (uint32_t p = 0; p < core->sets[f->set].len; p++) {
@@ -166,6 +168,7 @@ static int pool_apply(struct core *core, const struct fact_pool *f)
     core->pools[core->pools_len++] = (struct pool){
         .fingerprint = f->fingerprint,
         .seed = f->seed,
+        .kill = {f->kill_window, f->kill_warmup, f->kill_keep},
         .set = f->set,
         .model = f->model,
         .context = context_needed(longest, core->models[f->model].max_tokens),
@@ -563,16 +566,18 @@ void arm_free(struct arm *arm)
 
 /* -- submission --------------------------------------------------------------------------------------------------- */
 
+enum { POOLS_MAX = LIMIT_MODELS + LIMIT_ARMS }; /* one of each model, and one for each rule that ends rollouts */
+
 /* Ids of a submission, which counts its definitions from 0, as ids of the core. */
 struct mapping {
     uint32_t set, sweep;
     uint32_t replaced; /* sweep of the same name of which nothing was kept, NO_ID: none */
-    uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[LIMIT_MODELS];
-    uint64_t pool_prints[LIMIT_MODELS], verifier_prints[LIMIT_VERIFIERS];
+    uint32_t models[LIMIT_MODELS], verifiers[LIMIT_VERIFIERS], pools[POOLS_MAX];
+    uint64_t pool_prints[POOLS_MAX], verifier_prints[LIMIT_VERIFIERS];
     uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
     uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest, without attachments */
     struct demand models_demand[LIMIT_MODELS];
-    uint32_t pool_models[LIMIT_MODELS];
+    uint32_t pool_models[POOLS_MAX];
     bool verifier_groups[LIMIT_VERIFIERS];
     uint32_t beliefs, beliefs_due; /* of the arm that was seen last */
     uint32_t arm_new;              /* id in the core of the arm that was emitted last, if it is new there; else NO_ID */
@@ -787,7 +792,7 @@ static bool in_order(const struct fact *fact, struct mapping *map)
         return fact->verifier.id == map->verifiers_len && map->verifiers_len++ < LIMIT_VERIFIERS;
     case FACT_pool:
         return whole && fact->pool.id == map->pools_len && fact->pool.model < map->models_len &&
-               map->pools_len++ < LIMIT_MODELS;
+               map->pools_len++ < POOLS_MAX;
     case FACT_sweep:
         return whole && map->sweeps_len++ == 0 &&
                (fact->sweep.truth == NO_ID || fact->sweep.truth < map->verifiers_len);

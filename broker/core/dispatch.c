@@ -93,6 +93,10 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->seed = key_seed(core, key);
     send->tokens_max = core->models[pool->model].max_tokens;
     send->timeout_ms = verify ? core->verifiers[key->verifier].timeout_ms : core->models[pool->model].timeout_ms;
+    if (!verify && key->tree == NO_ID) {
+        send->kill_window = pool->kill.window;
+        send->kill_below = stock_kill(pool, key->prompt, key->item);
+    }
     send->step = !verify && key->tree != NO_ID;
     send->finished = finished;
     send->group = verify && core->verifiers[key->verifier].group;

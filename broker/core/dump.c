@@ -118,8 +118,8 @@ static void dump_definitions(const struct core *core, struct buf *out)
         put_fact(out, verifier_fact(core, i));
     for (uint32_t i = 0; i < core->pools_len; i++) {
         const struct pool *pool = &core->pools[i];
-        PUT(pool, .id = i, .fingerprint = pool->fingerprint, .set = pool->set, .model = pool->model,
-            .seed = pool->seed);
+        PUT(pool, .id = i, .fingerprint = pool->fingerprint, .set = pool->set, .model = pool->model, .seed = pool->seed,
+            .kill_window = pool->kill.window, .kill_warmup = pool->kill.warmup, .kill_keep = pool->kill.keep);
     }
     for (uint32_t i = 0; i < core->sweeps_len; i++)
         put_fact(out, sweep_fact(core, i));
@@ -341,8 +341,8 @@ void core_dump(const struct core *core, struct buf *out)
 
 static bool row_valid(const struct core *core, uint8_t state, uint8_t finish, uint8_t flags, uint32_t payer)
 {
-    return state <= ROW_FAILED && finish <= FINISH_EXHAUSTED && payer < core->arms_len &&
-           flags <= (ROW_RACED | ROW_PROMISED) && ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
+    return state <= ROW_FAILED && finish < FINISHES && payer < core->arms_len && flags <= (ROW_RACED | ROW_PROMISED) &&
+           ((flags & ROW_PROMISED) == 0 || core->arms[payer].verifier != NO_ID);
 }
 
 /* The row that a row fact or a node fact tells: both have these fields. */

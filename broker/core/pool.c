@@ -3,6 +3,7 @@
  * An arm holds the ordinals below what it may still use: its n while undecided, its stop once decided. What no arm of
  * the pool holds is voided, arrived or not (DESIGN 5.3): keeping only what finished early would favour short answers. */
 #include "broker/core/core_int.h"
+#include "broker/policy/kill.h"
 #include "common/limits.h"
 
 #include <stdlib.h>
@@ -141,7 +142,7 @@ struct item row_item(const struct row *row, const struct score *score, uint32_t 
         .ordinal = position,
         .leg = (uint8_t)leg,
         .class = row->class,
-        .failed = row->state == ROW_FAILED,
+        .failed = row->state == ROW_FAILED || row->finish == FINISH_KILLED,
         .scored = scored,
         .passed = scored && score->outcome == OUTCOME_PASS,
         .score = scored ? score->score : 0,
@@ -150,6 +151,20 @@ struct item row_item(const struct row *row, const struct score *score, uint32_t 
         .have = row->have,
         .features = row->features,
     };
+}
+
+double stock_kill(const struct pool *pool, uint32_t prompt, uint32_t ordinal)
+{
+    const struct stock *stock = &pool->stocks[prompt];
+    struct warmup warmup = {.len = 0};
+    for (uint32_t k = 0; pool->kill.window > 0 && k < ordinal; k++) {
+        const struct item item = row_item(&stock->rows[k], &(struct score){0}, k, 0);
+        if (stock->rows[k].state != ROW_DONE && stock->rows[k].state != ROW_FAILED)
+            return 0; /* the warm-up itself */
+        if (warmup_add(&warmup, &pool->kill, &item))
+            return warmup_threshold(&warmup, &pool->kill);
+    }
+    return 0;
 }
 
 /* Ordinals of one prompt that its arms asked for (want), and that they may still use (keep). */

@@ -180,6 +180,7 @@ struct pool_info core_pool(const struct core *core, uint32_t id)
         .prompts = core->sets[pool->set].len,
         .seed = pool->seed,
         .fingerprint = pool->fingerprint,
+        .kill = pool->kill,
         .verifiers = pool->planes,
         .verifiers_len = pool->planes_len,
     };
@@ -426,6 +427,46 @@ bool core_item(const struct core *core, uint32_t arm, const struct key *key, uin
     uint32_t leg = key->tree == NO_ID ? arm_leg(&core->arms[arm], key->owner) : 0;
     *out = row_item(row, score != NULL ? score : &none, ordinal, leg);
     return true;
+}
+
+static void add_killed(const struct stock *stock, uint32_t delivered, struct killed *to)
+{
+    uint64_t killed = 0, ended = 0, whole = 0, len = 0;
+    for (uint32_t k = 0; k < delivered; k++) {
+        const struct row *row = &stock->rows[k];
+        bool early = row->finish == FINISH_KILLED;
+        killed += early;
+        ended += early ? row->tokens_out : 0;
+        len += !early && row->state == ROW_DONE;
+        whole += !early && row->state == ROW_DONE ? row->tokens_out : 0;
+    }
+    double would = len > 0 ? (double)killed * (double)whole / (double)len : 0;
+    to->rollouts += killed;
+    to->tokens += ended;
+    to->saved += would > (double)ended ? would - (double)ended : 0;
+}
+
+struct killed core_killed(const struct core *core, uint32_t id)
+{
+    assert(id < core->arms_len);
+    const struct arm *arm = &core->arms[id];
+    const struct pool *pool = &core->pools[arm->pools[0]]; /* several have no such rule */
+    struct killed killed = {0};
+    for (uint32_t p = 0; arm->trees == 0 && arm->schedule.legs == 1 && pool->kill.window > 0 && p < arm->prompts; p++)
+        add_killed(&pool->stocks[p], arm->cells[p].delivered, &killed);
+    return killed;
+}
+
+struct killed core_killed_all(const struct core *core, uint32_t sweep)
+{
+    struct killed all = {0};
+    for (uint32_t i = 0; i < core->sweeps[sweep].arms_len; i++) {
+        struct killed killed = core_killed(core, core->sweeps[sweep].arms[i]);
+        all.rollouts += killed.rollouts;
+        all.tokens += killed.tokens;
+        all.saved += killed.saved;
+    }
+    return all;
 }
 
 uint64_t core_seed(const struct core *core, const struct key *key)

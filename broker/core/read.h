@@ -73,6 +73,7 @@ struct belief core_belief(const struct core *core, uint32_t arm, uint32_t prompt
 struct pool_info {
     uint32_t id, set, model, prompts;
     uint64_t seed, fingerprint;
+    struct kill_rule kill;
     const uint32_t *verifiers; /* whose verdicts its rollouts keep */
     uint32_t verifiers_len;
 };
@@ -171,6 +172,15 @@ uint32_t core_tree_finals(const struct core *core, uint32_t arm, uint32_t prompt
  * False when there is none. */
 bool core_delivered(const struct core *core, uint32_t arm, uint32_t prompt, uint32_t k, struct key *key);
 
+/* Delivered rollouts of an arm that were ended for their confidence, and what that saved: as if each had become as long as
+ * those of its prompt that were not ended are on average. Looks at all of the arm's rollouts, if it has such a rule. */
+struct killed {
+    uint64_t rollouts, tokens; /* tokens: generated until then */
+    double saved;              /* tokens, an estimate */
+};
+struct killed core_killed(const struct core *core, uint32_t arm);
+struct killed core_killed_all(const struct core *core, uint32_t sweep); /* arms that share them count them each */
+
 /* False when there is no such rollout or node. key->kind and key->verifier are not looked at. */
 bool core_rollout(const struct core *core, const struct key *key, struct rollout_info *out);
 
@@ -227,6 +237,8 @@ void workers_text(const struct core *core, struct buf *out);
 
 /* A line on the share of prompt tokens that servers found in their prefix caches; none when there were none. */
 void cached_text(uint64_t read, uint64_t cached, struct buf *out);
+void killed_text(const struct killed *killed, struct buf *out); /* a line; nothing when there are none */
+void killed_json(const struct killed *killed, struct buf *json);
 
 /* Says what no connected worker offers of what the sweep's waiting work needs; false: nothing is missing so. */
 bool core_unoffered(const struct core *core, uint32_t sweep, struct buf *why);

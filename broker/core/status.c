@@ -381,6 +381,17 @@ static void put_str(struct buf *json, const char *key, const char *value)
     json_str(json, value);
 }
 
+void killed_json(const struct killed *killed, struct buf *json)
+{
+    json_key(json, "killed");
+    json_begin(json, '{');
+    put_count(json, "rollouts", killed->rollouts);
+    put_count(json, "tokens", killed->tokens);
+    json_key(json, "saved");
+    json_f64(json, killed->saved);
+    json_end(json, '}');
+}
+
 static void put_arm(const struct core *core, const struct arm *arm, struct buf *json)
 {
     struct buf models = {0};
@@ -398,6 +409,8 @@ static void put_arm(const struct core *core, const struct arm *arm, struct buf *
     put_count(json, "decided", arm->decided);
     put_count(json, "prompts", arm->prompts);
     put_count(json, "unfolded", arm->unfolded);
+    struct killed killed = core_killed(core, arm->id);
+    killed_json(&killed, json);
     json_key(json, "charged");
     json_begin(json, '{');
     for (int d = 0; d < DIMENSIONS; d++) {
@@ -630,6 +643,15 @@ void cached_text(uint64_t read, uint64_t cached, struct buf *out)
                    (unsigned long long)cached, (unsigned long long)read);
 }
 
+void killed_text(const struct killed *killed, struct buf *out)
+{
+    if (killed->rollouts > 0)
+        buf_printf(out,
+                   "  ended early %llu rollout%s of arms with `kill`, after %llu tokens: about %.0f tokens saved\n",
+                   (unsigned long long)killed->rollouts, plural(killed->rollouts), (unsigned long long)killed->tokens,
+                   killed->saved);
+}
+
 static void print_truth(const struct core *core, const struct sweep *sweep, struct buf *out)
 {
     if (sweep->truth == NO_ID)
@@ -662,6 +684,8 @@ static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
                (unsigned long long)sweep->failed, plural(sweep->failed));
     print_truth(core, sweep, out);
     cached_text(info.read, info.cached, out);
+    struct killed killed = core_killed_all(core, id);
+    killed_text(&killed, out);
     print_budget(sweep, out);
     print_arms(core, sweep, out);
     buf_clear(&sentence);

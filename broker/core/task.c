@@ -392,7 +392,7 @@ static void reading_add(struct reading *read, uint32_t tokens, uint32_t cached)
 int result_apply(struct core *core, const struct fact_result *f)
 {
     struct lease *lease = lease_find(core, f->lease);
-    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || f->finish > FINISH_EXHAUSTED ||
+    if (lease == NULL || lease->task == NULL || lease->kind != TASK_GENERATE || f->finish >= FINISHES ||
         !key_open(core, &lease->task->key, lease->payer))
         return ERR_CORRUPT;
     struct key key = lease->task->key;
@@ -838,14 +838,21 @@ static void accept_result(struct core *core, const struct event *event, const st
                                          .by_ids = result->by_ids}});
 }
 
+/* Ended for its confidence, where nobody asked for that. */
+static bool killed_unasked(const struct core *core, const struct lease *lease, enum finish finish)
+{
+    const struct key *key = &lease->task->key;
+    return finish == FINISH_KILLED && (key->tree != NO_ID || core->pools[key->owner].kill.window == 0);
+}
+
 void event_result(struct core *core, const struct event *event)
 {
     const struct result *result = &event->result.result;
     struct lease *lease = lease_find(core, event->lease);
     if (lease == NULL || lease->task == NULL || too_late(core, lease))
         duplicate(core, event, lease, result->tokens_in, result->tokens_out, result->latency_ms);
-    else if (lease->kind != TASK_GENERATE || result->finish == FINISH_FAILED ||
-             (unsigned)result->finish > FINISH_EXHAUSTED)
+    else if (lease->kind != TASK_GENERATE || result->finish == FINISH_FAILED || (unsigned)result->finish >= FINISHES ||
+             killed_unasked(core, lease, result->finish))
         malformed(core, event);
     else
         accept_result(core, event, lease);

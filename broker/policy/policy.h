@@ -116,6 +116,16 @@ struct allocator {
     bool (*solved)(const struct prompt_view *view); /* this prompt needs nothing more; NULL: never */
 };
 
+/* Which rollouts of a prompt are ended while they are generated: those of which the mean confidence of some window falls
+ * below a threshold that the first rollouts set. It is part of what makes a pool, see kill.h. */
+struct kill_rule {
+    uint32_t window; /* tokens; 0: none are ended */
+    uint32_t warmup; /* rollouts that set the threshold, and are whole themselves */
+    double keep;     /* percent of these that reach it */
+};
+
+enum { WARMUP_MAX = 512 };
+
 struct stopper {
     const char *name, *help;
     uint32_t version, needs, min_n;
@@ -126,6 +136,8 @@ struct stopper {
     uint32_t (*needs_by)(const double *options);      /* more needs, by the options' values; NULL: none */
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
+    /* The rule of arms with these options; NULL: none. Then room keeps to the warm-up until that is delivered. */
+    struct kill_rule (*kill)(const double *options);
 };
 
 struct ranking {

@@ -3,15 +3,15 @@
  * Fu et al. 2025, "Deep think with confidence", online: a rollout's weight is its lowest confidence of a window
  * (`conf_min`). The first `warmup` rollouts set a threshold, the percentile that `keep` percent of them reach (linear
  * between ranks, as in the released code); rollouts below it cast no vote, those of the warm-up neither. Sampling stops
- * when one answer has `share` of the weight. Ending a rollout below the threshold while it is generated is not done
- * here. */
-#include "broker/policy/kernel_select.h"
+ * when one answer has `share` of the weight. With `kill` a rollout that falls below it is ended where it does, by whoever
+ * generates it (kill.h): it would have cast no vote. */
+#include "broker/policy/kill.h"
 #include "broker/policy/lead.h"
+#include "common/limits.h"
 
 #include <math.h>
 
-enum { OPT_WARMUP, OPT_KEEP, OPT_SHARE };
-enum { WARMUP_MAX = 512 };
+enum { OPT_WARMUP, OPT_KEEP, OPT_SHARE, OPT_KILL };
 
 static const struct option_row options[] = {
     [OPT_WARMUP] = {.name = "warmup",
@@ -32,17 +32,35 @@ static const struct option_row options[] = {
                    .max = 1,
                    .fallback = 0.95,
                    .help = "share of the kept rollouts' weight that one answer must have"},
+    [OPT_KILL] = {.name = "kill",
+                  .type = OPTION_INT,
+                  .min = 0,
+                  .max = LIMIT_MAX_TOKENS,
+                  .fallback = 0,
+                  .help =
+                      "tokens of the windows; a rollout with one below the threshold is ended there; 0: none is, and "
+                      "windows have 2048"},
     {.name = NULL},
 };
 
-/* Weights of the warm-up, in order of rollouts; how many are there yet. */
-static uint32_t warmup_of(const struct prompt_view *view, double weights[WARMUP_MAX])
+static struct kill_rule deepconf_kill(const double *values)
 {
+    return (struct kill_rule){
+        .window = (uint32_t)values[OPT_KILL], .warmup = (uint32_t)values[OPT_WARMUP], .keep = values[OPT_KEEP]};
+}
+
+/* Whether the warm-up is there; then what it says. */
+static bool threshold_of(const struct prompt_view *view, struct warmup *warmup, double *threshold)
+{
+    const struct kill_rule rule = deepconf_kill(view->options);
     const struct stats *stats = view->stats;
-    uint32_t len = 0;
-    for (uint32_t i = 0; i < stats->delivered && len < view->options[OPT_WARMUP]; i++)
-        len += item_feature(&stats->items[i], FEATURE_CONF_MIN, &weights[len]);
-    return len;
+    bool complete = false;
+    warmup->len = 0;
+    for (uint32_t i = 0; i < stats->delivered && !complete; i++)
+        complete = warmup_add(warmup, &rule, &stats->items[i]);
+    if (complete)
+        *threshold = warmup_threshold(warmup, &rule);
+    return complete;
 }
 
 /* The weight of a vote; 0: it casts none. */
@@ -82,22 +100,22 @@ static struct tally tally_of(const struct stats *stats, double threshold)
 
 static bool deepconf_stop(const struct prompt_view *view)
 {
-    double weights[WARMUP_MAX];
-    uint32_t len = warmup_of(view, weights);
-    if (len < view->options[OPT_WARMUP])
+    struct warmup warmup;
+    double threshold;
+    if (!threshold_of(view, &warmup, &threshold))
         return false;
-    struct tally tally = tally_of(view->stats, quantile_linear(weights, len, 1 - view->options[OPT_KEEP] / 100));
+    struct tally tally = tally_of(view->stats, threshold);
     return tally.total > 0 && tally.top >= view->options[OPT_SHARE] * tally.total;
 }
 
 /* As if none that comes were surer than the surest so far: votes of that weight until the share is reached. */
 static uint32_t deepconf_room(const struct prompt_view *view)
 {
-    double weights[WARMUP_MAX], share = view->options[OPT_SHARE];
-    uint32_t len = warmup_of(view, weights), warmup = (uint32_t)view->options[OPT_WARMUP];
-    if (len < warmup)
-        return room_until(view, warmup - len, 0);
-    struct tally tally = tally_of(view->stats, quantile_linear(weights, len, 1 - view->options[OPT_KEEP] / 100));
+    struct warmup warmup;
+    double threshold, share = view->options[OPT_SHARE];
+    if (!threshold_of(view, &warmup, &threshold))
+        return room_until(view, (uint32_t)view->options[OPT_WARMUP] - warmup.len, 0);
+    struct tally tally = tally_of(view->stats, threshold);
     double lacking = share * tally.total - tally.top, each = (1 - share) * tally.most;
     double need = lacking > 0 && each > 0 ? ceil(lacking / each) : 1;
     return room_until(view, (uint32_t)fmin(need, view->cap), 0);
@@ -114,4 +132,5 @@ const struct stopper stop_deepconf = {
     .items = true,
     .stop = deepconf_stop,
     .room = deepconf_room,
+    .kill = deepconf_kill,
 };

@@ -762,6 +762,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         .ordinal = task->item,
         .tokens_max = task->tokens_max,
         .timeout_ms = task->timeout_ms,
+        .kill_window = task->kill_window,
+        .kill_below = task->kill_below,
         .step = task->step != 0,
         .finished = task->finished != 0,
         .record = buf_slice(&held->record),

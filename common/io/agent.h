@@ -27,13 +27,15 @@ struct job {
     const struct attachments *attached; /* what the record names, where the agent is handed it; else NULL        */
     const struct slice *group; /* verify, of a verifier of groups: texts of all rollouts of the prompt, by ordinal */
     uint32_t group_len;
-    uint64_t seed;       /* of this rollout, node, or verdict                                         */
-    uint32_t prompt;     /* index of the prompt in its set                                            */
-    uint32_t ordinal;    /* ordinal of the rollout in its pool, or id of the node in its tree         */
-    uint32_t tokens_max; /* generate at most so many tokens; finish = length when reached             */
-    uint32_t timeout_ms; /* of this attempt, from began_ms                                            */
-    bool step;           /* stop after the step separator (kept in the text) as well as at the end    */
-    bool finished;       /* verify: the text is a finished rollout, not a prefix                      */
+    uint64_t seed;        /* of this rollout, node, or verdict                                         */
+    uint32_t prompt;      /* index of the prompt in its set                                            */
+    uint32_t ordinal;     /* ordinal of the rollout in its pool, or id of the node in its tree         */
+    uint32_t tokens_max;  /* generate at most so many tokens; finish = length when reached             */
+    uint32_t timeout_ms;  /* of this attempt, from began_ms                                            */
+    uint32_t kill_window; /* generate: tokens of the windows of confidence; 0: as the engine has them */
+    double kill_below;    /* end with finish = killed where the mean confidence of a whole window is below; 0: never */
+    bool step;            /* stop after the step separator (kept in the text) as well as at the end    */
+    bool finished;        /* verify: the text is a finished rollout, not a prefix                      */
 
     /* output */
     enum job_state state;

@@ -20,7 +20,7 @@ SEEDS = {
     "heartbeat": record(12, 2000, 10),
     "result": record(13, 5, 0, 3, 4, 0, 10, 2, struct.pack("<d", -1.5), "42", b"\0text", 3, 1, 1),
     "verdict": record(14, 5, 1, 0.5, 3),
-    "task": record(30, 1) + record(33, 9, 0, 0, 1, 2, 123, 64, 1000, 0, 0, b'{"prompt":"x"}', PATH),
+    "task": record(30, 1) + record(33, 9, 0, 0, 1, 2, 123, 64, 1000, 0, 0, b'{"prompt":"x"}', PATH, 0, 16, 11.5),
     "path": PATH,
     "spec": record(30, 1) + record(32, 0, 0, b'{"backend":"tinylm"}'),
     "reselect": record(61, "s", "again", "arms.yaml", "name: a\nn: 4\n"),

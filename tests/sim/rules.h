@@ -141,8 +141,9 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
         .agent = f->agent,
         .rollouts = generate && !tree, /* of trees a lower bound: which nodes are roots is not followed here */
         .tokens = !generate ? 0
-                  : tree    ? MAX_TOKENS
-                            : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + (f->owner == 0 ? MAX_TOKENS : DEAR_TOKENS),
+                  : tree
+                      ? MAX_TOKENS
+                      : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + (f->owner == DEAR_POOL ? DEAR_TOKENS : MAX_TOKENS),
     };
     if (!generate && f->verifier == PANEL)
         rule_panel(r, f);

@@ -55,7 +55,8 @@ struct job {
     uint64_t lease, seed;
     struct key key;
     bool verify, step, done, failed, deadly;
-    uint32_t tokens_max;
+    uint32_t tokens_max, kill_window;
+    double kill_below;
     int64_t due;
 };
 
@@ -107,7 +108,8 @@ struct world {
 };
 
 /* What the model wants of a server, and something else. */
-static const struct server_offer offer_m = {.model = {"m", 1}}, offer_other = {.model = {"other", 5}};
+static const struct server_offer offer_m = {.model = {"m", 1}, .features = 1u << FEATURE_CONF_MIN},
+                                 offer_other = {.model = {"other", 5}};
 
 static uint64_t draw(struct world *w)
 {
@@ -408,6 +410,20 @@ static enum outcome outcome_drawn(double score)
     return OUTCOME_PASS;
 }
 
+/* Has confidences, and is ended for them. */
+static void watch(const struct job *job, struct event *event)
+{
+    struct result *result = &event->result.result;
+    const float lowest = (float)rng_unit(rng_mix(job->seed + 2));
+    result->features.have |= 1u << FEATURE_CONF_MIN;
+    result->features.v[FEATURE_CONF_MIN] = (double)lowest;
+    if ((double)lowest >= job->kill_below)
+        return;
+    event->result.class = 0;
+    result->finish = FINISH_KILLED;
+    result->tokens_out = 1;
+}
+
 static void say_result(struct world *w, int a, struct job *job)
 {
     struct event event = {.lease = job->lease};
@@ -436,6 +452,8 @@ static void say_result(struct world *w, int a, struct job *job)
             .latency_ms = 5,
             .features = {1u << FEATURE_LP_MEAN, {[FEATURE_LP_MEAN] = -rng_unit(bits)}},
         };
+        if (job->kill_window > 0)
+            watch(job, &event);
         if (job->key.tree == NO_ID && job->key.item >= w->pool_size + job->key.prompt)
             event.result.result = (struct result){.finish = FINISH_EXHAUSTED};
     }
@@ -495,6 +513,8 @@ static void on_task(struct world *w, struct agent *agent, const struct send *sen
         .verify = verify,
         .step = send->step,
         .tokens_max = send->tokens_max,
+        .kill_window = send->kill_window,
+        .kill_below = send->kill_below,
         .due = w->now + (w->calm ? 1 : between(w, 1, 60)),
         .failed = w->faults && (agent->hopeless || chance(w, .02)),
         .deadly = w->faults && rng_unit(rng_mix(send->seed + 1)) < w->poison,

@@ -7,6 +7,8 @@
 #include "broker/policy/policy.h"
 #include "common/rng.h"
 
+#include <string.h>
+
 enum {
     PROMPTS = 4,
     MAX_TOKENS = 20,
@@ -16,7 +18,9 @@ enum {
     VERIFIERS = 3,
     PANEL = 2,
     PANEL_N = 3,
-    SWEEPS = 2
+    SWEEPS = 2,
+    DEAR_POOL = 1,
+    KILL_POOL = 2
 };
 
 /* What one seed says of one sweep. */
@@ -31,6 +35,7 @@ struct draft {
     uint32_t n_more;
     bool again; /* an arm that only judges what exists */
     bool prior; /* the middle arm goes by beliefs about its prompts, where it eliminates */
+    bool kills; /* an arm whose rollouts are ended early, over a pool of its own */
     bool panel; /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
     bool joins; /* an arm over both pools: */
     bool rounds, turned, join_strict, join_competes, join_existing;
@@ -81,6 +86,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.join_len[1] = 1 + DRAW(2);
     d.join_verifier = d.join_competes || DRAW(2) ? 1 : NO_ID;
 #undef DRAW
+    d.kills = rng_u64(seed, RNG_TEST, 14, sweep) % 3 == 0;
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
     return d;
 }
@@ -108,7 +114,11 @@ struct arm_draft {
     bool strict;
     uint64_t rollouts;
     bool existing, prior;
+    bool kills;
 };
+
+/* A window is a token, so that every rollout has a whole one. */
+static const struct kill_rule sim_kill = {.window = 1, .warmup = 2, .keep = 50};
 
 /* In parts of one prompt each. */
 static void put_beliefs(struct buf *to, uint32_t arm, uint64_t seed)
@@ -133,6 +143,8 @@ static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a,
     default_options(options[1], allocator_find(a->allocator)->options);
     default_options(options[2], stopper_find(a->stopper)->options);
     default_options(options[3], selector_find(a->selector)->options);
+    if (a->kills) /* as the options of deepconf stand */
+        memcpy(options[2], (const double[]){sim_kill.warmup, sim_kill.keep, 0.9, sim_kill.window}, 4 * sizeof(double));
     fact_put(to, &(struct fact){.type = FACT_arm,
                                 .arm = {.id = id,
                                         .name = slice_of(a->name),
@@ -158,7 +170,7 @@ static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a,
 
 static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
 {
-    put_arm_over(to, id, a, &(struct legs_draft){.pools = {0}});
+    put_arm_over(to, id, a, &(struct legs_draft){.pools = {a->kills ? KILL_POOL : 0}});
 }
 
 /* Half of all histories are of a backend with a prefix cache. */
@@ -207,7 +219,15 @@ static void put_world(struct buf *to, uint64_t seed)
                                                  .price = 3,
                                                  .group = v == PANEL}});
     fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = 31, .seed = seed}});
-    fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.id = 1, .fingerprint = 32, .model = 1, .seed = seed}});
+    fact_put(to,
+             &(struct fact){.type = FACT_pool, .pool = {.id = DEAR_POOL, .fingerprint = 32, .model = 1, .seed = seed}});
+    fact_put(to, &(struct fact){.type = FACT_pool,
+                                .pool = {.id = KILL_POOL,
+                                         .fingerprint = 33,
+                                         .seed = seed,
+                                         .kill_window = sim_kill.window,
+                                         .kill_warmup = sim_kill.warmup,
+                                         .kill_keep = sim_kill.keep}});
 }
 
 /* An arm over both pools, in rounds or in blocks. */
@@ -262,33 +282,45 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
     put_arm(to, arms++,
             &(struct arm_draft){"middle", "sample", d.prior ? "marginal-gain" : middles[d.middle].allocator,
                                 middles[d.middle].stopper, middles[d.middle].selector, d.n + more,
-                                middles[d.middle].verifier, d.strict, times * d.own, false, d.prior});
+                                middles[d.middle].verifier, d.strict, times * d.own, false, d.prior, false});
     if (d.prior)
         put_beliefs(to, 0, seed);
     put_arm(to, arms++,
             &(struct arm_draft){"plain", "sample", "uniform", d.plain_strict ? "beta" : "none", "majority",
-                                d.n_plain + more, NO_ID, d.plain_strict, 0, false, false});
+                                d.n_plain + more, NO_ID, d.plain_strict, 0, false, false, false});
     if (d.search)
         put_arm(to, arms++,
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
-                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false,
+                                    d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false, false,
                                     false});
     if (d.panel)
+        put_arm(to, arms++,
+                &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false,
+                                    false, false});
+    if (d.again && !d.particles)
         put_arm(
             to, arms++,
-            &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false, false});
-    if (d.again && !d.particles)
-        put_arm(to, arms++,
-                &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0, false, false});
+            &(struct arm_draft){"again", "sample", "existing", "none", "best", 9, 1, false, 0, false, false, false});
     if (d.again && d.particles) /* decides over what exists, in its window or as it comes */
         put_arm(to, arms++,
                 &(struct arm_draft){"over", "sample", d.truth ? "elimination" : "uniform", d.truth ? "beta" : "none",
-                                    "best", 9, 1, d.plain_strict, 0, true, false});
+                                    "best", 9, 1, d.plain_strict, 0, true, false, false});
     if (d.joins)
         put_joined(to, arms++, &d, more);
+    if (d.kills)
+        put_arm(to, arms++,
+                &(struct arm_draft){.name = "kills",
+                                    .strategy = "sample",
+                                    .allocator = "uniform",
+                                    .stopper = "deepconf",
+                                    .selector = "majority",
+                                    .n = d.n + more,
+                                    .verifier = NO_ID,
+                                    .strict = d.plain_strict,
+                                    .kills = true});
     if (d.late_arm && more > 0)
         put_arm(to, arms++,
-                &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false});
+                &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false, false});
 }
 
 #endif

@@ -207,6 +207,132 @@ static void the_last_prompt_is_shared(void **state)
     play_clear(&fleet.play);
 }
 
+enum { KILL_WARMUP = 3, KILL_N = 8 };
+
+static double told[KILL_N]; /* the last task of each ordinal */
+static int play_tries;      /* of the last ordinal */
+
+/* Confidences 1, 2, 3 of the warm-up, of which the second reaches 2; behind it every other rollout falls below. */
+static bool confident_answer(const struct send *task, struct event *event, struct buf *text)
+{
+    const uint32_t k = task->key.item;
+    const double lowest = k < KILL_WARMUP ? 1 + k : k % 2 ? 1.5 : 2.5;
+    (void)text;
+    assert_int_equal(task->kill_window, 16);
+    told[k] = task->kill_below;
+    event->result.result = (struct result){.finish = lowest < task->kill_below ? FINISH_KILLED : FINISH_STOP,
+                                           .tokens_in = 5,
+                                           .tokens_out = 5,
+                                           .latency_ms = 5,
+                                           .features = {.have = 1u << FEATURE_CONF_MIN, .v[FEATURE_CONF_MIN] = lowest}};
+    event->result.class = lowest < task->kill_below ? 0 : 1 + k; /* all answers differ */
+    return k != KILL_N - 1 || play_tries++ > 0;                  /* the last fails at first */
+}
+
+static void put_kill_arm(struct play *play)
+{
+    double options[4][POLICY_OPTIONS_MAX] = {{0}};
+    memcpy(options[2], (const double[]){KILL_WARMUP, 50, 1, 16}, 4 * sizeof(double)); /* warmup, keep, share, kill */
+    fact_put(&play->definitions, &(struct fact){.type = FACT_pool,
+                                                .pool = {.id = 1,
+                                                         .fingerprint = 32,
+                                                         .seed = 5,
+                                                         .kill_window = 16,
+                                                         .kill_warmup = KILL_WARMUP,
+                                                         .kill_keep = 50}});
+    put_sweep(play, "s", NO_ID, 0);
+    fact_put(&play->definitions, &(struct fact){.type = FACT_arm,
+                                                .arm = {.pool = 1,
+                                                        .name = slice_of("a"),
+                                                        .strategy = slice_of("sample"),
+                                                        .allocator = slice_of("uniform"),
+                                                        .stopper = slice_of("deepconf"),
+                                                        .selector = slice_of("majority"),
+                                                        .n = KILL_N,
+                                                        .verifier = NO_ID,
+                                                        .lookahead = 5,
+                                                        .options = {(const char *)options, sizeof options}}});
+}
+
+/* Tasks of the warm-up are to be whole; nothing behind it goes out before it is there, and all of it under one threshold,
+ * also what is tried again. */
+static void thresholds_follow_the_warmup(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    struct buf dump = {0};
+    play.answer = confident_answer;
+    play_tries = 0;
+    put_prompts(&play, 1, 0);
+    put_model(&play, "m");
+    put_kill_arm(&play);
+    play_submit(&play);
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", KILL_N);
+    play_event(&play, (struct event){.type = EVENT_DISPATCH});
+    play_commit(&play);
+    assert_int_equal(play.update.sends_len, KILL_WARMUP);
+    struct send sends[KILL_WARMUP];
+    memcpy(sends, play.update.sends, sizeof sends);
+    update_reset(&play.update);
+    for (size_t i = KILL_WARMUP; i-- > 0;) { /* the last first */
+        play_event(&play, (struct event){.type = EVENT_DISPATCH});
+        assert_int_equal(core_issued(play.core, 1, 0), KILL_WARMUP);
+        play_answer(&play, &sends[i]);
+    }
+    play_commit(&play);
+    play_tasks(&play);
+    for (uint32_t k = 0; k < KILL_N; k++)
+        assert_true(told[k] == (k < KILL_WARMUP ? 0 : 2));
+    assert_int_equal(play_tries, 2);
+    struct killed killed = core_killed(play.core, 0);
+    assert_int_equal(killed.rollouts, 3);
+    assert_int_equal(killed.tokens, 15);
+    struct core *again = play_replay(&play);
+    core_dump(again, &dump);
+    struct fact fact;
+    bool pool = false;
+    for (size_t at = 0; at < dump.len && fact_get(buf_slice(&dump), &at, &fact) == 0;)
+        pool = pool || (fact.type == FACT_pool && fact.pool.kill_window == 16 && fact.pool.kill_warmup == KILL_WARMUP &&
+                        fact.pool.kill_keep == 50);
+    assert_true(pool);
+    core_free(&again);
+    buf_clear(&dump);
+    play_clear(&play);
+}
+
+/* Nobody may end rollouts of a pool that has them whole. */
+static bool killed_answer(const struct send *task, struct event *event, struct buf *text)
+{
+    (void)text;
+    assert_int_equal(task->kill_window, 0);
+    event->result.result = (struct result){.finish = FINISH_KILLED, .tokens_in = 5, .tokens_out = 5, .latency_ms = 5};
+    return true;
+}
+
+static void a_kill_that_nobody_asked_for_is_malformed(void **state)
+{
+    (void)state;
+    struct play play = play_new(NULL);
+    play.answer = killed_answer;
+    play.left = 1;
+    put_prompts(&play, 1, 0);
+    put_model(&play, "m");
+    put_sweep(&play, "s", NO_ID, 0);
+    put_arm(&play, 0,
+            (struct arm_text){.name = "a",
+                              .strategy = "sample",
+                              .allocate = "uniform",
+                              .stop = "none",
+                              .select = "majority",
+                              .n = 1,
+                              .verifier = NO_ID});
+    play_submit(&play);
+    play_hello(&play, PLAY_WORKER, "w", false, "sim", 1);
+    play_tasks(&play);
+    assert_int_equal(core_cell(play.core, 0, 0).delivered, 0);
+    play_clear(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +340,8 @@ int main(void)
         cmocka_unit_test(prompts_are_read_where_they_are_warm),
         cmocka_unit_test(a_home_that_hangs_starves_no_prompt),
         cmocka_unit_test(the_last_prompt_is_shared),
+        cmocka_unit_test(thresholds_follow_the_warmup),
+        cmocka_unit_test(a_kill_that_nobody_asked_for_is_malformed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,6 +133,51 @@ static void test_windows(void **state)
     logprobs_clear(&logprobs);
 }
 
+/* A rollout falls below a threshold with the first whole window of which the mean does, and its features agree. */
+static void test_below(void **state)
+{
+    (void)state;
+    enum { LEN = 200, WINDOW = 16 };
+    static double confidence[LEN];
+    for (int at = 0; at < 100; at++) {
+        const double threshold = 0.9 + 0.01 * at;
+        struct logprobs logprobs = {.top = 1, .window = WINDOW};
+        struct features features = {0};
+        bool below = false;
+        for (int i = 0; i < LEN; i++) {
+            double value = 1 + rng_unit(rng_u64(9, RNG_TEST, (uint64_t)i, (uint64_t)at)), sum = 0;
+            confidence[i] = (float)value;
+            position(&logprobs, &(double){-value}, 1);
+            for (int j = i - WINDOW + 1; i + 1 >= WINDOW && j <= i; j++)
+                sum += confidence[j];
+            below = below || (i + 1 >= WINDOW && (double)(float)(sum / WINDOW) < threshold);
+            if (fabs(sum / WINDOW - threshold) > 1e-6)
+                assert_int_equal(logprobs_below(&logprobs, threshold), below);
+        }
+        logprobs_features(&logprobs, &features);
+        assert_int_equal(logprobs_below(&logprobs, threshold), (double)(float)features.v[FEATURE_CONF_MIN] < threshold);
+        assert_false(logprobs_below(&logprobs, 0));
+        logprobs_clear(&logprobs);
+    }
+}
+
+/* Less than a window is never below, and a dip that is shorter than the window may not be. */
+static void test_not_below(void **state)
+{
+    (void)state;
+    struct logprobs logprobs = {.top = 1, .window = 4};
+    assert_false(logprobs_below(&logprobs, 1e9));
+    for (int i = 0; i < 3; i++)
+        position(&logprobs, &(double){0}, 1);
+    assert_false(logprobs_below(&logprobs, 1e9));
+    logprobs_reset(&logprobs);
+    for (int i = 0; i < 12; i++)
+        position(&logprobs, &(double){i == 6 ? -0.5 : -2}, 1);
+    assert_false(logprobs_below(&logprobs, 1.5)); /* its windows with the dip have 1.625 */
+    assert_true(logprobs_below(&logprobs, 1.7));
+    logprobs_clear(&logprobs);
+}
+
 /* Only the last 16 positions are the tail. */
 static void test_entropy_tail(void **state)
 {
@@ -180,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_alternatives),  cmocka_unit_test(test_sampled_among_alternatives),
         cmocka_unit_test(test_not_asked_for), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_entropy_tail),  cmocka_unit_test(test_distributions),
+        cmocka_unit_test(test_below),         cmocka_unit_test(test_not_below),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,6 +172,32 @@ static void test_bodies_of_steps(void **state)
         "\"n_probs\":1,\"post_sampling_probs\":false}");
 }
 
+/* A stream that was cut has told no end and no tokens of its own: they are counted as they came. */
+static void test_ended_early(void **state)
+{
+    (void)state;
+    struct completion completion;
+    struct openai_ending ending = {.killed = true, .partial = true};
+    struct job job = job_of("{\"prompt\":\"P\"}", "");
+    struct error error = {""};
+    enum finish finish = FINISH_STOP;
+    good_spec("{}");
+    completion_init(&completion, 1, 1);
+    assert_int_equal(completion_read(&completion,
+                                     slice_of("{\"choices\":[{\"text\":\"ab\",\"logprobs\":{\"token_logprobs\":[-1,-2],"
+                                              "\"top_logprobs\":[{\"a\":-1},{\"b\":-2}]}}]}"),
+                                     &error),
+                     0);
+    assert_false(logprobs_below(&completion.choices[0].logprobs, 9)); /* its window is not whole */
+    assert_int_equal(openai_judge(&spec, &job, &completion, &ending, &finish, &error), ERR_PROTOCOL);
+    assert_false(ending.again); /* the prompt's tokens are to be counted first */
+    completion.has_in = true;
+    assert_int_equal(openai_judge(&spec, &job, &completion, &ending, &finish, &error), 0);
+    assert_int_equal(finish, FINISH_KILLED);
+    assert_int_equal(completion.tokens_out, 2);
+    completion_clear(&completion);
+}
+
 /* Asked for behind steps, and sent in place of the text. */
 static void test_bodies_of_tokens(void **state)
 {
@@ -288,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_wrong_specs),
         cmocka_unit_test(test_bodies),
         cmocka_unit_test(test_bodies_of_steps),
+        cmocka_unit_test(test_ended_early),
         cmocka_unit_test(test_bodies_of_tokens),
         cmocka_unit_test(test_tokens_of_a_path),
         cmocka_unit_test(test_what_a_dialect_cannot),

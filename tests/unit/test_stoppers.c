@@ -1,5 +1,6 @@
 /* test_stoppers.c - when the stopping rules stop, and how many rollouts they can still use. */
 #include "broker/policy/kernel_stop.h"
+#include "broker/policy/kill.h"
 #include "broker/policy/policy.h"
 #include "common/rng.h"
 
@@ -768,6 +769,31 @@ static void deepconf_interpolates(void **state)
     }
 }
 
+/* What stands behind the warm-up is asked for when that is there, failed rollouts and all. */
+static void deepconf_kills(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_deepconf, 64);
+    assert_int_equal(stop_deepconf.kill(f.values).window, 0);
+    set(&f, "kill", 16);
+    set(&f, "warmup", 3);
+    set(&f, "keep", 50);
+    struct kill_rule rule = stop_deepconf.kill(f.values);
+    assert_int_equal(rule.window, 16);
+    struct warmup warmup = {.len = 0};
+    const double weights[] = {4, 1, 2};
+    for (uint32_t i = 0; i < 3; i++) {
+        confident(&f, '!', 0);
+        assert_int_equal(room(&f), 3 - i);
+        confident(&f, 'A', weights[i]);
+        assert_false(warmup_add(&warmup, &rule, &f.stats.items[2 * i])); /* it failed */
+        assert_int_equal(warmup_add(&warmup, &rule, &f.stats.items[2 * i + 1]), i == 2);
+    }
+    assert_true(warmup_threshold(&warmup, &rule) == 2);
+    stats_clear(&f.stats);
+}
+
 /* ---- value ---- */
 
 static void gains(void **state)
@@ -924,6 +950,7 @@ int main(void)
         cmocka_unit_test(flaws_stops),
         cmocka_unit_test(deepconf_keeps),
         cmocka_unit_test(deepconf_interpolates),
+        cmocka_unit_test(deepconf_kills),
         cmocka_unit_test(gains),
         cmocka_unit_test(value_of_votes),
         cmocka_unit_test(value_of_passes),

@@ -563,6 +563,16 @@ static void wrong_needs(void **state)
                "arms: [{name: a, n: 4, strategy: particles, verifier: v}]",
          "s.yaml:4:21: arm 'a': 'particles' goes step by step, which backend 'replay' of model 'm' "
          "cannot do; take tinylm, synthetic, exec or openai"},
+        {SWEEP "models: [{name: m, backend: tinylm}, {name: o, backend: tinylm, seed: 2}]\n"
+               "arms: [{name: a, models: [m, o], n: 4, stop: {deepconf: {kill: 64}}}]",
+         "s.yaml:3:8: arm 'a': 'deepconf' with `kill` compares the confidences of one model's rollouts: take one model, or "
+         "leave out `kill`"},
+        {SWEEP "models: [{name: m, backend: synthetic}]\narms: [{name: a, n: 4, stop: {deepconf: {kill: 64}}}]",
+         "s.yaml:3:8: arm 'a': 'deepconf' with `kill` ends rollouts while they are generated, which backend 'synthetic' "
+         "of model 'm' cannot do; take tinylm or openai, or leave out `kill`"},
+        {SWEEP "models: [{name: m, backend: openai}]\narms: [{name: a, n: 4, stop: {deepconf: {kill: 64}}}]",
+         "s.yaml:3:8: arm 'a': 'deepconf' with `kill` watches rollouts while they are generated: model 'm' needs the option "
+         "`logprobs` of at least 1 (20 is usual), and no `stream: never`"},
         {HEAD "verifiers: [{name: v, kind: exact}]\n"
               "arms: [{name: a, report_at: [4, 2000], strategy: particles, verifier: v}]",
          "s.yaml:5:33: arm 'a': n = 2000; 'particles' grows trees of at most 1024 rollouts per "

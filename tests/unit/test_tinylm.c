@@ -418,6 +418,73 @@ static void logprobs_agree_with_double(void **unused)
     }
 }
 
+/* Confidences of a rollout, token by token; how many. */
+static uint32_t confidences_of(struct tinylm *lm, const char *prompt, uint64_t seed, float *confidences)
+{
+    struct tinylm_sampling sampling = {.temperature = 1, .top_p = 1, .min_p = 0};
+    struct tinylm_draw draw = {.sampling = &sampling, .seed = seed};
+    uint16_t tokens[64] = {TINYLM_BOS};
+    uint32_t warm, len = 0;
+    assert_int_equal(tinylm_encode(lm, slice_of(prompt), tokens + 1, NULL), 0);
+    draw.row = tinylm_row_new(lm, tokens, 1 + (uint32_t)strlen(prompt), &warm);
+    for (draw.token = TINYLM_BOS; draw.token != TINYLM_EOS; draw.position++) {
+        tinylm_step(lm, &draw, 1);
+        confidences[len++] = (float)draw.confidence;
+        if (tinylm_row_len(draw.row) > tinylm_context(lm))
+            break;
+    }
+    tinylm_row_free(lm, &draw.row);
+    return len;
+}
+
+/* Tokens until the first whole window below; 0: there is none. */
+static uint32_t falls_at(const float *confidences, uint32_t len, uint32_t window, double threshold)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        sum += confidences[i];
+        sum -= i >= window ? confidences[i - window] : 0;
+        if (i + 1 >= window && (double)(float)(sum / window) < threshold)
+            return i + 1;
+    }
+    return 0;
+}
+
+/* A rollout ends with the token that completes the first window below the threshold, unless that is its last anyway. */
+static void ends_where_confidence_falls(void **unused)
+{
+    (void)unused;
+    struct tinylm *lm = NULL;
+    void *state = open_spec(SPEC "}");
+    int killed = 0, whole = 0;
+    assert_int_equal(tinylm_open(MODEL, 0, &lm, NULL), 0);
+    for (uint64_t i = 0; i < 60; i++) {
+        float confidences[512];
+        struct buf prompt = {0};
+        struct job job;
+        buf_printf(&prompt, "%s\n", prompts[i % 9]);
+        uint32_t window = 4 + (uint32_t)i % 13, len = confidences_of(lm, prompt.data, i, confidences);
+        const double threshold = 9.5 + 0.3 * (double)(i % 10);
+        uint32_t at = falls_at(confidences, len, window, threshold);
+        job_init(&job, prompts[i % 9], "", i);
+        job.kill_window = window;
+        job.kill_below = threshold;
+        run_done(state, &job);
+        bool ended = at > 0 && at < len;
+        assert_int_equal(job.result.finish == FINISH_KILLED, ended);
+        assert_int_equal(job.result.tokens_out, ended ? at : len);
+        assert_true((job.result.features.v[FEATURE_CONF_MIN] < threshold) == (at > 0) || len < window);
+        killed += ended;
+        whole += !ended;
+        job_clear(&job);
+        buf_clear(&prompt);
+    }
+    assert_true(killed > 10);
+    assert_true(whole > 10);
+    tinylm_close(&lm);
+    engine_tinylm.close(&state);
+}
+
 /* --- how a text goes on and ends --- */
 
 /* One text in one go and step by step: the seed and the place decide, not the way there. */
@@ -883,6 +950,7 @@ int main(void)
         cmocka_unit_test(seed_decides),
         cmocka_unit_test(numbers_stay),
         cmocka_unit_test(logprobs_agree_with_double),
+        cmocka_unit_test(ends_where_confidence_falls),
         cmocka_unit_test(continued_path_is_the_same_text),
         cmocka_unit_test(forgotten_prefixes_change_nothing),
         cmocka_unit_test(stop_is_cut_off),
