@@ -286,12 +286,11 @@ static int measure_world(const struct forecast *f, uint32_t w, struct measured *
     for (uint32_t i = 0; i < pilot->len; i++)
         pick[i] = (uint32_t)(rng_u64(f->options.seed, RNG_BOOTSTRAP, w, i) % pilot->len);
     struct pilot_fit fit = pilot_fit(pilot, pick, pilot->len);
-    struct pilot_source source = {pilot, &fit, f->options.prompts > 0 ? pick : NULL, pilot->len};
+    struct pilot_source source = {pilot, &fit, pick, pilot->len, f->options.prompts > 0};
     struct world_law law = f->spec.law;
-    law.draw = pilot_draw;
-    law.source = &source;
-    law.lengths.within = fit.within;
-    law.lengths.right = fit.shorter;
+    uint32_t tokens_in = law.lengths.prompt; /* costs are counted with that of the whole pilot */
+    pilot_law(&source, &law);
+    law.lengths.prompt = tokens_in;
     struct world *world = world_new(&law, f->prompts, rng_u64(f->options.seed, RNG_WORLD, w, 1));
     bool *easy = easier_half(world);
     int rc = 0;
@@ -561,7 +560,7 @@ struct forecast *forecast_new(const struct pilot *pilot, const struct forecast_o
     *f = (struct forecast){.pilot = pilot, .options = *options, .best = NO_CANDIDATE};
     f->fit = pilot_fit(pilot, NULL, pilot->len);
     f->prompts = options->prompts > 0 ? options->prompts : pilot->len;
-    f->n_most = (uint32_t)(FORECAST_DECADE * f->fit.mean);
+    f->n_most = (uint32_t)fmin(FORECAST_DECADE * f->fit.mean, FORECAST_N_MAX);
     int rc = make_candidates(f, error);
     if (rc == 0)
         rc = simulate_all(f, error);

@@ -12,7 +12,7 @@
 #include "broker/simulate.h"
 
 enum forecast_unit { UNIT_ROLLOUTS, UNIT_TOKENS, UNIT_COST };
-enum { UNITS = UNIT_COST + 1, FORECAST_PROMPTS_MIN = 10, FORECAST_DECADE = 10 };
+enum { UNITS = UNIT_COST + 1, FORECAST_PROMPTS_MIN = 10, FORECAST_DECADE = 10, FORECAST_N_MAX = 4096 };
 
 /* A verifier that arms may ask. */
 struct forecast_verifier {

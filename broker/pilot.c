@@ -326,12 +326,23 @@ void pilot_draw(const void *arg, uint32_t index, struct dice *dice, struct world
     const struct pilot_source *source = arg;
     const struct pilot_fit *fit = source->fit;
     uint32_t at = index % source->len;
-    if (source->pick != NULL)
-        at = source->pick[(uint32_t)(dice_unit(dice) * source->len) % source->len];
+    if (source->mixed)
+        at = (uint32_t)(dice_unit(dice) * source->len) % source->len;
+    if (source->mixed && source->pick != NULL)
+        at = source->pick[at];
     const struct pilot_prompt *of = &source->pilot->prompts[at];
     prompt->right = draw_right(&fit->law, of, dice);
     double wrong = 1 - prompt->right, blank = wrong * draw_blank(fit, of, dice);
     draw_wrong(fit, of, wrong - blank, dice, prompt);
     prompt->blank = blank;
     prompt->median = exp(draw_length(fit, of, dice));
+}
+
+void pilot_law(const struct pilot_source *source, struct world_law *law)
+{
+    law->draw = pilot_draw;
+    law->source = source;
+    law->lengths.within = source->fit->within;
+    law->lengths.right = source->fit->shorter;
+    law->lengths.prompt = (uint32_t)fmax(1, floor(source->fit->tokens_in + 0.5));
 }

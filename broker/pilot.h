@@ -87,13 +87,16 @@ struct pilot_fit {
 /* From these prompts (indices, repeats allowed), or from all when pick is NULL and len is the pilot's. len > 0. */
 struct pilot_fit pilot_fit(const struct pilot *pilot, const uint32_t *pick, uint32_t len);
 
-/* A source of prompts for worlds: pilot_draw is the law's `draw`. */
+/* A source of prompts for worlds. */
 struct pilot_source {
     const struct pilot *pilot;
     const struct pilot_fit *fit;
-    const uint32_t *pick; /* prompts to draw from, as for the fit; NULL: prompt i is the pilot's prompt i */
+    const uint32_t *pick; /* prompts to draw from, as for the fit; NULL: all */
     uint32_t len;
+    bool mixed; /* each is drawn anew; false: prompt i of a world is the pilot's prompt i */
 };
+/* Makes the prompts, answers and lengths of a law those of the source, which must outlive it. */
+void pilot_law(const struct pilot_source *source, struct world_law *law);
 void pilot_draw(const void *source, uint32_t index, struct dice *dice, struct world_prompt *prompt);
 
 #endif

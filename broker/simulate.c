@@ -90,11 +90,21 @@ static bool is_good(const struct simulation_spec *spec, const struct sweep_arm *
     return spec->goal == GOAL_MODE ? prompt->mode : prompt->right;
 }
 
+/* A rollout that was given up: it keeps its place, and has no answer. */
+static bool given_up(const struct core *core, uint32_t p, uint32_t k)
+{
+    struct key key;
+    struct rollout_info rollout;
+    return core_delivered(core, 0, p, k, &key) && core_rollout(core, &key, &rollout) && rollout.state == ROLLOUT_FAILED;
+}
+
 static void read_prompt(const struct stage *stage, const struct core *core, uint32_t arm, uint32_t p,
                         struct simulated_prompt *prompt)
 {
     struct cell_info cell = core_cell(core, 0, p);
     for (uint32_t k = 0; k < cell.stop; k++) {
+        if (given_up(core, p, k))
+            continue;
         struct world_rollout rollout = world_rollout(stage->world, p, k);
         prompt->covered = prompt->covered || rollout.right;
         prompt->tokens += stage->spec->law.lengths.prompt + (uint64_t)rollout.tokens;
@@ -133,10 +143,21 @@ static void read_run(const struct stage *stage, const struct core *core, const s
     for (uint32_t p = 0; p < stage->world->prompts_len; p++)
         read_prompt(stage, core, arm, p, &run->prompts[p]);
     run->verdicts = info.verdicts;
+    run->deaths = usage.deaths + virtual_usage(fleet, true).deaths;
     run->charged_tokens = info.charged.tokens;
     run->burned_tokens = core_sweep(core, 0).burned.tokens;
     run->makespan_s = (double)virtual_now_ms(fleet) / 1e3;
     run->busy = slots_ms > 0 ? (double)usage.busy_ms / slots_ms : 0;
+}
+
+static struct virtual_faults faults_of(const struct simulated_system *system, uint64_t seed)
+{
+    return (struct virtual_faults){.seed = seed,
+                                   .deaths_per_hour = system->deaths_per_hour,
+                                   .noticed_ms = (int64_t)(1e3 * system->noticed_s),
+                                   .back_ms = (int64_t)(1e3 * system->back_s),
+                                   .late = system->late,
+                                   .twice = system->twice};
 }
 
 int simulate_arm(const struct simulation_spec *spec, const struct world *world, uint32_t arm, struct simulated_run *run,
@@ -150,7 +171,8 @@ int simulate_arm(const struct simulation_spec *spec, const struct world *world, 
                                                                         .verifiers = system->verifiers,
                                                                         .verifier_slots = system->verifier_slots,
                                                                         .answer = answer,
-                                                                        .arg = &stage});
+                                                                        .arg = &stage,
+                                                                        .faults = faults_of(system, world->seed)});
     struct buf definitions = {0};
     *run = (struct simulated_run){0};
     put_definitions(&stage, arm, core, &definitions);
@@ -224,16 +246,16 @@ void simulate_uniform(const struct simulation_spec *spec, const struct world *wo
 
 /* What is gathered while arms run: of each world, and of each prompt of all worlds. */
 struct gathered {
-    double *good, *right, *covered, *mode, *rollouts, *tokens, *verdicts, *makespan_s, *busy, *overrun;
+    double *good, *right, *covered, *mode, *rollouts, *tokens, *verdicts, *makespan_s, *busy, *overrun, *deaths;
     struct saving_cell *cells; /* [world * prompts] */
 };
 
-enum { SERIES = 10 };
+enum { SERIES = 11 };
 
 static void series_new(struct gathered *g, uint32_t worlds)
 {
-    double **const all[SERIES] = {&g->good,   &g->right,    &g->covered,    &g->mode, &g->rollouts,
-                                  &g->tokens, &g->verdicts, &g->makespan_s, &g->busy, &g->overrun};
+    double **const all[SERIES] = {&g->good,     &g->right,      &g->covered, &g->mode,    &g->rollouts, &g->tokens,
+                                  &g->verdicts, &g->makespan_s, &g->busy,    &g->overrun, &g->deaths};
     double *values = xalloc(SERIES * (size_t)worlds * sizeof *values);
     for (int i = 0; i < SERIES; i++)
         *all[i] = values + (size_t)i * worlds;
@@ -258,6 +280,7 @@ static void gather(struct gathered *g, uint32_t world, uint32_t prompts, const s
     g->verdicts[world] = (double)run->verdicts / prompts;
     g->makespan_s[world] = run->makespan_s;
     g->busy[world] = run->busy;
+    g->deaths[world] = (double)run->deaths;
     if (run->charged_tokens > 0)
         g->overrun[world] = (double)run->burned_tokens / (double)run->charged_tokens - 1;
 }
@@ -270,7 +293,7 @@ static void summarise(const struct gathered *g, uint32_t worlds, uint64_t seed, 
     } rows[] = {{g->good, &arm->good},         {g->right, &arm->right},           {g->covered, &arm->covered},
                 {g->mode, &arm->mode},         {g->rollouts, &arm->rollouts},     {g->tokens, &arm->tokens},
                 {g->verdicts, &arm->verdicts}, {g->makespan_s, &arm->makespan_s}, {g->busy, &arm->busy},
-                {g->overrun, &arm->overrun}};
+                {g->overrun, &arm->overrun},   {g->deaths, &arm->deaths}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         *rows[i].to = interval_of(rows[i].values, worlds, seed);
 }
@@ -374,11 +397,25 @@ static void measure_mix(struct simulation *s, struct world *const *worlds)
     s->aligned /= all;
 }
 
+static int check_size(const struct simulation_spec *spec, struct error *error)
+{
+    uint64_t prompts = (uint64_t)spec->prompts * spec->worlds, classes = prompts * (spec->law.answers.classes + 1);
+    if (prompts > SIMULATE_PROMPTS_MAX || classes > SIMULATE_CLASSES_MAX)
+        return error_set(error, ERR_LIMIT,
+                         "%u prompts in %u worlds with %u wrong answers each are too many: at most %d prompts in all "
+                         "worlds, and %d answers",
+                         spec->prompts, spec->worlds, spec->law.answers.classes, SIMULATE_PROMPTS_MAX,
+                         SIMULATE_CLASSES_MAX);
+    return 0;
+}
+
 int simulation_run(const struct simulation_spec *spec, struct simulation *s, struct error *error)
 {
-    struct world **worlds = xalloc(spec->worlds * sizeof *worlds);
-    int rc = 0;
     *s = (struct simulation){.spec = spec, .uniform_most = uniform_most(&spec->sweep)};
+    int rc = check_size(spec, error);
+    if (rc != 0)
+        return rc;
+    struct world **worlds = xalloc(spec->worlds * sizeof *worlds);
     s->arms = xalloc((spec->sweep.arms_len + (size_t)1) * sizeof *s->arms);
     for (uint32_t w = 0; w < spec->worlds; w++)
         worlds[w] = world_new(&spec->law, spec->prompts, rng_u64(spec->seed, RNG_WORLD, w, 0));

@@ -11,14 +11,17 @@
 #include "broker/sweep_file.h"
 #include "broker/world.h"
 
-enum { SIMULATE_WORLDS_MAX = 1000 };
+/* Worlds; prompts of all worlds; their classes of answers, all together. */
+enum { SIMULATE_WORLDS_MAX = 1000, SIMULATE_PROMPTS_MAX = 1000000, SIMULATE_CLASSES_MAX = 100000000 };
 
 /* The fleet. */
 struct simulated_system {
     uint32_t workers, slots, verifiers, verifier_slots;
-    double speed;   /* tokens a second of one slot */
-    double start_s; /* that every rollout takes before its first token */
-    double noise;   /* sigma of ln of times */
+    double speed;                              /* tokens a second of one slot */
+    double start_s;                            /* that every rollout takes before its first token */
+    double noise;                              /* sigma of ln of times */
+    double deaths_per_hour, noticed_s, back_s; /* of each agent; after a death */
+    double late, twice;                        /* shares of the answers of the dead, of all answers */
 };
 
 enum simulated_goal { GOAL_ANSWER, GOAL_MODE }; /* the winner is right; is the likeliest answer */
@@ -55,7 +58,7 @@ struct simulated_prompt {
 
 struct simulated_run {
     struct simulated_prompt *prompts;
-    uint64_t verdicts, burned_tokens, charged_tokens;
+    uint64_t verdicts, burned_tokens, charged_tokens, deaths;
     double makespan_s, busy; /* busy: share of the workers' slot time */
 };
 
@@ -74,6 +77,7 @@ void simulate_uniform(const struct simulation_spec *spec, const struct world *wo
 struct simulated_arm {
     struct interval good, right, covered, mode;
     struct interval rollouts, tokens, verdicts;
+    struct interval deaths;                    /* of agents */
     struct interval makespan_s, busy, overrun; /* overrun: tokens burned beyond those charged, as a share of them */
     bool saves;                                /* it does not take all n of every prompt */
     struct saving saving;                      /* if so: against taking N of every prompt, at equal `good` */
@@ -92,6 +96,7 @@ struct simulation {
     uint32_t uniform_most;              /* largest N of the arms that savings are measured against */
 };
 
+/* ERR_LIMIT: more prompts or classes than above. ERR_REFUSED: as simulate_arm. simulation_clear is due in any case. */
 int simulation_run(const struct simulation_spec *spec, struct simulation *simulation, struct error *error);
 void simulation_clear(struct simulation *simulation);
 bool simulation_sound(const struct simulation *simulation); /* no arm is above its rail */

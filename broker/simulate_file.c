@@ -149,6 +149,11 @@ enum {
     SYSTEM_VERIFIERS,
     SYSTEM_VERIFIER_SLOTS,
     SYSTEM_TIMEOUT,
+    SYSTEM_DEATHS,
+    SYSTEM_NOTICED,
+    SYSTEM_BACK,
+    SYSTEM_LATE,
+    SYSTEM_TWICE,
     SYSTEM_KEYS
 };
 
@@ -161,6 +166,11 @@ static const struct conf_key system_keys[] = {
     COUNT("verifiers", 1, 10000, "2", NULL, "verifier processes"),
     COUNT("verifier_slots", 1, LIMIT_CREDITS, "8", NULL, "verdicts that one makes at a time"),
     REAL("timeout", 0.001, 1e6, "3600", "s", "of one task"),
+    REAL("deaths", 0, 1e4, "0", "an hour", "of each worker and verifier; its tasks are lost"),
+    REAL("noticed", 0, 1e6, "20", "s", "after a death: its tasks go elsewhere"),
+    REAL("back", 0, 1e6, "60", "s", "after a death: another one comes in its place"),
+    REAL("late", 0, 1, "0", "share", "of the tasks of the dead whose results come after all"),
+    REAL("twice", 0, 1, "0", "share", "of the results that come twice"),
     {0},
 };
 
@@ -277,7 +287,15 @@ static int read_system(struct sweep_reader *reader, const struct conf_node *node
                                              .verifier_slots = (uint32_t)v[SYSTEM_VERIFIER_SLOTS].whole,
                                              .speed = v[SYSTEM_SPEED].number,
                                              .start_s = v[SYSTEM_START].number,
-                                             .noise = v[SYSTEM_NOISE].number};
+                                             .noise = v[SYSTEM_NOISE].number,
+                                             .deaths_per_hour = v[SYSTEM_DEATHS].number,
+                                             .noticed_s = v[SYSTEM_NOTICED].number,
+                                             .back_s = v[SYSTEM_BACK].number,
+                                             .late = v[SYSTEM_LATE].number,
+                                             .twice = v[SYSTEM_TWICE].number};
+    if (spec->system.noticed_s > spec->system.back_s)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_RANGE,
+                          "'noticed' is later than 'back': an agent that comes back is noticed by that");
     spec->sweep.models[0].timeout_ms = (uint32_t)(1e3 * v[SYSTEM_TIMEOUT].number);
     return 0;
 }

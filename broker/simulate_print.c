@@ -169,6 +169,7 @@ static void put_arm(struct buf *json, const struct sweep_arm *of, const struct s
     put_interval(json, "makespan_s", &arm->makespan_s);
     put_interval(json, "busy", &arm->busy);
     put_interval(json, "overrun", &arm->overrun);
+    put_interval(json, "deaths", &arm->deaths);
     put_f64(json, "oracle", arm->rail);
     json_key(json, "oracle_kind");
     json_str(json, arm->rail_static ? "static" : "feedback");

@@ -2,7 +2,7 @@
  *
  * Every task takes as long as `answer` says and then comes back; what happens at one moment is stepped in the order in
  * which it was sent, followed by one dispatch, as in a turn of the broker. So one core and one `answer` mean one
- * history. Nothing is lost, doubled or late. */
+ * history. Without faults nothing is lost, doubled or late. */
 #ifndef DROVER_VIRTUAL_H
 #define DROVER_VIRTUAL_H
 
@@ -14,6 +14,16 @@
 /* Grace for heartbeats that nobody sends: give it to core_new as lease_ms. */
 #define VIRTUAL_LEASE_MS UINT64_C(1000000000000000)
 
+/* What goes wrong, as a function of the seed. An agent that dies takes its tasks with it; that is noticed later, and
+ * another one comes in its place. All 0: nothing goes wrong. */
+struct virtual_faults {
+    uint64_t seed;
+    double deaths_per_hour;      /* of each agent */
+    int64_t noticed_ms, back_ms; /* after a death; noticed_ms <= back_ms */
+    double late;                 /* share of its tasks that come back all the same, once its death was noticed */
+    double twice;                /* share of answers that come once more */
+};
+
 struct virtual_options {
     uint32_t workers, slots;            /* agents that generate, and tasks of each at a time, 1 to LIMIT_CREDITS */
     uint32_t verifiers, verifier_slots; /* the same of those that verify; 0 verifiers: none */
@@ -23,12 +33,14 @@ struct virtual_options {
     /* Gets the facts of each moment before anything is sent; non-zero ends the run. May be NULL. */
     int (*commit)(void *arg, struct slice facts);
     void *arg;
+    struct virtual_faults faults;
 };
 
 /* What a role did with its time. */
 struct virtual_usage {
     uint64_t tasks;     /* given out */
     uint64_t cancelled; /* of these, stopped because nobody wanted them any more */
+    uint64_t deaths;    /* of its agents */
     int64_t busy_ms;    /* slots that were occupied, each counted by itself */
     int64_t saved_ms;   /* that cancelled tasks would have gone on */
     uint64_t saved_tokens;

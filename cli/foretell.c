@@ -1,23 +1,27 @@
 /* foretell.c - drover simulate: arms in worlds with known laws. */
 #include "broker/simulate.h"
 #include "cli/cli.h"
+#include "cli/pilot_read.h"
 #include "common/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OVERRIDES_MAX = 256, OPTION_JSON = 1000, OPTION_SEEDS, OPTION_KEYS };
+enum { OVERRIDES_MAX = 256, OPTION_JSON = 1000, OPTION_SEEDS, OPTION_KEYS, OPTION_PILOT };
 
 struct simulate_args {
     const char *path, *overrides[OVERRIDES_MAX];
     size_t overrides_len;
     uint32_t seeds; /* 0: as the file says */
     bool json, keys;
+    struct pilot_request request; /* pilot NULL: laws are those of the file */
 };
 
 static const struct argp_option simulate_options[] = {
     {"seeds", OPTION_SEEDS, "N", 0, "worlds that are drawn (default: as the file says)", 0},
+    {"pilot", OPTION_PILOT, "PILOT", 0, "prompts as those of a sweep or of a file of results, in place of `laws`", 0},
+    PILOT_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"keys", OPTION_KEYS, NULL, 0, "print every key of a simulation's file", 0},
     {0},
@@ -35,7 +39,12 @@ static uint32_t count_of(const char *arg, const char *option, uint32_t most, str
 static error_t simulate_parse(int key, char *arg, struct argp_state *state)
 {
     struct simulate_args *args = state->input;
+    if (pilot_option(key, arg, &args->request, state))
+        return 0;
     switch (key) {
+    case OPTION_PILOT:
+        args->request.pilot = arg;
+        return 0;
     case OPTION_JSON:
         args->json = true;
         return 0;
@@ -61,10 +70,46 @@ static error_t simulate_parse(int key, char *arg, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
+static int print_simulation(const struct simulation_spec *spec, bool json, struct error *error)
+{
+    struct simulation simulation;
+    int rc = simulation_run(spec, &simulation, error);
+    if (rc == 0) {
+        struct buf out = {0};
+        (json ? simulation_json : simulation_text)(&simulation, &out);
+        if (json)
+            buf_puts(&out, "\n");
+        fputs(out.data, stdout);
+        if (!simulation_sound(&simulation))
+            rc = error_set(error, ERR_CORRUPT,
+                           "an arm covers more than an oracle could: do not trust these numbers, and report them");
+        buf_clear(&out);
+    }
+    simulation_clear(&simulation);
+    return rc;
+}
+
+/* Prompts, answers and lengths are the pilot's; features, verifiers and fleet those of the file. */
+static int simulate_pilot(const struct simulate_args *args, struct simulation_spec *spec, struct error *error)
+{
+    struct pilot_read read;
+    int rc = pilot_read(&args->request, &read, error);
+    if (rc == 0 && read.pilot->len == 0)
+        rc = error_set(error, ERR_NOT_FOUND, "the pilot '%s' holds no rollout whose truth is known",
+                       args->request.pilot);
+    if (rc == 0) {
+        struct pilot_fit fit = pilot_fit(read.pilot, NULL, read.pilot->len);
+        struct pilot_source source = {.pilot = read.pilot, .fit = &fit, .len = read.pilot->len, .mixed = true};
+        pilot_law(&source, &spec->law);
+        rc = print_simulation(spec, args->json, error);
+    }
+    pilot_free(&read.pilot);
+    return rc;
+}
+
 static int simulate(const struct simulate_args *args, struct error *error)
 {
     struct simulation_spec spec;
-    struct simulation simulation;
     char *text;
     size_t len;
     int rc = file_read(args->path, LIMIT_SWEEP_FILE, &text, &len, error);
@@ -76,19 +121,10 @@ static int simulate(const struct simulate_args *args, struct error *error)
     if (rc != 0)
         return rc;
     spec.worlds = args->seeds > 0 ? args->seeds : spec.worlds;
-    rc = simulation_run(&spec, &simulation, error);
-    if (rc == 0) {
-        struct buf out = {0};
-        (args->json ? simulation_json : simulation_text)(&simulation, &out);
-        if (args->json)
-            buf_puts(&out, "\n");
-        fputs(out.data, stdout);
-        if (!simulation_sound(&simulation))
-            rc = error_set(error, ERR_CORRUPT,
-                           "an arm covers more than an oracle could: do not trust these numbers, and report them");
-        buf_clear(&out);
-    }
-    simulation_clear(&simulation);
+    if (args->request.pilot != NULL)
+        rc = simulate_pilot(args, &spec, error);
+    else
+        rc = print_simulation(&spec, args->json, error);
     simulation_spec_clear(&spec);
     return rc;
 }

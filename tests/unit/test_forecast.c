@@ -98,7 +98,7 @@ static void draws_follow_the_posterior(void **state)
         }
     struct pilot_fit fit = {
         .law = {.alpha = 1, .beta = 1}, .wrong = {4, .25}, .within = .1, .shorter = 1, .length = log(10)};
-    struct pilot_source source = {pilot, &fit, NULL, pilot->len};
+    struct pilot_source source = {pilot, &fit, NULL, pilot->len, false};
     double right[3] = {0}, wrong[3] = {0}, tokens = 0;
     for (uint32_t d = 0; d < DRAWS; d++)
         for (uint32_t p = 0; p < 3; p++) {

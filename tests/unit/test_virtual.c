@@ -13,6 +13,7 @@ struct law {
     int64_t (*takes_ms)(const struct key *key);
     struct buf facts;
     uint32_t failing; /* so many of the first tasks fail */
+    struct virtual_faults faults;
 };
 
 static int64_t answer(void *arg, const struct send *task, const struct ref *refs, uint32_t agent, struct event *event)
@@ -60,7 +61,8 @@ static struct scene scene_new(struct law *law, uint32_t workers, uint32_t slots,
                                                                     .verifier_slots = 4096,
                                                                     .answer = answer,
                                                                     .commit = keep,
-                                                                    .arg = law});
+                                                                    .arg = law,
+                                                                    .faults = law->faults});
     put_prompts(&scene.play, prompts, 0);
     put_model(&scene.play, "m");
     put_sweep(&scene.play, "s", NO_ID, 0);
@@ -101,7 +103,7 @@ static void tasks_follow_each_other_on_slots(void **state)
         uint32_t workers, slots;
     } fleets[] = {{2, 1}, {1, 2}};
     for (size_t i = 0; i < 2; i++) {
-        struct law law = {by_prompt, {0}, 0};
+        struct law law = {.takes_ms = by_prompt};
         struct scene scene = scene_new(&law, fleets[i].workers, fleets[i].slots, 4,
                                        (struct arm_text){"a", "sample", "uniform", "none", "majority", 1, NO_ID, 0, 0});
         assert_int_equal(virtual_run(scene.fleet), 0);
@@ -127,7 +129,7 @@ static int64_t by_ordinal(const struct key *key)
 static void cancelled_tasks_save_their_rest(void **state)
 {
     (void)state;
-    struct law law = {by_ordinal, {0}, 0};
+    struct law law = {.takes_ms = by_ordinal};
     struct scene scene =
         scene_new(&law, 3, 1, 1, (struct arm_text){"a", "sample", "elimination", "none", "first-pass", 3, 1, 0, 0});
     assert_int_equal(virtual_run(scene.fleet), 0);
@@ -156,7 +158,7 @@ static void one_seed_is_one_history(void **state)
     (void)state;
     struct buf first = {0};
     for (int run = 0; run < 2; run++) {
-        struct law law = {drawn, {0}, 0};
+        struct law law = {.takes_ms = drawn};
         struct scene scene =
             scene_new(&law, 5, 3, 40, (struct arm_text){"a", "sample", "uniform", "beta", "best", 16, 1, NULL, 0});
         assert_int_equal(virtual_run(scene.fleet), 0);
@@ -188,7 +190,7 @@ static void one_seed_is_one_history(void **state)
 static void time_passes_while_all_are_benched(void **state)
 {
     (void)state;
-    struct law law = {by_prompt, {0}, 5};
+    struct law law = {.takes_ms = by_prompt, .failing = 5};
     struct scene scene =
         scene_new(&law, 1, 1, 6, (struct arm_text){"a", "sample", "uniform", "none", "majority", 1, NO_ID, 0, 0});
     assert_int_equal(virtual_run(scene.fleet), 0);
@@ -196,6 +198,55 @@ static void time_passes_while_all_are_benched(void **state)
     assert_in_range(virtual_now_ms(scene.fleet), 30000, 31000);
     scene_clear(&scene);
     buf_clear(&law.facts);
+}
+
+/* Minutes, so that agents of a short life meet them. */
+static int64_t minutes(const struct key *key)
+{
+    return key->kind == TASK_VERIFY ? 1000 : 60000 * (1 + (int64_t)(rng_u64(2, RNG_TEST, key->prompt, key->item) % 5));
+}
+
+static uint64_t digest_of(struct law *law, struct virtual_usage *usage, struct spending waste[WASTES])
+{
+    struct scene scene =
+        scene_new(law, 6, 4, 40, (struct arm_text){"a", "sample", "uniform", "beta", "majority", 8, 1, NULL, 0});
+    assert_int_equal(virtual_run(scene.fleet), 0);
+    assert_done(&scene);
+    *usage = virtual_usage(scene.fleet, false);
+    struct sweep_info info = core_sweep(scene.core, scene.sweep);
+    memcpy(waste, info.waste, sizeof info.waste);
+    assert_int_equal(info.failed, 0); /* no task met three deaths: that one would be given up */
+    uint64_t digest = core_digest(scene.core, scene.sweep);
+    scene_clear(&scene);
+    return digest;
+}
+
+/* Agents die and take tasks with them, answers come when nobody waits for them, and twice: the decisions are the same,
+ * what was lost was burned, and one seed is one history. */
+static void faults_cost_and_change_nothing(void **state)
+{
+    (void)state;
+    struct law calm = {.takes_ms = minutes};
+    struct law stormy = {
+        .takes_ms = minutes,
+        .faults = {.seed = 5, .deaths_per_hour = 1.5, .noticed_ms = 20000, .back_ms = 60000, .late = .3, .twice = .2}};
+    struct virtual_usage usage[3];
+    struct spending waste[3][WASTES];
+    uint64_t digest = digest_of(&calm, &usage[0], waste[0]);
+    assert_int_equal(digest_of(&stormy, &usage[1], waste[1]), digest);
+    assert_int_equal(usage[0].deaths, 0);
+    assert_int_equal(waste[0][WASTE_LOST].rollouts, 0);
+    assert_true(usage[1].deaths >= 3);
+    assert_true(usage[1].tasks > usage[0].tasks);
+    assert_true(waste[1][WASTE_LOST].rollouts > 0);
+    struct buf first = stormy.facts;
+    stormy.facts = (struct buf){0};
+    assert_int_equal(digest_of(&stormy, &usage[2], waste[2]), digest);
+    assert_int_equal(stormy.facts.len, first.len);
+    assert_memory_equal(stormy.facts.data, first.data, first.len);
+    buf_clear(&first);
+    buf_clear(&stormy.facts);
+    buf_clear(&calm.facts);
 }
 
 static int refuse(void *arg, struct slice facts)
@@ -222,7 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_follow_each_other_on_slots), cmocka_unit_test(cancelled_tasks_save_their_rest),
         cmocka_unit_test(one_seed_is_one_history),          cmocka_unit_test(time_passes_while_all_are_benched),
-        cmocka_unit_test(a_failed_commit_ends_it),
+        cmocka_unit_test(faults_cost_and_change_nothing),   cmocka_unit_test(a_failed_commit_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
