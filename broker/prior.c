@@ -212,8 +212,8 @@ static int find_in_pool(struct finding *f, uint32_t sweep, uint32_t id)
     struct pool_info pool = core_pool(f->core, id);
     struct model_info model = core_model(f->core, pool.model);
     uint32_t verifier = verifier_of(f->core, &pool, f->spec->verifiers[f->arm->verifier].name);
-    if (verifier == NO_ID || draws(f, id))
-        return 0;
+    if (verifier == NO_ID || draws(f, id) || pool.kill.window > 0)
+        return 0; /* of a pool with a kill rule not all are whole, and the others are those of the model's own pool */
     bool own = own_model(f, &model);
     uint32_t *prompts = xalloc((pool.prompts + 1) * sizeof *prompts);
     int rc = match_prompts(f, pool.set, prompts);

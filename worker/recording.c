@@ -379,7 +379,7 @@ static int read_finish(const struct source *source, const struct row *row, enum 
     if (!row->have[COLUMN_FINISH] || cell.len == 0)
         return 0;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (!slice_is(cell, words[i]) || i == FINISH_STEP)
+        if (!slice_is(cell, words[i]) || i == FINISH_STEP || i == FINISH_KILLED)
             continue;
         *finish = (enum finish)i;
         return 0;
@@ -579,6 +579,8 @@ static int plain_line(struct source *source, const struct fields *fields, struct
         source->recording->nodes++;
         return 0;
     }
+    if (fields_have(fields, "kill"))
+        return 0; /* of a pool whose rollouts were ended early, and which has the ordinals of the whole ones */
     int rc = jsonl_cells(source, fields, row, error);
     if (rc != 0)
         return rc;

@@ -297,7 +297,8 @@ static void test_replay_jsonl(void **unused)
     unlink(path);
 }
 
-/* What `drover results` prints: numbers in objects of the line, seeds of 64 bits, failures, ends of pools, nodes of trees. */
+/* What `drover results` prints: numbers in objects of the line, seeds of 64 bits, failures, ends of pools, pools whose
+ * rollouts were ended early, nodes of trees. */
 static void test_replay_results(void **unused)
 {
     (void)unused;
@@ -307,6 +308,8 @@ static void test_replay_results(void **unused)
         "\"verdicts\":{\"right\":{\"outcome\":\"pass\",\"score\":1}},\"timing\":{\"latency_ms\":40,\"raced\":false}}\n"
         "{\"model\":\"m\",\"prompt\":\"7\",\"ordinal\":1,\"text\":null,\"answer\":null,\"finish\":\"failed\"}\n"
         "{\"model\":\"m\",\"prompt\":\"7\",\"ordinal\":2,\"text\":null,\"answer\":null,\"finish\":\"exhausted\"}\n"
+        "{\"model\":\"m\",\"kill\":{\"window\":16},\"prompt\":\"7\",\"ordinal\":0,\"text\":\"part\",\"finish\":\"killed\"}\n"
+        "{\"model\":\"m\",\"kill\":{\"window\":16},\"prompt\":\"7\",\"ordinal\":2,\"text\":\"y\",\"finish\":\"stop\"}\n"
         "{\"model\":\"m\",\"arm\":\"t\",\"n\":4,\"prompt\":\"7\",\"tree\":0,\"node\":0,\"text\":\"s\",\"finish\":\"step\"}\n";
     char path[64];
     struct job job = {0};
