@@ -18,6 +18,7 @@
 
 enum {
     MODEL_NAME,
+    MODEL_LIKE,
     MODEL_BACKEND,
     MODEL_PATH,
     MODEL_URL,
@@ -41,6 +42,10 @@ enum {
 
 const struct conf_key sweep_model_keys[] = {
     {.name = "name", .type = CONF_TEXT, .help = "what arms call it"},
+    {.name = "like",
+     .type = CONF_TEXT,
+     .fallback = "",
+     .help = "a model that stands ahead: its keys, but for those that stand here"},
     {.name = "backend", .type = CONF_TEXT, .help = "what runs it: see `drover help backends`"},
     {.name = "path",
      .type = CONF_TEXT,
@@ -471,6 +476,48 @@ static int read_model(struct sweep_reader *reader, const struct conf_node *node)
     return fill_model(reader, node, v, model);
 }
 
+static void take(struct sweep_reader *reader, const struct conf_node *child, struct conf_node *into)
+{
+    struct conf_node *copy = conf_node_like(&reader->conf, child);
+    copy->first = child->first;
+    copy->last = child->last;
+    copy->len = child->len;
+    conf_append(into, copy);
+}
+
+static bool has_key(const struct conf_node *map, const char *key)
+{
+    for (const struct conf_node *child = map->first; child != NULL; child = child->next)
+        if (strcmp(child->key, key) == 0)
+            return true;
+    return false;
+}
+
+/* The map of a model that is `like` one of those ahead of it, as if it were written out: *whole. */
+static int write_out(struct sweep_reader *reader, const struct conf_node *node, const struct conf_node *const *ahead,
+                     const struct conf_node **whole)
+{
+    const struct conf_node *like = node->kind == CONF_KIND_MAP ? conf_get(node, "like") : NULL;
+    uint32_t base;
+    *whole = node;
+    if (like == NULL)
+        return 0;
+    if (like->kind != CONF_KIND_SCALAR)
+        return conf_error(&reader->conf, like->mark, reader->error, ERR_SYNTAX, "'like' must be the name of a model");
+    int rc = sweep_model_index(reader, like, &base);
+    if (rc < 0)
+        return rc;
+    struct conf_node *map = conf_node_like(&reader->conf, node);
+    for (const struct conf_node *child = node->first; child != NULL; child = child->next)
+        if (child != like)
+            take(reader, child, map);
+    for (const struct conf_node *child = ahead[base]->first; child != NULL; child = child->next)
+        if (strcmp(child->key, "name") != 0 && !has_key(node, child->key))
+            take(reader, child, map);
+    *whole = map;
+    return 0;
+}
+
 int sweep_models(struct sweep_reader *reader, const struct conf_node *list)
 {
     if (list->kind != CONF_KIND_LIST || list->len == 0)
@@ -480,9 +527,14 @@ int sweep_models(struct sweep_reader *reader, const struct conf_node *list)
         return conf_error(&reader->conf, list->mark, reader->error, ERR_LIMIT, "%u models; at most %d are allowed",
                           list->len, LIMIT_MODELS);
     reader->spec->models = xalloc(list->len * sizeof *reader->spec->models);
+    const struct conf_node *whole[LIMIT_MODELS];
     int rc = 0;
-    for (const struct conf_node *node = list->first; rc == 0 && node != NULL; node = node->next)
-        rc = read_model(reader, node);
+    uint32_t i = 0;
+    for (const struct conf_node *node = list->first; rc == 0 && node != NULL; node = node->next, i++) {
+        rc = write_out(reader, node, whole, &whole[i]);
+        if (rc == 0)
+            rc = read_model(reader, whole[i]);
+    }
     return rc;
 }
 

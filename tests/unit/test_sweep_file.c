@@ -352,6 +352,13 @@ static void wrong_models(void **state)
         {SWEEP "models: [m]", "s.yaml:2:10: the model must be a map of keys and values"},
         {SWEEP "models: [{name: m, backend: tinyml}]",
          "s.yaml:2:29: 'backend' cannot be 'tinyml'; did you mean 'tinylm'?"},
+        {SWEEP "models: [{name: m, like: n}, {name: n, backend: tinylm}]", "s.yaml:2:26: there is no model 'n'"},
+        {SWEEP "models: [{name: m, backend: tinylm}, {like: m}]",
+         "s.yaml:2:38: the model needs 'name': what arms call it"},
+        {SWEEP "models: [{name: m, backend: tinylm}, {name: n, like: m, sed: 1}]",
+         "s.yaml:2:57: unknown key 'sed' in the model; did you mean 'seed'?"},
+        {SWEEP "models: [{name: m, backend: tinylm}, {name: n, like: [m]}]",
+         "s.yaml:2:54: 'like' must be the name of a model"},
         {SWEEP "models: [{name: m, backend: tinylm}, {name: m, backend: tinylm}]",
          "s.yaml:2:45: two models are named 'm'; names must differ"},
         {SWEEP "models: [{name: m, backend: tinylm, options: {success: 1}}]",
@@ -498,6 +505,37 @@ static void joined_arms(void **state)
     assert_int_equal(d->models[0], 1);
     assert_int_equal(sweep_arm_leg(a, 0), 1);
     assert_int_equal(sweep_arm_leg(d, 0), UINT32_MAX);
+    sweep_spec_clear(&spec);
+}
+
+/* A model that is like another one is what it would be if all were written out. */
+static void models_alike(void **state)
+{
+    (void)state;
+    struct sweep_spec spec;
+    struct error error = {""};
+    const char *text = SWEEP "models:\n"
+                             "- {name: cold, backend: tinylm, path: w, temperature: 0.2, stop: [a, b], max_tokens: 9}\n"
+                             "- {name: warm, like: cold, temperature: 0.8, seed: 1}\n"
+                             "- {name: hot, like: warm, temperature: 1.5, seed: 2, price: {input: 3}}\n"
+                             "- {name: same, backend: tinylm, path: w, temperature: 1.5, stop: [a, b], max_tokens: 9,\n"
+                             "   seed: 2, price: {input: 3}}\n"
+                             "arms: [{name: a, models: [cold, warm, hot], n: 9}]\n";
+    const char *const overrides[] = {"models.cold.max_tokens=7"};
+    int rc = sweep_spec_parse(slice_of(text), "s.yaml", overrides, 1, &spec, &error);
+    if (rc != 0)
+        fail_msg("%s", error.text);
+    const struct sweep_model *warm = &spec.models[1], *hot = &spec.models[2], *same = &spec.models[3];
+    assert_string_equal(warm->name, "warm");
+    assert_non_null(strstr(warm->spec, "\"temperature\":0.8"));
+    assert_int_equal(warm->max_tokens, 7); /* as the other one is told to be */
+    assert_int_equal(same->max_tokens, 9);
+    assert_int_equal(hot->price_in_micro, 3000000);
+    assert_int_equal(hot->seed, 2);
+    sweep_spec_clear(&spec);
+    assert_int_equal(sweep_spec_parse(slice_of(text), "s.yaml", NULL, 0, &spec, &error), 0);
+    const char *a = strstr(spec.models[2].spec, "\"options\""), *b = strstr(spec.models[3].spec, "\"options\"");
+    assert_string_equal(a, b); /* behind the name */
     sweep_spec_clear(&spec);
 }
 
@@ -670,6 +708,7 @@ int main(void)
         cmocka_unit_test(wrong_verifiers),
         cmocka_unit_test(wrong_arms),
         cmocka_unit_test(joined_arms),
+        cmocka_unit_test(models_alike),
         cmocka_unit_test(wrong_joins),
         cmocka_unit_test(wrong_needs),
         cmocka_unit_test(wrong_grids),
