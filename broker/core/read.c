@@ -425,7 +425,7 @@ bool core_item(const struct core *core, uint32_t arm, const struct key *key, uin
     static const struct score none;
     const struct score *score = score_at(core, key, core->arms[arm].verifier);
     uint32_t leg = key->tree == NO_ID ? arm_leg(&core->arms[arm], key->owner) : 0;
-    *out = row_item(row, score != NULL ? score : &none, ordinal, leg);
+    *out = row_item(row, score != NULL ? score : &none, ordinal, leg == NO_ID ? 0 : leg);
     return true;
 }
 
