@@ -356,7 +356,7 @@ void compile_arm(const struct sweep_arm *a, uint32_t pool, uint32_t id, struct b
                                         .report_at = {(const char *)a->report_at, 4 * (size_t)a->report_at_len}}});
 }
 
-static void put_beliefs(const struct sweep_arm *a, uint32_t id, uint32_t prompts, struct buf *to)
+void compile_beliefs(const struct sweep_arm *a, uint32_t id, uint32_t prompts, struct buf *to)
 {
     for (uint32_t from = 0, len; a->beliefs != NULL && from < prompts; from += len) {
         len = prompts - from < PRIOR_CHUNK ? prompts - from : PRIOR_CHUNK;
@@ -385,7 +385,7 @@ int compile(const struct sweep_spec *spec, const struct prompt_set *set, const s
     for (uint32_t i = 0; i < spec->arms_len; i++) {
         const struct sweep_arm *arm = &spec->arms[i];
         compile_arm(arm, pool_at(&pools, arm->models[0], sweep_arm_kill(arm)), i, to);
-        put_beliefs(&spec->arms[i], i, set->len, to);
+        compile_beliefs(arm, i, set->len, to);
     }
     return 0;
 }
@@ -447,6 +447,29 @@ void compile_known_pool(const struct core *core, uint32_t pool, uint32_t id, str
                                          .kill_window = known.kill.window,
                                          .kill_warmup = known.kill.warmup,
                                          .kill_keep = known.kill.keep}});
+}
+
+int compile_known_beliefs(const struct core *core, const struct sweep_info *sweep, struct sweep_arm *arm,
+                          struct error *error)
+{
+    for (uint32_t i = 0; i < sweep->arms; i++) {
+        struct arm_info known = core_arm(core, core_sweep_arm(core, sweep->id, i));
+        if (strcmp(known.name, arm->name) != 0 || known.prior[0] == '\0')
+            continue;
+        arm->belief_source = xstrdup(known.prior);
+        arm->beliefs = xalloc(known.prompts * sizeof *arm->beliefs);
+        for (uint32_t p = 0; p < known.prompts; p++) {
+            struct belief belief = core_belief(core, known.id, p);
+            arm->beliefs[p][0] = (float)belief.a;
+            arm->beliefs[p][1] = (float)belief.b;
+        }
+        return 0;
+    }
+    return error_set(
+        error, ERR_REFUSED,
+        "arm '%s' has a prior, which is looked for when a sweep file is submitted: only an arm of that name "
+        "in the sweep can lend its beliefs",
+        arm->name);
 }
 
 void compile_texts(const struct prompt_set *set, struct buf *texts)

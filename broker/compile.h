@@ -26,12 +26,18 @@ bool compile_same_model(const struct sweep_model *model, const struct model_info
 void compile_verifier(const struct sweep_verifier *verifier, uint32_t id, const struct core *core,
                       struct buf *definitions);
 void compile_arm(const struct sweep_arm *arm, uint32_t pool, uint32_t id, struct buf *definitions);
+/* What its prior found, behind it; nothing without one. */
+void compile_beliefs(const struct sweep_arm *arm, uint32_t id, uint32_t prompts, struct buf *definitions);
 
 /* The same of what the core has: it is found again by its fingerprint. The model of a pool has the pool's id. */
 void compile_known_set(const struct core *core, uint32_t set, struct buf *definitions);
 void compile_known_model(const struct core *core, uint32_t model, uint32_t id, struct buf *definitions);
 void compile_known_verifier(const struct core *core, uint32_t verifier, uint32_t id, struct buf *definitions);
 void compile_known_pool(const struct core *core, uint32_t pool, uint32_t id, struct buf *definitions);
+
+/* Gives an arm that has a prior the beliefs of the sweep's arm of that name. ERR_REFUSED: it has none. */
+int compile_known_beliefs(const struct core *core, const struct sweep_info *sweep, struct sweep_arm *arm,
+                          struct error *error);
 
 /* Appends the prompt records, in the order that compile assumes. */
 void compile_texts(const struct prompt_set *set, struct buf *texts);

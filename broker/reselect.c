@@ -159,13 +159,10 @@ static int put_all(const struct core *core, const struct sweep_info *sweep, cons
     int rc = put_sweep(sweep, request, spec->arms[0].name, truth, to, error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++) {
         if (spec->arms[i].prior.from != NULL)
-            return error_set(
-                error, ERR_REFUSED,
-                "arm '%s' has a prior, which is looked for when a sweep file is submitted: add it to that with "
-                "`rollouts: existing`",
-                spec->arms[i].name);
+            rc = compile_known_beliefs(core, sweep, &spec->arms[i], error);
         spec->arms[i].existing = true;
         compile_arm(&spec->arms[i], spec->arms[i].models[0], i, to);
+        compile_beliefs(&spec->arms[i], i, sweep->prompts, to);
     }
     return rc;
 }

@@ -22,6 +22,11 @@ void archive_clear(struct archive *archive)
         free(archive->prompts[p].group);
         buf_clear(&archive->prompts[p].record);
     }
+    for (uint32_t i = 0; i < archive->believers_len; i++) {
+        free(archive->believers[i].belief_source);
+        free(archive->believers[i].beliefs);
+    }
+    free(archive->believers);
     recording_free(&archive->recording);
     free(archive->prompts);
     free(archive->models);
@@ -352,6 +357,36 @@ static void know_verifier(const struct core *core, uint32_t id, struct archive *
     verifier->price = said.price;
 }
 
+static void know_beliefs(const struct core *core, const struct sweep_info *sweep, struct archive *archive)
+{
+    archive->believers = xalloc(sweep->arms * sizeof *archive->believers + 1);
+    for (uint32_t i = 0; i < sweep->arms; i++) {
+        struct sweep_arm *believer = &archive->believers[archive->believers_len];
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
+        snprintf(believer->name, sizeof believer->name, "%s", arm.name);
+        archive->believers_len += compile_known_beliefs(core, sweep, believer, NULL) == 0;
+    }
+}
+
+/* An arm that has a prior needs beliefs that one of its name found. */
+static int lend_beliefs(const struct archive *archive, struct sweep_arm *arm, struct error *error)
+{
+    for (uint32_t i = 0; i < archive->believers_len; i++) {
+        const struct sweep_arm *believer = &archive->believers[i];
+        if (strcmp(believer->name, arm->name) != 0)
+            continue;
+        size_t size = archive->prompts_len * sizeof *arm->beliefs;
+        arm->belief_source = xstrdup(believer->belief_source);
+        arm->beliefs = memcpy(xalloc(size), believer->beliefs, size);
+        return 0;
+    }
+    return error_set(
+        error, ERR_REFUSED,
+        "arm '%s' has a prior, which is looked for when a sweep file is submitted: only an arm of that name "
+        "in the sweep that is replayed can lend its beliefs",
+        arm->name);
+}
+
 /* What the journal knows of the models and verifiers that the arms name. */
 static void know_arms(const struct core *core, const struct sweep_info *sweep, struct archive *archive)
 {
@@ -382,6 +417,7 @@ int archive_of_sweep(const struct core *core, struct journal *journal, uint32_t 
     if (rc != 0)
         return rc;
     know_arms(core, &info, archive);
+    know_beliefs(core, &info, archive);
     if (info.truth != NO_ID)
         archive->truth = xstrdup(core_verifier(core, info.truth).name);
     rc = prompts_of_set(core, journal, info.set, archive, error);
@@ -440,9 +476,7 @@ int archive_arms(const struct archive *archive, struct slice text, const char *f
         return rc;
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
         if (spec->arms[i].prior.from != NULL)
-            rc = error_set(error, ERR_REFUSED,
-                           "arm '%s' has a prior, which is looked for when a sweep file is submitted: leave it away",
-                           spec->arms[i].name);
+            rc = lend_beliefs(archive, &spec->arms[i], error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
         if (spec->arms[i].verifier != UINT32_MAX)
             rc = verifier_index(archive, spec->verifiers[spec->arms[i].verifier].name, &spec->arms[i].verifier, error);
@@ -568,8 +602,11 @@ void archive_definitions(const struct archive *archive, const char *name, const 
                                                    .cost = b->cost_micro,
                                                    .deadline_s = b->deadline_s,
                                                    .accepted = b->accepted}});
-    for (uint32_t i = 0; i < arms_len; i++)
-        compile_arm(&spec->arms[arm_first + i], spec->arms[arm_first + i].models[0], i, definitions);
+    for (uint32_t i = 0; i < arms_len; i++) {
+        const struct sweep_arm *arm = &spec->arms[arm_first + i];
+        compile_arm(arm, arm->models[0], i, definitions);
+        compile_beliefs(arm, i, archive->prompts_len, definitions);
+    }
 }
 
 /* --- answers --- */

@@ -54,6 +54,8 @@ struct archive {
     uint32_t prompts_len, models_len, verifiers_len;
     struct archive_stock *stocks; /* [model * prompts_len + prompt] */
     struct archive_row *rows;
+    struct sweep_arm *believers; /* arms of the sweep that have a prior: names and beliefs */
+    uint32_t believers_len;
     char *name, *group_by, *truth; /* truth: NULL: none */
     uint64_t seed, digest;
     bool timed; /* some rollout has a latency */
