@@ -11,25 +11,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pools that arms of the sweep sample from, with their models; and the verifiers of the journal, by name. */
+/* Pools that arms of the sweep sample from, and the verifiers of the journal, by name. First the pool of each model,
+ * with what arms may know of that: the one whose rollouts are whole, if there is one. Behind these the other pools of
+ * the models, for arms with a rule that ended rollouts. */
 struct known {
-    uint32_t pools[LIMIT_MODELS];
+    uint32_t pools[LIMIT_MODELS], all;
     struct sweep_model models[LIMIT_MODELS];
     uint32_t *verifiers; /* ids */
     struct sweep_verifier *rows;
     uint32_t pools_len, verifiers_len;
 };
 
-static void know_pool(const struct core *core, uint32_t pool, struct known *known)
+static bool knows_pool(const struct known *known, uint32_t pool)
+{
+    for (uint32_t i = 0; i < known->all; i++)
+        if (known->pools[i] == pool)
+            return true;
+    return known->all == LIMIT_MODELS;
+}
+
+static bool knows_model(const struct known *known, const char *name)
 {
     for (uint32_t i = 0; i < known->pools_len; i++)
-        if (known->pools[i] == pool)
-            return;
-    if (known->pools_len == LIMIT_MODELS)
-        return;
+        if (strcmp(known->models[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Unless the model has a pool already. */
+static void know_model(const struct core *core, uint32_t pool, struct known *known)
+{
     static const char none[] = "\"answer\":{\"kind\":\"none\"", behind[] = ",\"backend\":";
     struct model_info info = core_model(core, core_pool(core, pool).model);
     struct sweep_model *model = &known->models[known->pools_len];
+    if (knows_model(known, info.name))
+        return;
     snprintf(model->name, sizeof model->name, "%s", info.name);
     model->has_answer = memmem(info.spec.data, info.spec.len, none, sizeof none - 1) == NULL;
     const char *end = memmem(info.spec.data, info.spec.len, behind, sizeof behind - 1); /* keys are sorted */
@@ -37,6 +53,48 @@ static void know_pool(const struct core *core, uint32_t pool, struct known *know
     buf_printf(&answer, "%.*s", end == NULL ? 0 : (int)(end - info.spec.data), info.spec.data);
     model->answer = answer.data;
     known->pools[known->pools_len++] = pool;
+    known->all = known->pools_len;
+}
+
+/* Pools with whole rollouts first: they are what arms without a rule mean by a model. */
+static void know_pools(const struct core *core, const struct sweep_info *sweep, struct known *known)
+{
+    enum { WHOLE, MODELS, OTHERS, PASSES };
+    for (int pass = 0; pass < PASSES; pass++)
+        for (uint32_t i = 0; i < sweep->arms; i++) {
+            struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
+            for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++) {
+                uint32_t pool = arm.pools[leg];
+                if (knows_pool(known, pool) || (pass == WHOLE && core_pool(core, pool).kill.window > 0))
+                    continue;
+                if (pass == OTHERS)
+                    known->pools[known->all++] = pool;
+                else
+                    know_model(core, pool, known);
+            }
+        }
+}
+
+/* Index of the pool that the arm decides over. */
+static int pool_of(const struct core *core, const struct known *known, const struct sweep_arm *arm, uint32_t *index,
+                   struct error *error)
+{
+    struct kill_rule rule = sweep_arm_kill(arm);
+    *index = arm->models[0];
+    for (uint32_t i = 0; rule.window > 0 && i < known->all; i++) {
+        struct pool_info pool = core_pool(core, known->pools[i]);
+        if (strcmp(core_model(core, pool.model).name, known->models[arm->models[0]].name) != 0 ||
+            pool.kill.window != rule.window || pool.kill.warmup != rule.warmup || pool.kill.keep != rule.keep)
+            continue;
+        *index = i;
+        return 0;
+    }
+    return rule.window == 0
+               ? 0
+               : error_set(error, ERR_CONFLICT,
+                           "arm '%s' ends rollouts while they are generated (`kill`), and the sweep has none "
+                           "that were ended by its rule: leave `kill` out",
+                           arm->name);
 }
 
 /* A verifier hides those of its name that come later. */
@@ -61,13 +119,12 @@ static struct known known_new(const struct core *core, const struct sweep_info *
         know_verifier(core, sweep->truth, &known);
     for (uint32_t i = 0; i < sweep->arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
-        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++)
-            know_pool(core, arm.pools[leg], &known);
         if (arm.verifier != NO_ID)
             know_verifier(core, arm.verifier, &known);
     }
     for (uint32_t v = verifiers; v-- > 0;)
         know_verifier(core, v, &known);
+    know_pools(core, sweep, &known);
     return known;
 }
 
@@ -151,17 +208,20 @@ static int put_all(const struct core *core, const struct sweep_info *sweep, cons
                    const struct reselect_request *request, struct sweep_spec *spec, struct buf *to, struct error *error)
 {
     compile_known_set(core, sweep->set, to);
-    for (uint32_t i = 0; i < known->pools_len; i++)
+    for (uint32_t i = 0; i < known->all; i++)
         compile_known_model(core, core_pool(core, known->pools[i]).model, i, to);
     uint32_t truth = put_verifiers(core, sweep, known, spec, to);
-    for (uint32_t i = 0; i < known->pools_len; i++)
+    for (uint32_t i = 0; i < known->all; i++)
         compile_known_pool(core, known->pools[i], i, to);
     int rc = put_sweep(sweep, request, spec->arms[0].name, truth, to, error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++) {
         if (spec->arms[i].prior.from != NULL)
             rc = compile_known_beliefs(core, sweep, &spec->arms[i], error);
+        uint32_t pool = 0;
+        if (rc == 0)
+            rc = pool_of(core, known, &spec->arms[i], &pool, error);
         spec->arms[i].existing = true;
-        compile_arm(&spec->arms[i], spec->arms[i].models[0], i, to);
+        compile_arm(&spec->arms[i], pool, i, to);
         compile_beliefs(&spec->arms[i], i, sweep->prompts, to);
     }
     return rc;

@@ -475,6 +475,13 @@ int archive_arms(const struct archive *archive, struct slice text, const char *f
     if (rc != 0)
         return rc;
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
+        if (sweep_arm_kill(&spec->arms[i]).window > 0)
+            rc = error_set(
+                error, ERR_REFUSED,
+                "arm '%s' ends rollouts while they are generated (`kill`), and those of a recording are whole: "
+                "leave `kill` out, and they cast no vote",
+                spec->arms[i].name);
+    for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
         if (spec->arms[i].prior.from != NULL)
             rc = lend_beliefs(archive, &spec->arms[i], error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)

@@ -473,6 +473,10 @@ static void say_left_out(const struct run *run, const struct buf *trees)
         fprintf(stderr,
                 "drover replay: %llu nodes of trees are left out: only the strategy that grew them can use them\n",
                 (unsigned long long)nodes);
+    uint64_t ended = recording_ended(run->archive->recording);
+    if (ended > 0)
+        fprintf(stderr, "drover replay: %llu rollouts of pools in which some were ended (`kill`) are left out\n",
+                (unsigned long long)ended);
     if (trees->len > 0)
         fprintf(stderr, "drover replay: arms that grow trees are left out (%s)\n", trees->data);
     if (run->missing > 0)

@@ -72,7 +72,7 @@ struct recording {
     char *verifiers[NAMES_MAX];
     size_t verifiers_len;
     struct slice sweep;
-    uint64_t nodes;
+    uint64_t nodes, ended;
     bool has_answers;
 };
 
@@ -579,8 +579,10 @@ static int plain_line(struct source *source, const struct fields *fields, struct
         source->recording->nodes++;
         return 0;
     }
-    if (fields_have(fields, "kill"))
-        return 0; /* of a pool whose rollouts were ended early, and which has the ordinals of the whole ones */
+    if (fields_have(fields, "kill")) { /* of a pool that has the ordinals of the whole ones, too */
+        source->recording->ended++;
+        return 0;
+    }
     int rc = jsonl_cells(source, fields, row, error);
     if (rc != 0)
         return rc;
@@ -754,6 +756,11 @@ uint64_t recording_nodes(const struct recording *recording)
     return recording->nodes;
 }
 
+uint64_t recording_ended(const struct recording *recording)
+{
+    return recording->ended;
+}
+
 bool recording_has_answers(const struct recording *recording)
 {
     return recording->has_answers;
@@ -833,7 +840,9 @@ static int read_all(struct source *source, struct error *error)
         rc = error_set(error, ERR_NOT_FOUND, "recording '%s' holds no rollouts that pass the filter", source->path);
     else if (rc == 0 && recording->len == 0)
         rc = error_set(error, ERR_NOT_FOUND, "recording '%s' holds no %srollouts", source->path,
-                       recording->nodes > 0 ? "sampled " : "");
+                       recording->nodes > 0   ? "sampled "
+                       : recording->ended > 0 ? "whole "
+                                              : "");
     return rc == 0 ? index_rows(source->recording, source->path, source->ordered == 1, error) : rc;
 }
 

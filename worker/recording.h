@@ -99,6 +99,8 @@ const char *recording_verifier(const struct recording *recording, size_t i);
 
 struct slice recording_sweep(const struct recording *recording); /* whose results they are; "": none says so */
 bool recording_has_answers(const struct recording *recording);
+/* Lines with rollouts of pools in which some are ended while they are generated (`kill`): left out, too. */
+uint64_t recording_ended(const struct recording *recording);
 uint64_t recording_nodes(const struct recording *recording); /* lines with nodes of trees, which were left out */
 
 #endif
