@@ -36,6 +36,8 @@ static const struct option_row synthetic_options[] = {
     {"latency_sigma", OPTION_REAL, 0, 4, 0, NULL, "sigma of the lognormal law of times; 0 makes all equal"},
     {"text_bytes", OPTION_INT, 0, 4194304, 0, NULL, "bytes of a rollout's text; 0: as its tokens say"},
     {"fail_rate", OPTION_REAL, 0, 1, 0, NULL, "probability that an attempt fails"},
+    {"drift", OPTION_REAL, 0, 10, 0, NULL,
+     "by how much each step moves the odds of a right end (sigma of their logarithm), and the generator foresees it"},
     {0},
 };
 

@@ -47,7 +47,9 @@ enum finish {
     X(FEATURE_MARKERS, 15, "markers", "words that tell of doubt, in the text")                    \
     X(FEATURE_LATENT_NET, 16, "latent_net", "net change of the hidden state along the trajectory") \
     X(FEATURE_LATENT_SUM, 17, "latent_sum", "cumulative change of the hidden state along the trajectory") \
-    X(FEATURE_LATENT_ALIGN, 18, "latent_align", "mean alignment of its steps with the net change")
+    X(FEATURE_LATENT_ALIGN, 18, "latent_align", "mean alignment of its steps with the net change") \
+    X(FEATURE_FORESEEN_REWARD, 19, "foreseen_reward", "reward at the end of the path that the generator predicts") \
+    X(FEATURE_FORESEEN_TOKENS, 20, "foreseen_tokens", "tokens up to that end that it predicts")
 /* clang-format on */
 
 enum feature {

@@ -7,6 +7,8 @@
  *   a rollout             right with that probability, else wrong-K, K uniform below `answers`
  *   tokens                lognormal of mean length_mean and sigma length_sigma, at least 1
  *   latency               lognormal of median latency_ms and sigma latency_sigma
+ *   drift                 each step moves the log-odds of a right end by a normal draw of this sigma; the generator
+ *                         foresees the chance of a right end and the mean tokens up to it
  *   lp_mean               normal, sigma 0.25, mean -0.6 when right and -0.9 when wrong, at most -0.01
  *
  * A step job writes "step K of N\n"; the first draws N in 3..6, the N-th is the answer instead. Waiting costs no thread:
@@ -34,10 +36,20 @@ enum {
 
 /* What a number is drawn for, below RNG_SYNTHETIC. Never renumber: seeds must give equal rollouts.
  */
-enum draw { DRAW_PROMPT, DRAW_RIGHT, DRAW_WRONG, DRAW_TOKENS, DRAW_LATENCY, DRAW_LP, DRAW_FAIL, DRAW_STEPS };
+enum draw {
+    DRAW_PROMPT,
+    DRAW_RIGHT,
+    DRAW_WRONG,
+    DRAW_TOKENS,
+    DRAW_LATENCY,
+    DRAW_LP,
+    DRAW_FAIL,
+    DRAW_STEPS,
+    DRAW_DRIFT
+};
 
 struct laws {
-    double success, success_spread, length_mean, length_sigma, latency_ms, latency_sigma, fail_rate;
+    double success, success_spread, length_mean, length_sigma, latency_ms, latency_sigma, fail_rate, drift;
     uint64_t answers, text_bytes;
 };
 
@@ -70,7 +82,7 @@ static int read_laws(const struct fields *options, struct laws *laws, struct err
         {"success", 0, 1, &laws->success},           {"success_spread", 0, 1, &laws->success_spread},
         {"length_mean", 1, 1e6, &laws->length_mean}, {"length_sigma", 0, 4, &laws->length_sigma},
         {"latency_ms", 0, 1e7, &laws->latency_ms},   {"latency_sigma", 0, 4, &laws->latency_sigma},
-        {"fail_rate", 0, 1, &laws->fail_rate},
+        {"fail_rate", 0, 1, &laws->fail_rate},       {"drift", 0, 10, &laws->drift},
     };
     for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
         int rc = fields_real(options, reals[i].key, reals[i].min, reals[i].max, reals[i].value, error);
@@ -201,7 +213,37 @@ struct draft {
     bool right;
     uint32_t tokens;
     uint32_t step, steps; /* 0 of 0: a whole rollout */
+    double chance;        /* of a right end, as it stands behind this step */
 };
+
+/* Log-odds where the path stands: they are in the head of its last line, "step 2 of 4 at -0.53". */
+static double odds_of_path(const struct job *job, double otherwise)
+{
+    size_t end = job->text.len > 0 ? job->text.len - 1 : 0, from = end;
+    while (from > 0 && job->text.data[from - 1] != '\n')
+        from--;
+    char line[48] = "";
+    size_t len = end - from < sizeof line - 1 ? end - from : sizeof line - 1;
+    if (len > 0)
+        memcpy(line, job->text.data + from, len);
+    const char *at = strncmp(line, "step ", 5) == 0 ? strstr(line, " at ") : NULL;
+    return at != NULL ? strtod(at + 4, NULL) : otherwise;
+}
+
+static unsigned steps_of(uint64_t seed)
+{
+    return STEPS_MIN + (unsigned)(rng_u64(seed, RNG_SYNTHETIC, DRAW_STEPS, 0) % (STEPS_MAX - STEPS_MIN + 1));
+}
+
+static double draft_chance(const struct laws *laws, const struct job *job, double success)
+{
+    if (laws->drift <= 0 || success <= 0 || success >= 1)
+        return success;
+    double steps = job->step ? 1 : steps_of(job->seed); /* a whole rollout has them all */
+    double odds = odds_of_path(job, log(success / (1 - success)));
+    odds += laws->drift * sqrt(steps) * normal(job->seed, DRAW_DRIFT);
+    return 1 / (1 + exp(-odds));
+}
 
 /* N is drawn at the root and then read from the path's first line: a node's seed says nothing about
  * its root. */
@@ -218,14 +260,15 @@ static void draft_step(const struct job *job, struct draft *draft)
     if (of != NULL && *of >= '0' + STEPS_MIN && *of <= '0' + STEPS_MAX)
         steps = (unsigned)(*of - '0');
     if (steps == 0)
-        steps = STEPS_MIN + (unsigned)(rng_u64(job->seed, RNG_SYNTHETIC, DRAW_STEPS, 0) % (STEPS_MAX - STEPS_MIN + 1));
+        steps = steps_of(job->seed);
     draft->steps = steps;
 }
 
 static void draft_make(const struct laws *laws, const struct job *job, const struct prompt *prompt, struct draft *draft)
 {
     *draft = (struct draft){.prompt = prompt};
-    draft->right = uniform(job->seed, DRAW_RIGHT) < prompt->success;
+    draft->chance = draft_chance(laws, job, prompt->success);
+    draft->right = uniform(job->seed, DRAW_RIGHT) < draft->chance;
     draft->answer = buf_slice(&prompt->right);
     if (!draft->right) {
         memcpy(draft->wrong, "wrong-", 6);
@@ -249,6 +292,14 @@ static void draft_make(const struct laws *laws, const struct job *job, const str
     draft->tokens = tokens < 1.5 ? 1 : tokens > LIMIT_MAX_TOKENS ? LIMIT_MAX_TOKENS : (uint32_t)(tokens + 0.5);
 }
 
+static void put_foreseen(struct features *features, const struct laws *laws, const struct draft *draft)
+{
+    uint32_t left = draft->steps - draft->step;
+    features->have |= 1u << FEATURE_FORESEEN_REWARD | 1u << FEATURE_FORESEEN_TOKENS;
+    features->v[FEATURE_FORESEEN_REWARD] = draft->chance;
+    features->v[FEATURE_FORESEEN_TOKENS] = left > 0 ? laws->length_mean * left / draft->steps : 0;
+}
+
 static void put_features(struct features *features, const struct job *job, bool right, uint32_t tokens)
 {
     double mean = (right ? -0.6 : -0.9) + 0.25 * normal(job->seed, DRAW_LP);
@@ -269,6 +320,9 @@ static void put_draft(const struct laws *laws, struct job *job, const struct dra
     }
     if (job->result.finish == FINISH_STEP) {
         size_t len = (size_t)snprintf(line, sizeof(line), "step %u of %u", draft->step, draft->steps);
+        if (laws->drift > 0)
+            len +=
+                (size_t)snprintf(line + len, sizeof(line) - len, " at %.4f", log(draft->chance / (1 - draft->chance)));
         if (laws->text_bytes == 0) {
             buf_put(&job->out, line, len);
             buf_puts(&job->out, "\n");
@@ -303,6 +357,8 @@ static void job_write(struct state *state, struct job *job)
         job->result.tokens_out = job->tokens_max;
     }
     put_features(&job->result.features, job, draft.right, job->result.tokens_out);
+    if (state->laws.drift > 0)
+        put_foreseen(&job->result.features, &state->laws, &draft);
     put_draft(&state->laws, job, &draft);
     job->state = JOB_DONE;
 }

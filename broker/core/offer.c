@@ -34,7 +34,7 @@ uint32_t features_needed(const struct arm *arm)
 {
     const struct selector *selector = arm->selector;
     uint32_t wants = selector->wants == NULL ? 0 : selector->wants(arm->options[3]);
-    return arm->allocator->features | arm->stopper->features | selector->features | wants;
+    return arm->strategy->features | arm->allocator->features | arm->stopper->features | selector->features | wants;
 }
 
 static bool names(struct slice model, const struct server_offer *offer)

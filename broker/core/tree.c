@@ -259,6 +259,11 @@ void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tre
         .seed = rng_u64(arm->seed, RNG_NODE, prompt, tree_id),
         .options = arm->options[0],
     };
+    for (uint32_t i = 0; arm->strategy->features != 0 && i < tree->nodes_len; i++) {
+        tree->views[i].tokens = tree->nodes[i].tokens_out;
+        tree->views[i].have = tree->nodes[i].have;
+        tree->views[i].features = tree->nodes[i].features;
+    }
     uint32_t parents[LIMIT_TREE_N], finals[LIMIT_TREE_N];
     struct plan plan = {.parents = parents, .finals = finals, .cap = LIMIT_TREE_N, .record = xalloc(arm->record_size)};
     arm->strategy->plan(&view, &plan);

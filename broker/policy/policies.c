@@ -6,10 +6,7 @@
 #include <string.h>
 
 const struct strategy *const strategies[] = {
-    &strategy_sample,
-    &strategy_dvts,
-    &strategy_particles,
-    NULL,
+    &strategy_sample, &strategy_dvts, &strategy_zip_rc, &strategy_particles, NULL,
 };
 
 const struct allocator *const allocators[] = {
@@ -50,6 +47,7 @@ const struct selector *const selectors[] = {
     &select_rpc,
     &select_latent,
     &select_log_odds,
+    &select_foreseen,
     &select_two_stage,
     &select_last_model,
     &select_free_energy,

@@ -162,7 +162,10 @@ struct node_view {
     uint32_t depth;     /* 1 for a child of the prompt */
     enum finish finish; /* FINISH_STEP: may be continued; FINISH_FAILED: failed for good */
     bool scored;
-    double score; /* of the arm's verifier, of the path up to and including this node */
+    double score;          /* of the arm's verifier, of the path up to and including this node */
+    uint32_t tokens;       /* generated in this node; with the features */
+    uint32_t have;         /* bitmap of enum feature */
+    const float *features; /* those that it has, lowest first; only while the strategy plans */
 };
 
 /* What a strategy sees when every planned node of one tree is settled (that is its only barrier). */
@@ -190,13 +193,14 @@ struct strategy {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
+    uint32_t features; /* bitmap of enum feature that every node must have, or the arm is refused */
     /* NULL for independent sampling: rollouts come from the shared pool. */
     uint32_t (*trees)(uint32_t n, const double *options);     /* independent trees for this n; 0: n unusable */
     size_t (*record_size)(uint32_t n, const double *options); /* bytes per tree */
     void (*plan)(const struct tree_view *view, struct plan *plan);
 };
 
-extern const struct strategy strategy_sample, strategy_particles, strategy_dvts;
+extern const struct strategy strategy_sample, strategy_particles, strategy_dvts, strategy_zip_rc;
 extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing, allocate_bins;
 extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_gain, allocate_expected_improvement;
 extern const struct stopper stop_none, stop_beta;
@@ -208,7 +212,7 @@ extern const struct selector select_majority, select_weighted, select_best, sele
 extern const struct selector select_window;
 extern const struct selector select_best_of_majority, select_borda, select_deepconf, select_intrinsic, select_laser;
 extern const struct selector select_implicit_prm, select_soft_best, select_pessimistic, select_shortest_correct;
-extern const struct selector select_markers, select_rpc, select_latent, select_log_odds;
+extern const struct selector select_markers, select_rpc, select_latent, select_log_odds, select_foreseen;
 
 /* The tables, NULL at the end (policies.c). Positions are not stored; names and versions are. */
 extern const struct strategy *const strategies[];

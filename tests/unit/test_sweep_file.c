@@ -155,7 +155,7 @@ static void full_sweep(void **state)
                                        "\"pattern\":\"= ([0-9]+)$\"}"));
     assert_string_equal(law->backend, "synthetic");
     assert_false(law->has_answer);
-    assert_non_null(strstr(law->spec, "\"options\":{\"answers\":4,\"fail_rate\":0,\"latency_ms\":0,"
+    assert_non_null(strstr(law->spec, "\"options\":{\"answers\":4,\"drift\":0,\"fail_rate\":0,\"latency_ms\":0,"
                                       "\"latency_sigma\":0,\"length_mean\":64,\"length_sigma\":0.5,"
                                       "\"success\":0.25,\"success_spread\":0,\"text_bytes\":0}"));
     sweep_spec_clear(&spec);
