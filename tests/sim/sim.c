@@ -841,7 +841,10 @@ static void check_dumps(struct world *w)
     core = core_new(&(struct core_options){.lease_ms = LEASE_MS});
     load(w, core, buf_slice(&live), "a dump");
     if (w->rules.broken[0] == '\0') {
+        struct error error;
         core_settle(core);
+        if (core_check(core, &error) != 0)
+            broke(&w->rules, "a core built from a dump: %s", error.text);
         buf_reset(&again_dumped);
         core_dump(core, &again_dumped);
         if (!equal(&live, &again_dumped))
