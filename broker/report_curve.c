@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { RESAMPLES = 1000, BOOTSTRAP_MAX = 2000 };
 
@@ -74,6 +75,14 @@ static struct submitted submitted_at(const struct core *core, const struct arm_i
     if (arm->answering.top > 1)
         return decide(core, arm, prompt, cell.stop, false);
     return (struct submitted){cell.stop, {cell.winner}, cell.winner != NO_ORDINAL};
+}
+
+uint32_t arm_submitted(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n,
+                       uint32_t winners[LIMIT_TOP])
+{
+    struct submitted submitted = submitted_at(core, arm, prompt, n);
+    memcpy(winners, submitted.winners, submitted.len * sizeof *winners);
+    return submitted.len;
 }
 
 /* -- right or wrong --------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #define DROVER_REPORT_CURVE_H
 
 #include "broker/report.h"
+#include "common/limits.h"
 
 enum judgement { JUDGED, JUDGED_UNKNOWN, JUDGED_PENDING, JUDGED_UNDECIDED };
 
@@ -18,6 +19,10 @@ struct sample {
 
 /* What the arm would have done with prompt under a cap of n <= arm->n (a tree arm: n = arm->n). */
 struct sample sample_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n);
+
+/* Positions of what the arm submits under a cap of n for a decided prompt, best first; how many: 0 if it abstains. */
+uint32_t arm_submitted(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n,
+                       uint32_t winners[LIMIT_TOP]);
 
 /* True when N < n is estimated from all delivered rollouts: pass@k of Chen et al. 2021. */
 bool sample_unbiased(const struct arm_info *arm);

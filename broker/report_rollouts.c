@@ -75,9 +75,9 @@ static struct sight sight_of(const struct core *core, const struct report *repor
 {
     struct sight sight = {.core = core, .report = report, .pool = pool->pool, .weaker = NO_ID};
     for (uint32_t i = 0; i < report->sweep.arms; i++) {
-        struct arm_info arm = core_arm(core, core_sweep_arm(core, report->sweep.id, i));
-        for (uint32_t leg = 0; arm.trees == 0 && leg < arm.schedule->legs; leg++)
-            sight.arm = arm.pools[leg] == pool->pool ? arm.id : sight.arm;
+        uint32_t arm = core_sweep_arm(core, report->sweep.id, i);
+        if (core_arm_draws(core, arm, pool->pool))
+            sight.arm = arm;
     }
     return sight;
 }

@@ -2,6 +2,7 @@
 #include "broker/results.h"
 
 #include "broker/core/fact.h"
+#include "broker/decisions.h"
 #include "broker/detail.h"
 #include "broker/prompt_id.h"
 #include "common/hash.h"
@@ -9,6 +10,7 @@
 #include "common/limits.h"
 #include "common/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -156,8 +158,9 @@ struct writer {
     const struct core *core;
     struct journal *journal;
     struct sweep_info sweep;
-    bool features;
-    uint32_t *bounds; /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
+    enum results_detail detail;
+    struct decisions decisions; /* on the prompt at hand */
+    uint32_t *bounds;           /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
     struct recordings recordings;
     uint8_t *checked; /* by commit: its texts passed their checksum */
     uint64_t commits;
@@ -393,6 +396,19 @@ static void put_kill(struct kill_rule kill, struct buf *line)
     json_end(line, '}');
 }
 
+/* Equal for equal answers of a sweep; 64 bits are more than a number of JSON holds. */
+static void put_class(struct buf *line, uint64_t class)
+{
+    char text[17];
+    json_key(line, "class");
+    if (class == 0) {
+        json_none(line);
+        return;
+    }
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)class);
+    json_str(line, text);
+}
+
 /* One line; arm: of a node, NULL for a rollout of a pool. */
 static int write_line(struct writer *writer, const struct key *key, const struct arm_info *arm, const char *model)
 {
@@ -424,11 +440,15 @@ static int write_line(struct writer *writer, const struct key *key, const struct
         put_u64(line, "tokens_in", rollout.tokens_in);
     put_u64(line, "tokens_out", rollout.tokens_out);
     put_u64(line, "seed", core_seed(writer->core, key));
-    if (writer->features)
+    if (writer->detail >= RESULTS_FEATURES)
         put_features(writer, recorded, line);
     rc = put_verdicts(writer, key, arm, line);
     if (rc != 0)
         return rc;
+    if (writer->detail == RESULTS_DECISIONS) {
+        put_class(line, rollout.class);
+        decisions_put(&writer->decisions, key, line);
+    }
     if (writer->digest != NULL) {
         *writer->digest = hash_more(*writer->digest, line->data, line->len);
         return 0;
@@ -486,6 +506,8 @@ static int write_pool(struct writer *writer, uint32_t id)
     for (uint32_t p = 0; p < pool.prompts; p++) {
         uint32_t len = delivered_to(writer, id, p);
         int rc = len > 0 ? load_id(writer, pool.set, p) : 0;
+        if (writer->detail == RESULTS_DECISIONS)
+            decisions_of_pool(&writer->decisions, writer->core, writer->sweep.id, id, p);
         for (uint32_t k = 0; k < len && rc == 0; k++)
             rc = write_line(writer, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID}, NULL, model);
         if (rc != 0)
@@ -500,6 +522,8 @@ static int write_trees(struct writer *writer, const struct arm_info *arm)
     const char *model = core_model(writer->core, arm->model).name;
     for (uint32_t p = 0; p < arm->prompts; p++) {
         int rc = core_cell(writer->core, arm->id, p).trees ? load_id(writer, set, p) : 0;
+        if (writer->detail == RESULTS_DECISIONS)
+            decisions_of_tree(&writer->decisions, writer->core, arm->id, p);
         for (uint32_t t = 0; t < arm->trees && rc == 0; t++) {
             uint32_t len = core_tree_nodes(writer->core, arm->id, p, t);
             for (uint32_t n = 0; n < len && rc == 0; n++)
@@ -514,7 +538,7 @@ static int write_trees(struct writer *writer, const struct arm_info *arm)
 static int write_all(struct writer *writer)
 {
     int rc = 0;
-    if (writer->features) {
+    if (writer->detail >= RESULTS_FEATURES) {
         rc = journal_scan(writer->journal, 1, record_commit, &writer->recordings, writer->error);
         if (writer->recordings.len > 0)
             qsort(writer->recordings.items, writer->recordings.len, sizeof(struct recorded), by_place);
@@ -538,6 +562,7 @@ static int run(struct writer *writer)
     free(writer->checked);
     free(writer->bounds);
     recordings_clear(&writer->recordings);
+    decisions_clear(&writer->decisions);
     buf_clear(&writer->id);
     buf_clear(&writer->blob);
     buf_clear(&writer->text);
@@ -545,14 +570,14 @@ static int run(struct writer *writer)
     return rc;
 }
 
-int results_write(const struct core *core, struct journal *journal, uint32_t sweep, bool features,
+int results_write(const struct core *core, struct journal *journal, uint32_t sweep, enum results_detail detail,
                   int (*put)(void *arg, struct slice line), void *arg, struct error *error)
 {
     struct writer writer = {
         .core = core,
         .journal = journal,
         .sweep = core_sweep(core, sweep),
-        .features = features,
+        .detail = detail,
         .put = put,
         .arg = arg,
         .error = error,
@@ -568,7 +593,7 @@ int results_digest(const struct core *core, struct journal *journal, uint32_t sw
         .core = core,
         .journal = journal,
         .sweep = core_sweep(core, sweep),
-        .features = true,
+        .detail = RESULTS_FEATURES,
         .digest = digest,
         .error = error,
     };

@@ -11,9 +11,13 @@
 /* Calls put with one line (its newline included) for each rollout of a pool that some arm of the sweep
  * was delivered, pools by id, then prompts, then ordinals; then for each finished node of a tree, arms
  * in order, then prompts, trees, nodes. A return of put other than 0 ends it and is returned.
- * features: adds the scalars of the generator and the details of verdicts, at the price of one scan of the journal. The core must
- * keep nodes (core_options) and be settled. ERR_CORRUPT when a text is damaged. */
-int results_write(const struct core *core, struct journal *journal, uint32_t sweep, bool features,
+ * The core must keep nodes (core_options) and be settled. ERR_CORRUPT when a text is damaged. */
+enum results_detail {
+    RESULTS_PLAIN,
+    RESULTS_FEATURES,  /* and the scalars of the generator and the details of verdicts: one scan of the journal */
+    RESULTS_DECISIONS, /* and the class of the answer, and what each arm made of the rollout: see decisions.h */
+};
+int results_write(const struct core *core, struct journal *journal, uint32_t sweep, enum results_detail detail,
                   int (*put)(void *arg, struct slice line), void *arg, struct error *error);
 
 /* xxh3 chained over all lines with features, without `timing`: equal for equal runs. */

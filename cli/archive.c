@@ -406,7 +406,7 @@ int archive_of_sweep(const struct core *core, struct journal *journal, uint32_t 
     struct recording_options options = {.format = RECORDING_JSONL, .models = true};
     struct buf lines = {0};
     *archive = (struct archive){.seed = info.seed, .name = xstrdup(info.name)};
-    int rc = results_write(core, journal, sweep, true, put_line, &lines, error);
+    int rc = results_write(core, journal, sweep, RESULTS_FEATURES, put_line, &lines, error);
     if (rc == 0)
         rc = recording_parse(buf_slice(&lines), info.name, &options, &archive->recording, error);
     buf_clear(&lines);

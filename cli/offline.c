@@ -24,7 +24,7 @@ struct read_args {
     double threshold, window; /* of calibrate; threshold NaN: none given */
     double target;            /* of report; NaN: none given */
     struct broker_choice choice;
-    bool takes_sweep, json, csv, digest, full;
+    bool takes_sweep, json, csv, digest, full, features;
 };
 
 enum { FOLLOW_MS = 1000 };
@@ -39,6 +39,7 @@ enum {
     OPTION_TARGET,
     OPTION_BESIDE,
     OPTION_FULL,
+    OPTION_FEATURES,
 };
 
 #define SOURCE_OPTIONS                                                                                    \
@@ -62,6 +63,7 @@ static const struct argp_option report_options[] = {
 static const struct argp_option results_options[] = {
     SOURCE_OPTIONS,
     {"json", OPTION_JSON, NULL, 0, "print JSON lines, as it always does", 0},
+    {"features", OPTION_FEATURES, NULL, 0, "for training: also the class of the answer, and every arm's decision", 0},
     {"digest", OPTION_DIGEST, NULL, 0, "print two hashes instead: of all lines without `timing`, of all decisions", 0},
     {0},
 };
@@ -129,6 +131,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->target = number_of(arg, "target", state);
         if (args->target <= 0 || args->target >= 1)
             argp_error(state, "--target takes a coverage between 0 and 1, not %s", arg);
+        return 0;
+    case OPTION_FEATURES:
+        args->features = true;
         return 0;
     case OPTION_FULL:
         args->full = true;
@@ -357,7 +362,8 @@ static int do_results(const struct read_args *args, struct journal *journal, str
         if (rc == 0)
             printf("%016llx %016llx\n", (unsigned long long)digest, (unsigned long long)core_digest(core, sweep));
     } else if (rc == 0) {
-        rc = results_write(core, journal, sweep, true, put_stdout, error, error);
+        enum results_detail detail = args->features ? RESULTS_DECISIONS : RESULTS_FEATURES;
+        rc = results_write(core, journal, sweep, detail, put_stdout, error, error);
         struct sweep_info info = core_sweep(core, sweep);
         if (rc == 0 && info.decided < info.cells)
             fprintf(stderr,

@@ -223,7 +223,7 @@ static int read_sweep(struct lines *lines)
     rc = find_sweep(core, lines->request->pilot, &sweep, lines->error);
     if (rc == 0) {
         take_sweep(core, sweep, lines);
-        rc = results_write(core, source.journal, sweep, false, read_line, lines, lines->error);
+        rc = results_write(core, source.journal, sweep, RESULTS_PLAIN, read_line, lines, lines->error);
     }
     core_free(&core);
     source_close(&source);

@@ -127,11 +127,11 @@ static void lines_clear(struct lines *lines)
     buf_clear(&lines->stable);
 }
 
-static struct lines lines_of(const struct run *run, bool features)
+static struct lines lines_of(const struct run *run, enum results_detail more)
 {
     struct lines lines = {0};
     struct error error = {""};
-    if (results_write(run->core, run->play.journal, 0, features, put_line, &lines, &error) != 0)
+    if (results_write(run->core, run->play.journal, 0, more, put_line, &lines, &error) != 0)
         fail_msg("%s", error.text);
     return lines;
 }
@@ -141,7 +141,7 @@ static void one_line_per_delivered_rollout(void **state)
     (void)state;
     struct run run;
     run_new(&run, 4, 0);
-    struct lines lines = lines_of(&run, false);
+    struct lines lines = lines_of(&run, RESULTS_PLAIN);
     uint32_t expected = 0;
     for (uint32_t p = 0; p < PROMPTS; p++) {
         uint32_t vote = core_cell(run.core, 0, p).delivered, best = core_cell(run.core, 1, p).delivered;
@@ -177,7 +177,7 @@ static void equal_runs_give_equal_bytes(void **state)
     uint64_t digests[2];
     run_new(&one, 1, 0);
     run_new(&two, 40, 3);
-    struct lines a = lines_of(&one, true), b = lines_of(&two, true);
+    struct lines a = lines_of(&one, RESULTS_FEATURES), b = lines_of(&two, RESULTS_FEATURES);
     assert_int_equal(a.len, b.len);
     assert_string_equal(a.stable.data, b.stable.data);
     assert_string_not_equal(a.all.data, b.all.data);
@@ -202,7 +202,7 @@ static void put_may_end_it(void **state)
     struct error error;
     run_new(&run, 4, 0);
     struct lines lines = {.end = 3};
-    assert_int_equal(results_write(run.core, run.play.journal, 0, false, put_line, &lines, &error), ERR_CLOSED);
+    assert_int_equal(results_write(run.core, run.play.journal, 0, RESULTS_PLAIN, put_line, &lines, &error), ERR_CLOSED);
     assert_int_equal(lines.len, 3);
     lines_clear(&lines);
     run_clear(&run);
@@ -222,7 +222,7 @@ static void write_from(const struct run *run, struct slice text)
     assert_int_equal(journal_open(dir, &(struct journal_options){.map_start = 1 << 20}, &journal, &error), 0);
     for (uint64_t c = 1; c < journal_next(run->play.journal); c++)
         assert_int_equal(journal_append(journal, (struct slice){NULL, 0}, buf_slice(&texts), &error), 0);
-    assert_int_equal(results_write(run->core, journal, 0, false, put_line, &lines, &error), ERR_CORRUPT);
+    assert_int_equal(results_write(run->core, journal, 0, RESULTS_PLAIN, put_line, &lines, &error), ERR_CORRUPT);
     assert_non_null(strstr(error.text, "commit"));
     journal_close(&journal);
     snprintf(command, sizeof command, "rm -r '%s'", dir);
@@ -243,6 +243,77 @@ static void damaged_texts_are_named(void **state)
     run_clear(&run);
 }
 
+/* Whether the line of this rollout or node has this text. */
+static bool line_has(const struct lines *lines, const char *where, const char *text)
+{
+    for (const char *line = lines->all.data; *line != '\0'; line += strcspn(line, "\n") + 1) {
+        char *one = strndup(line, strcspn(line, "\n"));
+        bool here = strstr(one, where) != NULL, has = strstr(one, text) != NULL;
+        free(one);
+        if (here)
+            return has;
+    }
+    fail_msg("no line has '%s'", where);
+    return false;
+}
+
+/* Of the positions up to k that end in this node, or are this rollout, the first. */
+static uint32_t first_at(const struct core *core, uint32_t arm, uint32_t prompt, uint32_t k, const struct key *key)
+{
+    struct key other;
+    for (uint32_t i = 0; i < k; i++)
+        if (core_delivered(core, arm, prompt, i, &other) && other.tree == key->tree && other.item == key->item)
+            return i;
+    return k;
+}
+
+/* What each arm made of every rollout is what the core decided. */
+static void decisions_are_those_of_the_core(void **state)
+{
+    (void)state;
+    struct run run;
+    run_new(&run, 4, 0);
+    struct lines lines = lines_of(&run, RESULTS_DECISIONS), plain = lines_of(&run, RESULTS_FEATURES);
+    const char *const names[] = {"vote", "best", "tree", "drop"};
+    assert_int_equal(lines.len, plain.len);
+    assert_null(strstr(plain.all.data, "\"decisions\""));
+    for (uint32_t a = 0; a < 4; a++)
+        for (uint32_t p = 0; p < PROMPTS; p++) {
+            struct cell_info cell = core_cell(run.core, a, p);
+            struct key key;
+            for (uint32_t k = 0; core_delivered(run.core, a, p, k, &key); k++) {
+                char where[100], decision[200], selected[40];
+                if (a == 2) /* one node may end several paths: the first is told */
+                    snprintf(where, sizeof where, "\"prompt\":\"p%u\",\"tree\":%u,\"node\":%u,", p, key.tree, key.item);
+                else
+                    snprintf(where, sizeof where, "\"prompt\":\"p%u\",\"ordinal\":%u,", p, k);
+                char winner[12] = "null";
+                if (cell.winner != NO_ORDINAL)
+                    snprintf(winner, sizeof winner, "%u", cell.winner);
+                snprintf(decision, sizeof decision,
+                         "{\"arm\":\"%s\",\"n\":%u,\"position\":%u,\"used\":%s,\"decided\":\"%s\",\"stop\":%u,"
+                         "\"winner\":%s,",
+                         names[a], core_arm(run.core, a).n, first_at(run.core, a, p, k, &key),
+                         first_at(run.core, a, p, k, &key) < cell.stop ? "true" : "false", decided_text(cell.decided),
+                         cell.stop, winner);
+                assert_true(line_has(&lines, where, decision));
+                snprintf(selected, sizeof selected, "\"%s\"", names[a]);
+                if (k == cell.winner)
+                    assert_true(line_has(&lines, where, selected));
+            }
+        }
+    /* Of the two arms that cover, or take the majority, one rollout of a prompt is selected. */
+    uint32_t votes = 0;
+    for (const char *at = lines.all.data; (at = strstr(at, "\"selected\":[\"vote\"")) != NULL; at++)
+        votes++;
+    assert_int_equal(votes, PROMPTS);
+    assert_true(strstr(lines.all.data, "\"class\":\"0000000000000001\"") != NULL);
+    assert_true(strstr(lines.all.data, "\"class\":null") != NULL);
+    lines_clear(&lines);
+    lines_clear(&plain);
+    run_clear(&run);
+}
+
 /* How the detail of every verdict is shown. */
 static void expect_detail(struct slice told, bool packed, const char *shown)
 {
@@ -250,7 +321,7 @@ static void expect_detail(struct slice told, bool packed, const char *shown)
     detail = told;
     detail_is_packed = packed;
     run_new(&run, 4, 0);
-    struct lines lines = lines_of(&run, true);
+    struct lines lines = lines_of(&run, RESULTS_FEATURES);
     uint32_t newlines = 0;
     for (size_t i = 0; i < lines.all.len; i++)
         newlines += lines.all.data[i] == '\n';
@@ -324,6 +395,7 @@ int main(void)
         cmocka_unit_test(equal_runs_give_equal_bytes),
         cmocka_unit_test(put_may_end_it),
         cmocka_unit_test(damaged_texts_are_named),
+        cmocka_unit_test(decisions_are_those_of_the_core),
         cmocka_unit_test(details_are_shown_or_quoted),
         cmocka_unit_test(ids_of_prompts),
     };
