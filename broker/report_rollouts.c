@@ -92,43 +92,54 @@ static uint32_t rights(const struct sight *sight)
 
 /* -- votes ---------------------------------------------------------------------------------------------------------- */
 
+/* A rollout that votes. */
+struct vote {
+    uint64_t class;
+    uint32_t at; /* of the prompt's rollouts */
+};
+
 /* The answers of one prompt: an answer is right if its first rollout is, as the vote's winner is judged by that. */
 struct votes {
-    uint64_t *class;
+    struct vote *votes;
     uint32_t *counts;
     bool *right;
     uint32_t len, blank, cap;
 };
 
+static int by_class(const void *a, const void *b)
+{
+    const struct vote *x = a, *y = b;
+    return x->class != y->class ? (x->class > y->class) - (x->class < y->class) : (x->at > y->at) - (x->at < y->at);
+}
+
 static void votes_count(struct votes *votes, const struct sight *sight)
 {
+    uint32_t voters = 0;
     if (sight->len > votes->cap) {
         votes->cap = sight->len;
-        votes->class = xrealloc(votes->class, votes->cap * sizeof *votes->class);
+        votes->votes = xrealloc(votes->votes, votes->cap * sizeof *votes->votes);
         votes->counts = xrealloc(votes->counts, votes->cap * sizeof *votes->counts);
         votes->right = xrealloc(votes->right, votes->cap * sizeof *votes->right);
     }
-    votes->len = votes->blank = 0;
-    for (uint32_t i = 0; i < sight->len; i++) {
-        uint32_t c = 0;
-        if (sight->at[i].class == 0) {
-            votes->blank++;
-            continue;
-        }
-        while (c < votes->len && votes->class[c] != sight->at[i].class)
-            c++;
-        if (c == votes->len) {
-            votes->class[c] = sight->at[i].class;
-            votes->right[c] = sight->at[i].right;
+    for (uint32_t i = 0; i < sight->len; i++)
+        if (sight->at[i].class != 0)
+            votes->votes[voters++] = (struct vote){sight->at[i].class, i};
+    votes->blank = sight->len - voters;
+    votes->len = 0;
+    if (voters > 0)
+        qsort(votes->votes, voters, sizeof *votes->votes, by_class);
+    for (uint32_t i = 0; i < voters; i++) {
+        if (i == 0 || votes->votes[i].class != votes->votes[i - 1].class) {
+            votes->right[votes->len] = sight->at[votes->votes[i].at].right;
             votes->counts[votes->len++] = 0;
         }
-        votes->counts[c]++;
+        votes->counts[votes->len - 1]++;
     }
 }
 
 static void votes_clear(struct votes *votes)
 {
-    free(votes->class);
+    free(votes->votes);
     free(votes->counts);
     free(votes->right);
 }
@@ -320,25 +331,36 @@ static void length_row(struct report_table *table, const char *model, bool right
     report_table_number(table, lengths->marked > 0 ? lengths->markers / (double)lengths->marked : NAN);
 }
 
-/* Share of the pairs of a right and a wrong rollout of one prompt in which the right one is shorter, ties one half, and
- * the difference of their means. False: it has not both. */
-static bool pair_of(const struct sight *sight, double *shorter, double *difference)
+static int by_tokens(const void *a, const void *b)
 {
-    double right = 0, wrong = 0, rights_sum = 0, wrongs_sum = 0, wins = 0;
-    for (uint32_t i = 0; i < sight->len; i++) {
-        const struct seen *one = &sight->at[i];
-        right += !one->failed && one->right;
-        wrong += !one->failed && !one->right;
-        rights_sum += one->right ? one->tokens : 0;
-        wrongs_sum += one->right ? 0 : one->tokens;
-        for (uint32_t j = 0; one->right && j < sight->len; j++)
-            if (!sight->at[j].failed && !sight->at[j].right)
-                wins += one->tokens < sight->at[j].tokens ? 1 : one->tokens == sight->at[j].tokens ? 0.5 : 0;
+    const struct seen *x = a, *y = b;
+    return (x->tokens > y->tokens) - (x->tokens < y->tokens);
+}
+
+/* Share of the pairs of a right and a wrong rollout of one prompt in which the right one is shorter, ties one half, and
+ * the difference of their means. False: it has not both. Sorts the rollouts by length. */
+static bool pair_of(struct sight *sight, double *shorter, double *difference)
+{
+    double counts[2] = {0}, sums[2] = {0}, wins = 0; /* wrong, right */
+    if (sight->len > 0)
+        qsort(sight->at, sight->len, sizeof *sight->at, by_tokens);
+    for (uint32_t i = 0; i < sight->len;) {
+        double tied[2] = {0};
+        uint32_t end = i;
+        for (; end < sight->len && sight->at[end].tokens == sight->at[i].tokens; end++)
+            if (!sight->at[end].failed)
+                tied[sight->at[end].right]++;
+        wins += counts[1] * tied[0] + tied[1] * tied[0] / 2;
+        for (int right = 0; right < 2; right++) {
+            counts[right] += tied[right];
+            sums[right] += tied[right] * sight->at[i].tokens;
+        }
+        i = end;
     }
-    if (!(right > 0) || !(wrong > 0))
+    if (!(counts[0] > 0) || !(counts[1] > 0))
         return false;
-    *shorter = wins / right / wrong;
-    *difference = rights_sum / right - wrongs_sum / wrong;
+    *shorter = wins / counts[0] / counts[1];
+    *difference = sums[1] / counts[1] - sums[0] / counts[0];
     return true;
 }
 
