@@ -1,14 +1,17 @@
-/* spend.c - drover fit-bins: how many rollouts a prompt is worth by how hard it is, from earlier ones. */
+/* spend.c - drover fit-bins: how many rollouts a prompt is worth by how hard it is, and of which arm, from earlier ones. */
 #include "broker/fit_bins.h"
+#include "broker/fit_strategies.h"
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "common/limits.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <uthash.h>
 
 enum {
@@ -19,19 +22,23 @@ enum {
     OPTION_FOLDS,
     OPTION_STRENGTH,
     OPTION_VERIFIER,
-    OPTION_MODEL
+    OPTION_MODEL,
+    OPTION_STRATEGIES,
+    OPTION_SPLIT,
+    OPTION_INTO,
 };
 enum { PILOT_MOST = 1024, FOLDS_MOST = 100 };
 
 struct fit_args {
-    const char *from, *state, *verifier, *model;
+    const char *from, *state, *verifier, *model, *split, *into;
     struct broker_choice choice;
     struct fit_bins_request request;
-    bool by_prior, json;
+    bool by_prior, json, strategies;
 };
 
 static const struct argp_option fit_options[] = {
-    {"budget", OPTION_BUDGET, "MEAN", 0, "rollouts of a prompt on average, the pilot among them", 0},
+    {"budget", OPTION_BUDGET, "MEAN", 0,
+     "rollouts of a prompt on average (with --strategies: tokens), the pilot among them", 0},
     {"by", OPTION_BY, "WHAT", 0, "passes: of a pilot that every prompt has (default); prior: of the counts themselves",
      0},
     {"pilot", OPTION_PILOT, "N", 0, "rollouts of the pilot (default: 4)", 0},
@@ -39,6 +46,10 @@ static const struct argp_option fit_options[] = {
     {"strength", OPTION_STRENGTH, "S", 0, "what a counted rollout is worth, if it is of another model (default: 1)", 0},
     {"verifier", OPTION_VERIFIER, "NAME", 0, "whose passes are counted (default: the sweep's truth)", 0},
     {"model", OPTION_MODEL, "NAME", 0, "whose rollouts are counted, of a sweep with several", 0},
+    {"strategies", OPTION_STRATEGIES, NULL, 0, "choose among the arms of the sweep for each bin, instead of rollouts",
+     0},
+    {"split", OPTION_SPLIT, "PILOT", 0, "with --strategies: also cut the prompts of that sweep into the bins ...", 0},
+    {"into", OPTION_INTO, "DIR", 0, "... and write them to bin1.jsonl to bin5.jsonl in this folder", 0},
     {"state", 's', "DIR", 0, "state folder of the sweep (default: `state` of cluster.conf, drover-state)", 0},
     {"broker", 'b', "ENDPOINT", 0, "read the sweep from the broker with this client address instead", 0},
     {"join", 'j', "FILE", 0, "read it from the broker that this join file names", 0},
@@ -70,6 +81,11 @@ static void check_args(struct fit_args *args, struct argp_state *state)
         argp_error(state, "which rollouts, and how many may be spent? SWEEP|FILE --budget MEAN");
     if (args->by_prior)
         args->request.pilot = 0;
+    if (args->strategies && (args->by_prior || prior_is_file(args->from)))
+        argp_error(state,
+                   "--strategies compares the arms of a sweep by its pilot: it takes neither a file nor --by prior");
+    if ((args->split == NULL) != (args->into == NULL) || (args->split != NULL && !args->strategies))
+        argp_error(state, "--strategies --split PILOT --into DIR go together");
     if (args->request.budget < args->request.pilot)
         argp_error(state, "--budget %g is less than the pilot of %u", args->request.budget, args->request.pilot);
     if (args->request.folds == 1)
@@ -102,7 +118,7 @@ static error_t fit_parse(int key, char *arg, struct argp_state *state)
         args->model = arg;
         return 0;
     case OPTION_BUDGET:
-        args->request.budget = number_between(arg, "budget", 1, LIMIT_N, state);
+        args->request.budget = number_between(arg, "budget", 1, 1e12, state);
         return 0;
     case OPTION_PILOT:
         args->request.pilot = whole_between(arg, "pilot", 1, PILOT_MOST, state);
@@ -112,6 +128,15 @@ static error_t fit_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_STRENGTH:
         args->request.strength = number_between(arg, "strength", 0.001, 1, state);
+        return 0;
+    case OPTION_STRATEGIES:
+        args->strategies = true;
+        return 0;
+    case OPTION_SPLIT:
+        args->split = arg;
+        return 0;
+    case OPTION_INTO:
+        args->into = arg;
         return 0;
     case OPTION_BY:
         args->by_prior = strcmp(arg, "prior") == 0;
@@ -204,11 +229,11 @@ static int find_pool(const struct fit_args *args, const struct core *core, uint3
     }
     int rc = 0;
     if (found == 0)
-        rc = error_set(error, ERR_NOT_FOUND, "sweep '%s' has no sampled rollouts%s%s", args->from,
+        rc = error_set(error, ERR_NOT_FOUND, "sweep '%s' has no sampled rollouts%s%s", core_sweep(core, sweep).name,
                        args->model != NULL ? " of model " : "", args->model != NULL ? args->model : "");
     else if (found > 1)
         rc = error_set(error, ERR_CONFLICT, "sweep '%s' has rollouts of several models (%s): choose one, --model NAME",
-                       args->from, names.data);
+                       core_sweep(core, sweep).name, names.data);
     buf_clear(&names);
     return rc;
 }
@@ -231,13 +256,10 @@ static int find_judge(const struct fit_args *args, const struct core *core, uint
 static int count_sweep(const struct fit_args *args, const struct core *core, struct counting *counting,
                        struct error *error)
 {
-    uint32_t sweep = core_sweep_find(core, slice_of(args->from)), pool, verifier;
-    if (sweep == NO_ID)
-        return error_set(
-            error, ERR_NOT_FOUND,
-            "there is no sweep '%s' here (and no file of that name: a file's holds a '/' or ends in .jsonl)",
-            args->from);
-    int rc = find_pool(args, core, sweep, &pool, error);
+    uint32_t sweep, pool, verifier;
+    int rc = find_sweep(core, args->from, &sweep, error);
+    if (rc == 0)
+        rc = find_pool(args, core, sweep, &pool, error);
     if (rc == 0)
         rc = find_judge(args, core, sweep, &verifier, error);
     for (uint32_t p = 0; rc == 0 && p < core_sweep(core, sweep).prompts; p++) {
@@ -249,6 +271,111 @@ static int count_sweep(const struct fit_args *args, const struct core *core, str
     return rc;
 }
 
+/* ---- strategies ---- */
+
+/* One file for each bin. */
+struct parts {
+    FILE *files[BINS];
+    uint32_t prompts[BINS];
+};
+
+static int parts_open(const char *dir, struct parts *parts, struct error *error)
+{
+    char path[4096];
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        return error_set(error, ERR_IO, "cannot make the folder %s: %s", dir, strerror(errno));
+    for (int q = 0; q < BINS; q++) {
+        snprintf(path, sizeof path, "%s/bin%d.jsonl", dir, q + 1);
+        parts->files[q] = fopen(path, "w");
+        if (parts->files[q] == NULL)
+            return error_set(error, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+static int parts_close(struct parts *parts, const char *dir, struct error *error)
+{
+    bool good = true;
+    for (int q = 0; q < BINS; q++)
+        if (parts->files[q] != NULL && fclose(parts->files[q]) != 0)
+            good = false;
+    return good ? 0 : error_set(error, ERR_IO, "cannot write to %s: %s", dir, strerror(errno));
+}
+
+/* A prompt of whose pilot nothing is judged is as hard as can be. */
+static int split_prompts(const struct fit_args *args, struct journal *journal, const struct core *core,
+                         const struct fit_strategies *fit, struct parts *parts, struct error *error)
+{
+    uint32_t sweep, pool, verifier;
+    struct buf record = {0};
+    int rc = find_sweep(core, args->split, &sweep, error);
+    if (rc == 0)
+        rc = find_pool(args, core, sweep, &pool, error);
+    if (rc == 0)
+        rc = find_judge(args, core, sweep, &verifier, error);
+    for (uint32_t p = 0; rc == 0 && p < core_sweep(core, sweep).prompts; p++) {
+        struct prompt_info prompt = core_prompt(core, core_sweep(core, sweep).set, p);
+        int bin = bins_of(fit->edges, pilot_value(core, sweep, pool, verifier, args->request.pilot, p));
+        if (prompt.attached > 0)
+            return error_set(error, ERR_REFUSED, "prompts of '%s' have files attached, which cannot be split",
+                             args->split);
+        buf_reset(&record);
+        rc = journal_text(journal, (struct text_ref){prompt.ref.commit, prompt.ref.offset, prompt.ref.len}, true,
+                          &record, error);
+        if (rc == 0)
+            fprintf(parts->files[bin], "%.*s\n", (int)record.len, record.data);
+        parts->prompts[bin]++;
+    }
+    buf_clear(&record);
+    return rc;
+}
+
+static int split(const struct fit_args *args, struct journal *journal, const struct core *core,
+                 const struct fit_strategies *fit, struct error *error)
+{
+    struct parts parts = {{0}, {0}};
+    struct error ignored;
+    int rc = parts_open(args->into, &parts, error);
+    if (rc == 0)
+        rc = split_prompts(args, journal, core, fit, &parts, error);
+    int closed = parts_close(&parts, args->into, rc == 0 ? error : &ignored);
+    for (int q = 0; rc == 0 && closed == 0 && q < BINS; q++) {
+        struct arm_info arm = core_arm(core, fit->arms[q]);
+        fprintf(stderr, "%s/bin%d.jsonl: %u prompts for %s n=%u\n", args->into, q + 1, parts.prompts[q], arm.name,
+                arm.n);
+    }
+    return rc != 0 ? rc : closed;
+}
+
+static int fit_arms(const struct fit_args *args, struct journal *journal, const struct core *core, struct error *error)
+{
+    struct fit_strategies_request request = {
+        .pilot = args->request.pilot, .budget = args->request.budget, .folds = args->request.folds};
+    struct fit_strategies fit;
+    int rc = find_sweep(core, args->from, &request.sweep, error);
+    if (rc == 0)
+        rc = find_pool(args, core, request.sweep, &request.pool, error);
+    if (rc == 0)
+        rc = find_judge(args, core, request.sweep, &request.verifier, error);
+    if (rc != 0)
+        return rc;
+    request.truth = core_sweep(core, request.sweep).truth;
+    if (request.truth == NO_ID)
+        return error_set(error, ERR_NOT_FOUND, "sweep '%s' has no truth, which says what arms were right", args->from);
+    if (!fit_strategies(core, &request, &fit))
+        return error_set(
+            error, ERR_NOT_FOUND,
+            "of %u prompts of sweep '%s' both the pilot and every arm's outcome are known, which is too few",
+            fit.prompts, args->from);
+    struct buf out = {0};
+    (args->json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
+    rc = fwrite(out.data, 1, out.len, stdout) == out.len && fflush(stdout) == 0 ? 0 : stdout_failed(error);
+    buf_clear(&out);
+    return rc == 0 && args->split != NULL ? split(args, journal, core, &fit, error) : rc;
+}
+
+/* ---- the command ---- */
+
 static int read_sweep(const struct fit_args *args, struct counting *counting, struct error *error)
 {
     struct source source;
@@ -258,14 +385,12 @@ static int read_sweep(const struct fit_args *args, struct counting *counting, st
         return rc;
     rc = journal_core(source.journal, &core, error);
     if (rc == 0) {
-        rc = count_sweep(args, core, counting, error);
+        rc = args->strategies ? fit_arms(args, source.journal, core, error) : count_sweep(args, core, counting, error);
         core_free(&core);
     }
     source_close(&source);
     return rc;
 }
-
-/* ---- the command ---- */
 
 static int fit(struct fit_args *args, const struct counting *counting, struct error *error)
 {
@@ -302,7 +427,7 @@ int cmd_fit_bins(int argc, char **argv)
     struct error error = {""};
     parse_args("fit-bins", &argp, argc, argv, &args);
     int rc = prior_is_file(args.from) ? read_file(&args, &counting, &error) : read_sweep(&args, &counting, &error);
-    if (rc == 0)
+    if (rc == 0 && !args.strategies)
         rc = fit(&args, &counting, &error);
     buf_clear(&counting.tallies);
     if (rc == ERR_CLOSED)

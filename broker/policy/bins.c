@@ -81,6 +81,13 @@ static void find_edges(const struct bin_case *cases, size_t len, double edges[BI
     }
 }
 
+void bins_edges(struct bin_case *cases, size_t len, double edges[BINS - 1])
+{
+    assert(len > 0);
+    qsort(cases, len, sizeof *cases, by_value);
+    find_edges(cases, len, edges);
+}
+
 /* One bin while rollouts are given out. */
 struct filling {
     size_t from, to; /* its cases */
@@ -128,12 +135,10 @@ static void fill(struct filling bins[BINS], const struct bin_case *cases, uint32
 
 struct bins bins_fit(struct bin_case *cases, size_t len, uint32_t taken, double budget, uint32_t most)
 {
-    assert(len > 0);
     struct bins fit = {{0}, {0}};
     struct filling bins[BINS] = {{0}};
     double *terms = xalloc(len * sizeof *terms), left = 0;
-    qsort(cases, len, sizeof *cases, by_value);
-    find_edges(cases, len, fit.edges);
+    bins_edges(cases, len, fit.edges);
     for (int q = 0; q < BINS; q++)
         bins[q].n = taken;
     for (size_t i = 0, bin; i < len; i++) {

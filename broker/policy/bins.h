@@ -28,6 +28,9 @@ struct bins {
 /* Bin of a value. */
 int bins_of(const double edges[BINS - 1], double value);
 
+/* Edges at fifths of the weight; sorts the cases by value. len > 0. Beliefs are not looked at. */
+void bins_edges(struct bin_case *cases, size_t len, double edges[BINS - 1]);
+
 /* Appends the cases of a prompt to `cases` (room for pilot + 1), sorted by nothing; returns how many. pilot > 0: as many
  * rollouts are taken, and the share that passes is the value; 0: the mean of the belief is. */
 uint32_t bins_cases(struct belief belief, uint32_t pilot, struct bin_case *cases);
