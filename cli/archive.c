@@ -453,6 +453,34 @@ static int verifier_index(const struct archive *archive, const char *name, uint3
     return 0;
 }
 
+static bool draws(const struct archive *archive, const struct sweep_arm *arm, const struct recorded *row)
+{
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        if (same(archive->models[arm->models[leg]].key, row->model))
+            return true;
+    return false;
+}
+
+/* What the arm chooses by must be there, or it would choose by nothing. */
+static int check_features(const struct archive *archive, const struct sweep_arm *arm, struct error *error)
+{
+    const struct selector *selector = arm->select.policy;
+    uint32_t needs = arm->allocate.policy->features | arm->stop.policy->features | selector->features |
+                     (selector->wants == NULL ? 0 : selector->wants(arm->select.options));
+    for (size_t i = 0; needs != 0 && i < recording_len(archive->recording); i++) {
+        const struct recorded *row = recording_at(archive->recording, i);
+        uint32_t missing = needs & ~row->features.have;
+        if (missing == 0 || row->finish == FINISH_FAILED || row->finish == FINISH_TIMEOUT || !draws(archive, arm, row))
+            continue;
+        const char *name = column_name((enum column)(COLUMN_FEATURE + __builtin_ctz(missing)));
+        return error_set(error, ERR_NOT_FOUND,
+                         "arm '%s' chooses by the feature %s, and the rollout of line %llu has none: name its column "
+                         "(--columns %s=COLUMN), or give the arm another policy",
+                         arm->name, name, (unsigned long long)row->line, name);
+    }
+    return 0;
+}
+
 int archive_arms(const struct archive *archive, struct slice text, const char *file, const char *truth,
                  struct sweep_spec *spec, struct buf *trees, struct error *error)
 {
@@ -481,6 +509,8 @@ int archive_arms(const struct archive *archive, struct slice text, const char *f
                 "arm '%s' ends rollouts while they are generated (`kill`), and those of a recording are whole: "
                 "leave `kill` out, and they cast no vote",
                 spec->arms[i].name);
+    for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
+        rc = check_features(archive, &spec->arms[i], error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++)
         if (spec->arms[i].prior.from != NULL)
             rc = lend_beliefs(archive, &spec->arms[i], error);

@@ -1,7 +1,7 @@
 /* replay.c - drover replay: policies over recorded rollouts, in virtual time and in this process.
  *
- * The production core decides, over a fleet that stands in a queue of completions (broker/virtual.h). All arms share one
- * run for the report; with --workers each arm has one more of its own, so that its time is its own. */
+ * The production core decides, over a fleet that stands in a queue of completions (broker/virtual.h). All arms share
+ * one run for the report; with --workers each arm has one more of its own, so that its time is its own. */
 #include "broker/core/text_table.h"
 #include "broker/report.h"
 #include "broker/server.h"
