@@ -6,6 +6,7 @@
  * is compared by what it says, and keeps the fingerprint that it has. */
 #include "broker/compile.h"
 #include "broker/core/fact.h"
+#include "broker/policy/kill.h"
 #include "common/hash.h"
 #include "common/limits.h"
 #include "common/place.h"
@@ -123,15 +124,10 @@ struct pools {
     uint32_t len;
 };
 
-static bool same_rule(const struct kill_rule *a, const struct kill_rule *b)
-{
-    return a->window == b->window && a->warmup == b->warmup && a->keep == b->keep;
-}
-
 static uint32_t pool_at(struct pools *pools, uint32_t model, struct kill_rule kill)
 {
     uint32_t i = 0;
-    while (i < pools->len && !(pools->at[i].model == model && same_rule(&pools->at[i].kill, &kill)))
+    while (i < pools->len && !(pools->at[i].model == model && kill_same(&pools->at[i].kill, &kill)))
         i++;
     if (i == pools->len)
         pools->at[pools->len++] = (struct pool_of){model, kill};
@@ -157,7 +153,7 @@ static uint32_t find_pool(const struct sweep_spec *spec, const struct sweep_mode
     for (uint32_t i = 0; i < core_pools(core); i++) {
         struct pool_info pool = core_pool(core, i);
         if (pool.seed != compile_pool_seed(spec, m) || core_set_digest(core, pool.set) != set->digest ||
-            !same_rule(&pool.kill, kill))
+            !kill_same(&pool.kill, kill))
             continue;
         struct model_info model = core_model(core, pool.model);
         if (found == NO_ID ? spec_hash(model.spec, model.name) == wanted : equal(model.spec, m->spec))

@@ -1,5 +1,6 @@
 /* dry_run.c - what a sweep may cost at most, and what is there already. Nothing is started or written. */
 #include "broker/compile.h"
+#include "broker/policy/kill.h"
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "common/json.h"
@@ -92,27 +93,42 @@ static void print_arm(struct buf *out, const struct sweep_arm *arm, const struct
     json_end(out, '}');
 }
 
-/* Arms that sample one model share its rollouts: the sweep buys the hungriest arm's, and every tree arm's. */
+/* Both draw from one pool of this model; a tree arm has rollouts of its own. */
+static bool together(const struct sweep_arm *a, const struct sweep_arm *b, uint32_t model)
+{
+    const struct kill_rule rules[2] = {sweep_arm_kill(a), sweep_arm_kill(b)};
+    return a->strategy.policy->trees == NULL && b->strategy.policy->trees == NULL && sweep_arm_leg(a, model) != NO_ID &&
+           sweep_arm_leg(b, model) != NO_ID && kill_same(&rules[0], &rules[1]);
+}
+
+/* Of a model: what arm `first` and the later ones that share its pool buy, which is the hungriest one's. */
+static struct estimate pool_estimate(const struct sweep_spec *spec, uint32_t first, uint32_t model,
+                                     const struct prompt_set *set)
+{
+    struct estimate most = {0};
+    for (uint32_t i = first; i < spec->arms_len; i++) {
+        const struct sweep_arm *arm = &spec->arms[i];
+        if (i > first && !together(&spec->arms[first], arm, model))
+            continue;
+        struct estimate e = within_budget(arm, leg_estimate(spec, arm, sweep_arm_leg(arm, model), set));
+        most = e.rollouts > most.rollouts ? e : most;
+    }
+    return most;
+}
+
+/* Arms that sample one model share its rollouts, unless they end others of them early. */
 static struct estimate sweep_estimate(const struct sweep_spec *spec, const struct prompt_set *set)
 {
     struct estimate total = {0};
     for (uint32_t m = 0; m < spec->models_len; m++) {
-        struct estimate shared = {0};
         for (uint32_t i = 0; i < spec->arms_len; i++) {
-            const struct sweep_arm *arm = &spec->arms[i];
-            uint32_t leg = sweep_arm_leg(arm, m);
-            if (leg == NO_ID)
-                continue;
-            struct estimate e = within_budget(arm, leg_estimate(spec, arm, leg, set));
-            if (arm->strategy.policy->trees != NULL) {
-                total.rollouts += e.rollouts;
-                total.tokens += e.tokens;
-            } else if (e.rollouts > shared.rollouts) {
-                shared = e;
-            }
+            bool counted = sweep_arm_leg(&spec->arms[i], m) == NO_ID;
+            for (uint32_t k = 0; k < i && !counted; k++)
+                counted = together(&spec->arms[k], &spec->arms[i], m);
+            struct estimate e = counted ? (struct estimate){0} : pool_estimate(spec, i, m, set);
+            total.rollouts += e.rollouts;
+            total.tokens += e.tokens;
         }
-        total.rollouts += shared.rollouts;
-        total.tokens += shared.tokens;
     }
     return total;
 }

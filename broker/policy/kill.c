@@ -10,6 +10,11 @@ bool warmup_add(struct warmup *warmup, const struct kill_rule *rule, const struc
     return warmup->len == rule->warmup;
 }
 
+bool kill_same(const struct kill_rule *a, const struct kill_rule *b)
+{
+    return a->window == b->window && a->warmup == b->warmup && a->keep == b->keep;
+}
+
 double warmup_threshold(struct warmup *warmup, const struct kill_rule *rule)
 {
     return quantile_linear(warmup->weights, warmup->len, 1 - rule->keep / 100);

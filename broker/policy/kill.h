@@ -17,6 +17,9 @@ struct warmup {
 /* Adds the next rollout of the pool; true: the warm-up is complete. warmup: at most WARMUP_MAX. */
 bool warmup_add(struct warmup *warmup, const struct kill_rule *rule, const struct item *item);
 
+/* Whether arms with these end the same rollouts, and may share a pool. */
+bool kill_same(const struct kill_rule *a, const struct kill_rule *b);
+
 /* The percentile that `keep` percent reach, linear between ranks, as in the code of DeepConf (Fu et al. 2025). At least
  * one weight; they are sorted by it. */
 double warmup_threshold(struct warmup *warmup, const struct kill_rule *rule);

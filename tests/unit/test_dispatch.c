@@ -287,6 +287,14 @@ static void thresholds_follow_the_warmup(void **state)
     struct killed killed = core_killed(play.core, 0);
     assert_int_equal(killed.rollouts, 3);
     assert_int_equal(killed.tokens, 15);
+    struct buf page = {0};
+    status_text(play.core, NULL, &page);
+    assert_non_null(
+        strstr(page.data, "ended early 3 rollouts of arms with `kill`, after 15 tokens: about 0 tokens saved"));
+    buf_reset(&page);
+    core_status(play.core, NULL, &page);
+    assert_non_null(strstr(page.data, "\"killed\":{\"rollouts\":3,\"tokens\":15,\"saved\":0}"));
+    buf_clear(&page);
     struct core *again = play_replay(&play);
     core_dump(again, &dump);
     struct fact fact;
