@@ -122,6 +122,14 @@ static int read_counts(const struct lines *lines, const struct fields *fields, s
     return rc == 0 ? 0 : bad_line(lines, rc, why.text);
 }
 
+static bool failed(const struct fields *fields)
+{
+    struct slice text = {0};
+    struct error ignored;
+    return fields_string(fields, "finish", &text, &ignored) == 0 && text.len == 6 &&
+           memcmp(text.data, "failed", 6) == 0;
+}
+
 static int read_rollout(struct lines *lines, const struct fields *fields)
 {
     const struct fields *verdicts = fields_object(fields, "verdicts");
@@ -138,6 +146,8 @@ static int read_rollout(struct lines *lines, const struct fields *fields)
     rc = right_of(lines, fields, verdicts, &right);
     if (rc != 0)
         return rc;
+    if (right < 0 && failed(fields)) /* for good: nobody judges it, and it is certainly not right */
+        right = 0;
     buf_reset(&lines->prompt);
     buf_reset(&lines->answer);
     if (!fields_text(fields, "prompt", &lines->prompt))

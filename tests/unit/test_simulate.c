@@ -194,6 +194,35 @@ static void elimination_meets_its_closed_form(void **state)
     simulation_spec_clear(&spec);
 }
 
+/* What papers and closed forms say of stops and allocations comes out of the simulator too. */
+static void anchors_hold(void **state)
+{
+    (void)state;
+    struct simulation_spec spec =
+        spec_of("world: {prompts: 2000, seeds: 2}\n"
+                "laws: [{law: fixed, rate: 0.8}]\n"
+                "answers: {wrong: even, classes: 1}\n"
+                "arms: [{name: esc, n: 40, stop: {esc: {size: 5}}, select: {window: {size: 5}}}]\n");
+    struct simulation s;
+    struct error error;
+    assert_int_equal(simulation_run(&spec, &s, &error), 0);
+    assert_near(s.arms[0].rollouts.mean, 14.61, .35); /* Li et al. 2024, of windows of 5 up to 40, p = (.8, .2) */
+    simulation_clear(&s);
+    simulation_spec_clear(&spec);
+    spec = spec_of(
+        "world: {prompts: 300, seeds: 6, goal: mode}\n" /* most prompts easy */
+        "laws: [{share: 0.6, law: fixed, rate: 0.95}, {share: 0.4, law: dirichlet, concentration: 0.3}]\n"
+        "answers: {wrong: even, classes: 7}\n"
+        "arms: [{name: flip, n: 256, allocate: flip, budget: {rollouts: 4800}}, {name: asc, n: 128, stop: beta}]\n");
+    assert_int_equal(simulation_run(&spec, &s, &error), 0);
+    assert_near(s.arms[0].rollouts.mean, 16, 1e-9);
+    assert_true(s.arms[0].saving.rollouts > 3.5); /* 4.7, 4.0 to 5.6, in a prototype with other worlds */
+    assert_near(s.arms[1].rollouts.mean, 21.4, 3);
+    assert_true(simulation_sound(&s));
+    simulation_clear(&s);
+    simulation_spec_clear(&spec);
+}
+
 /* The fleet: slots that never idle while work is there, and a makespan that follows from them. */
 static void a_fleet_takes_its_time(void **state)
 {
@@ -347,6 +376,7 @@ int main(void)
         cmocka_unit_test(verdicts_follow_their_laws),
         cmocka_unit_test(the_core_decides_as_the_fold),
         cmocka_unit_test(elimination_meets_its_closed_form),
+        cmocka_unit_test(anchors_hold),
         cmocka_unit_test(a_fleet_takes_its_time),
         cmocka_unit_test(an_arm_above_its_bound_is_noticed),
         cmocka_unit_test(a_split_spends_its_budget),
