@@ -182,6 +182,11 @@ static void allocator_table(const struct study *s, const struct law *law)
 
 /* ---- stoppers and selectors, for votes ---- */
 
+static bool several(uint32_t needs)
+{
+    return (needs & (NEED_LEGS | NEED_BLOCKS)) != 0;
+}
+
 static void stopper_table(const struct study *s)
 {
     printf("%-20s  at most %d of every prompt\n", "stop", STOPPER_CAP);
@@ -189,8 +194,8 @@ static void stopper_table(const struct study *s)
         struct plan_of_run plan = plan_of(&allocate_uniform, STOPPER_CAP);
         plan.stopper = stoppers[i];
         printf("%-20s", stoppers[i]->name);
-        if (stoppers[i]->features != 0) {
-            printf("  reads features of rollouts, which these worlds do not have\n");
+        if (stoppers[i]->features != 0 || several(stoppers[i]->needs)) {
+            printf("  needs features of rollouts or several models, which these worlds do not have\n");
             continue;
         }
         struct saving saving = study_saving(s, &plan, resamples);
@@ -206,8 +211,8 @@ static void selector_table(const struct study *s)
         struct plan_of_run plan = plan_of(&allocate_uniform, SELECTOR_N);
         plan.selector = selectors[i];
         printf("%-20s", selectors[i]->name);
-        if (selectors[i]->features != 0)
-            printf("  reads features of rollouts, which these worlds do not have\n");
+        if (selectors[i]->features != 0 || several(selectors[i]->needs))
+            printf("  needs features of rollouts or several models, which these worlds do not have\n");
         else
             printf("  %.4f\n", study_saving(s, &plan, 0).right);
     }
