@@ -26,6 +26,7 @@
 enum {
     AGENTS = 6,
     RUNNING = 8,
+    HELD = 64, /* what an agent may hold: beside what runs, whatever was not acknowledged yet */
     EVENTS_FAULTY = 300,
     EVENTS_MAX = 9000,
     ACTIONS = 16,
@@ -46,7 +47,7 @@ struct packet {
     int agent; /* index of the agent */
     uint64_t incarnation;
     struct event event; /* TO_BROKER; running list below */
-    uint64_t running[RUNNING * 2];
+    uint64_t running[HELD];
     struct send send; /* TO_AGENT */
     bool welcome;     /* TO_AGENT: answer to HELLO; also "who are you" */
 };
@@ -68,7 +69,7 @@ struct agent {
     uint32_t refuses;                 /* bit of a spec */
     uint32_t credits;
     int64_t next_beat, heard;
-    struct job jobs[RUNNING * 2];
+    struct job jobs[HELD];
     int len;
     uint64_t seen[64]; /* leases that it was given last: a doubled message starts nothing twice */
     uint32_t seen_len;
@@ -380,7 +381,7 @@ static void say(struct world *w, int a, const struct event *event, const uint64_
 static void hello(struct world *w, int a)
 {
     struct agent *agent = &w->agents[a];
-    uint64_t running[RUNNING * 2];
+    uint64_t running[HELD];
     for (int i = 0; i < agent->len; i++)
         running[i] = agent->jobs[i].lease;
     say(w, a,
@@ -499,8 +500,12 @@ static void on_task(struct world *w, struct agent *agent, const struct send *sen
 {
     if (agent->offer == &offer_other)
         broke(&w->rules, "lease %llu went to an agent that does not offer its model", (unsigned long long)send->lease);
-    if (seen(agent, send->lease) || agent->len == RUNNING * 2)
-        return; /* a doubled message; or one that broke its credits, which is noticed as a lost lease */
+    if (seen(agent, send->lease)) /* a doubled message */
+        return;
+    if (agent->len == HELD) { /* dropping it would be a loss without a reconnect, which no agent has */
+        broke(&w->rules, "an agent is to hold more than %d leases", HELD);
+        return;
+    }
     bool verify = send->key.kind == TASK_VERIFY;
     if (agent->refuses >> send->spec & 1) {
         say(w, (int)(agent - w->agents), &(struct event){.type = EVENT_REFUSE, .lease = send->lease}, NULL);
