@@ -155,8 +155,12 @@ void event_refuse(struct core *core, const struct event *event)
     struct lease *lease;
     HASH_FIND(hh, core->leases, &event->lease, sizeof event->lease, lease);
     send_add(core, SEND_ACK, event->agent, event->lease)->duplicate = true;
-    if (lease == NULL || lease->state != LEASE_LIVE || lease->agent != event->agent)
+    if (lease == NULL || lease->agent != event->agent)
         return;
+    if (lease->state != LEASE_LIVE) { /* settled in full, and it used nothing; the agent says no more of it */
+        emit(core, &(struct fact){.type = FACT_correct, .correct = {.lease = lease->id}});
+        return;
+    }
     struct agent *agent = agent_find(core, event->agent);
     const struct key *key = &lease->task->key;
     bool verify = key->kind == TASK_VERIFY;

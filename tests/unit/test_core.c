@@ -217,6 +217,24 @@ static void refusal(void **state)
     stage_clear(&s);
 }
 
+/* Its task was closed while the refusal was under way: nothing was used, and the agent has the credit again. */
+static void refusal_of_what_was_cancelled(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {VOTE("vote", 2)}});
+    joins(&s, WORKER, 1);
+    DISPATCHES(&s, "open 0:0 +2; lease 1 0/0; task 1 to 11");
+    s.now_ms += BEAT + LEASE + 1;
+    DOES(&s, "lost 1 silent", .type = EVENT_TICK);
+    joins(&s, OTHER, 1);
+    DISPATCHES(&s, "lease 2 0/0; task 2 to 12");
+    DOES(&s, "result 1; ack 1 to 11; cancel 2 to 12", RESULT(WORKER, 1, 5));
+    DOES(&s, "correct 2; dup ack 2 to 12", .type = EVENT_REFUSE, .agent = OTHER, .lease = 2);
+    assert_int_equal(core_sweep(s.core, 0).burned.tokens, 10);
+    DISPATCHES(&s, "lease 3 0/1; task 3 to 12");
+    stage_clear(&s);
+}
+
 static void suspect_and_quarantine(void **state)
 {
     (void)state;
@@ -754,6 +772,7 @@ int main(void)
         cmocka_unit_test(restart_without_a_fleet),
         cmocka_unit_test(drain_and_return),
         cmocka_unit_test(refusal),
+        cmocka_unit_test(refusal_of_what_was_cancelled),
         cmocka_unit_test(suspect_and_quarantine),
         cmocka_unit_test(bench),
         cmocka_unit_test(final_failure),
