@@ -295,9 +295,8 @@ static void react_trouble_key(struct core *core, const struct key *key)
 static void react_state(struct core *core, const struct sweep *sweep)
 {
     struct task *task, *next;
-    if (core->sweeps_len > 1)
-        HASH_ITER (hh, core->tasks, task, next)
-            task_relist(core, task);
+    HASH_ITER (hh, core->tasks, task, next)
+        task_relist(core, task);
     for (uint32_t i = 0; i < sweep->arms_len; i++)
         arm_advance(core, &core->arms[sweep->arms[i]]);
 }

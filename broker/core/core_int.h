@@ -242,7 +242,7 @@ enum task_state { TASK_WAITING, TASK_LEASED };
 struct task {
     struct key key;
     uint32_t payer;  /* arm of its last lease */
-    uint32_t lister; /* derived: arm in whose list it waits, and that pays for its next lease */
+    uint32_t lister; /* derived: arm in whose list it waits, and that pays for its next lease; NO_ID: nobody needs it */
     uint8_t state;
     uint64_t failed_by; /* volatile: agent on which it failed last, 0: none */
     uint64_t home;      /* volatile: agent that holds its prefix, 0: none */

@@ -200,21 +200,35 @@ static bool verdict_needed(const struct core *core, const struct pool *pool, con
     return false;
 }
 
-/* Verdicts that wait for a verifier and that nobody needs any more. */
-static void drop_verdicts(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t from)
+/* A verdict that waits, that no verifier was ever asked for, and that nobody needs any more. */
+static bool verdict_idle(const struct core *core, const struct pool *pool, const struct task *task)
+{
+    return task->state == TASK_WAITING && task->leases == NULL && task->attempts == 0 &&
+           !verdict_needed(core, pool, &task->key);
+}
+
+/* An arm decided: verdicts that nobody asked a verifier for go if nobody needs them, and others pay for what stays. */
+static void stock_relist(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t from)
 {
     struct pool *pool = &core->pools[pool_id];
     struct stock *stock = &pool->stocks[prompt];
     for (uint32_t k = from; k < stock->issued; k++) {
+        struct key rollout = {TASK_GENERATE, pool_id, prompt, NO_ID, k, NO_ID};
+        struct task *open = stock->rows[k].state == ROW_LEASED ? task_find(core, &rollout) : NULL;
+        if (open != NULL)
+            task_relist(core, open);
         for (uint32_t i = 0; i < pool->planes_len; i++) {
             struct key key = {TASK_VERIFY, pool_id, prompt, NO_ID, k, pool->planes[i]};
             struct score *score = &stock->scores[k * pool->planes_len + i];
             struct task *task = score->state == SCORE_WANTED ? task_find(core, &key) : NULL;
-            if (task == NULL || task->state != TASK_WAITING || task->leases != NULL || task->attempts > 0 ||
-                verdict_needed(core, pool, &key))
+            if (task == NULL)
                 continue;
-            score->state = SCORE_NONE;
-            task_close(core, task, 0);
+            if (verdict_idle(core, pool, task)) {
+                score->state = SCORE_NONE;
+                task_close(core, task, 0);
+            } else {
+                task_relist(core, task);
+            }
         }
     }
 }
@@ -228,7 +242,7 @@ void stock_bound(struct core *core, uint32_t pool_id, uint32_t prompt, uint32_t 
     stock->want = want;
     if (stock->issued > keep)
         emit(core, &(struct fact){.type = FACT_voided, .voided = {.pool = pool_id, .prompt = prompt, .from = keep}});
-    drop_verdicts(core, pool_id, prompt, from);
+    stock_relist(core, pool_id, prompt, from);
 }
 
 static void close_key(struct core *core, const struct key *key)

@@ -73,13 +73,14 @@ static enum need need_of(const struct core *core, const struct arm *arm, const s
 }
 
 /* Who pays for the next lease: its last payer if that still needs it most, else the first arm of the pool that does. So a
- * sweep that is paused or over never holds up another one that shares its rollouts. */
+ * sweep that is paused or over never holds up another one that shares its rollouts. NO_ID: nobody who runs needs it, so
+ * nobody shall pay; it waits until an arm opens it, or its sweep goes on. */
 static uint32_t lister_of(const struct core *core, const struct task *task)
 {
     if (task->key.tree != NO_ID)
         return task->key.owner;
     const struct pool *pool = &core->pools[task->key.owner];
-    uint32_t best = task->lister;
+    uint32_t best = task->lister == NO_ID ? task->payer : task->lister;
     enum need most = need_of(core, &core->arms[best], &task->key);
     for (uint32_t i = 0; i < pool->arms_len && most < NEED_OWN; i++) {
         enum need need = need_of(core, &core->arms[pool->arms[i]], &task->key);
@@ -88,7 +89,8 @@ static uint32_t lister_of(const struct core *core, const struct task *task)
             most = need;
         }
     }
-    return best;
+    /* What a paused sweep waits for stays its own: nothing is granted for it. */
+    return most == NEED_NONE && core->sweeps[core->arms[best].sweep].state == SWEEP_RUNNING ? NO_ID : best;
 }
 
 static void enlist(struct core *core, struct task *task)
@@ -110,7 +112,8 @@ void task_wait(struct core *core, struct task *task)
     if (!core->live)
         return; /* core_start lists it */
     task->lister = lister_of(core, task);
-    enlist(core, task);
+    if (task->lister != NO_ID)
+        enlist(core, task);
 }
 
 /* A verdict that its lister cannot pay may be the truth that another arm of the sweep awaits, and that is free. */
@@ -135,7 +138,7 @@ bool task_pass(struct core *core, struct task *task)
 
 void task_unlist(struct core *core, struct task *task)
 {
-    if (!core->live || task->state != TASK_WAITING)
+    if (!core->live || task->state != TASK_WAITING || task->lister == NO_ID)
         return;
     struct task **list = list_of(core, task);
     DL_DELETE(*list, task);
@@ -609,10 +612,10 @@ void arm_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t fr
     }
 }
 
-/* Rollouts that another sweep left waiting may be this one's to pay now. */
+/* Rollouts that another arm left waiting may be this one's to pay now. */
 void arm_relist(struct core *core, const struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to)
 {
-    for (uint32_t k = from; core->sweeps_len > 1 && k < to; k++) {
+    for (uint32_t k = from; k < to; k++) {
         struct key key = arm_key(arm, prompt, k);
         const struct row *row = key_row(core, &key);
         struct task *task = row != NULL && row->state == ROW_LEASED ? task_find(core, &key) : NULL;

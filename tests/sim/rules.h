@@ -29,6 +29,7 @@ struct lease_model {
 struct arm_model {
     uint32_t sweep, n;
     bool trees, existing; /* existing: may ask for nothing that is not there */
+    bool joined;          /* over several pools: which of its rollouts an ordinal is, is not followed here */
     struct {
         uint8_t decided;
         uint32_t stop;
@@ -125,6 +126,16 @@ static void rule_panel(struct rules *r, const struct fact_lease *f)
     }
 }
 
+/* Nobody pays for what stands behind its stop. */
+static void rule_payer(struct rules *r, const struct fact_lease *f)
+{
+    const struct arm_model *arm = &r->arms[f->payer];
+    if (!arm->trees && !arm->joined && arm->cells[f->prompt].decided != DECIDED_NOT &&
+        f->item >= arm->cells[f->prompt].stop)
+        broke(r, "lease %llu, of rollout %u of prompt %u, is paid by arm %u, which stopped at %u",
+              (unsigned long long)f->lease, f->item, f->prompt, f->payer, arm->cells[f->prompt].stop);
+}
+
 static void rule_lease(struct rules *r, const struct fact_lease *f)
 {
     if (f->lease != r->leases_len + 1 || f->lease >= LEASES) {
@@ -147,6 +158,7 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
     };
     if (!generate && f->verifier == PANEL)
         rule_panel(r, f);
+    rule_payer(r, f);
     if (generate && r->arms[f->payer].existing)
         broke(r, "arm %u only judges what exists, and has rollout %u generated", f->payer, f->item);
     use(r, lease, 1);
@@ -262,6 +274,7 @@ static void rule_arm(struct rules *r, const struct fact_arm *f)
     arm->sweep = f->sweep;
     arm->n = f->n;
     arm->trees = f->strategy.len != strlen("sample");
+    arm->joined = f->pools.len > sizeof(uint32_t);
 }
 
 static void rule_decide(struct rules *r, const struct fact_decide *f)

@@ -362,6 +362,28 @@ static void kept_by_the_other_arm(void **state)
     stage_clear(&s);
 }
 
+/* A paused sweep will want the second verdict; the one that stopped before it does not pay for it. */
+static void nobody_pays_behind_its_stop(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .arms = {{.name = "best", .n = 2, .verifier = 1}}});
+    struct stage_sweep other = {"t", 1, NO_ID,
+                                .arms = {{.name = "drop", .allocator = "elimination", .n = 2, .verifier = 1}}};
+    joins(&s, WORKER, 2);
+    joins(&s, JUDGE, 1);
+    DISPATCHES(&s, "open 0:0 +2; lease 1 0/0; lease 2 0/1; task 1 to 11; task 2 to 11");
+    DOES(&s, "paused", CONTROL(SWEEP_PAUSED));
+    assert_int_equal(stage_submit(&s, &other), 0);
+    DOES(&s, "result 1; ack 1 to 11", RESULT(WORKER, 1, 5));
+    DOES(&s, "result 2; ack 2 to 11", RESULT(WORKER, 2, 5));
+    DISPATCHES(&s, "open 1:0 +1; open 1:0 +1; lease 3 0/0?1; task 3 to 22");
+    DOES(&s, "verdict 3; decide 1:0 at 1 by solved; ack 3 to 22", VERDICT(JUDGE, 3, OUTCOME_PASS, 1));
+    DISPATCHES(&s, "done");
+    DOES(&s, "running", CONTROL(SWEEP_RUNNING));
+    DISPATCHES(&s, "lease 4 0/1?1; task 4 to 22");
+    stage_clear(&s);
+}
+
 static void strict_window(void **state)
 {
     (void)state;
@@ -779,6 +801,7 @@ int main(void)
         cmocka_unit_test(heartbeat_changes_credits),
         cmocka_unit_test(void_and_redraw),
         cmocka_unit_test(kept_by_the_other_arm),
+        cmocka_unit_test(nobody_pays_behind_its_stop),
         cmocka_unit_test(strict_window),
         cmocka_unit_test(exhausted_pool),
         cmocka_unit_test(extension),
