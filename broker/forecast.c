@@ -520,6 +520,8 @@ static int simulate_all(struct forecast *f, struct error *error)
         rc = measure_world(f, w, measured, error);
         if (rc == 0)
             table_fill(f, measured, w, &t);
+        if (f->options.progress != NULL)
+            f->options.progress(w + 1, f->options.worlds);
         free(measured);
     }
     if (rc == 0) {

@@ -33,6 +33,7 @@ struct forecast_options {
     double price_in, price_out;          /* of a million tokens */
     struct forecast_verifier *verifiers; /* borrowed */
     uint32_t verifiers_len;
+    void (*progress)(uint32_t done, uint32_t worlds); /* told after each of them; NULL: nobody is */
 };
 
 /* Of a prompt, over worlds: mean and the middle 95% of a normal law. */

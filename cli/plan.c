@@ -234,6 +234,13 @@ static int complete(struct plan_args *args, const struct pilot_read *read, struc
     return 0;
 }
 
+/* A large pilot takes a minute: a terminal is told how far it is. */
+static void show_progress(uint32_t done, uint32_t worlds)
+{
+    fprintf(stderr, "\rdrover plan: %u of %u worlds%s", done, worlds, done == worlds ? "\r\033[K" : " ");
+    fflush(stderr);
+}
+
 static int plan(struct plan_args *args, const struct pilot_read *read, struct error *error)
 {
     struct forecast_verifier verifiers[PILOT_VERIFIERS + 1];
@@ -246,6 +253,7 @@ static int plan(struct plan_args *args, const struct pilot_read *read, struct er
         fprintf(stderr, "drover plan: %llu rollouts are left out: nobody says whether they are right\n",
                 (unsigned long long)read->skipped);
     args->options.verifiers = verifiers;
+    args->options.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
     struct forecast *forecast = forecast_new(read->pilot, &args->options, error);
     if (forecast == NULL)
         return ERR_REFUSED;
