@@ -13,8 +13,8 @@ enum { RESAMPLES = 1000, BOOTSTRAP_MAX = 2000 };
 
 /* -- what an arm would have done ------------------------------------------------------------------------ */
 
-static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, uint32_t cap, const struct stats *stats,
-                                  int policy)
+static struct prompt_view view_of(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t cap,
+                                  const struct stats *stats, int policy)
 {
     return (struct prompt_view){
         .prompt = prompt,
@@ -25,12 +25,14 @@ static struct prompt_view view_of(const struct arm_info *arm, uint32_t prompt, u
         .stats = stats,
         .cost = 1,
         .options = arm->options[policy],
+        .prior = core_belief(core, arm->id, prompt),
     };
 }
 
-static bool stops(const struct arm_info *arm, uint32_t prompt, uint32_t cap, const struct stats *stats)
+static bool stops(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t cap,
+                  const struct stats *stats)
 {
-    struct prompt_view view = view_of(arm, prompt, cap, stats, 2);
+    struct prompt_view view = view_of(core, arm, prompt, cap, stats, 2);
     if (arm->stopper->stop(&view))
         return true;
     view.options = arm->options[1];
@@ -56,10 +58,10 @@ static struct submitted decide(const struct core *core, const struct arm_info *a
         if (!core_item(core, arm->id, &key, k, &item))
             break;
         stats_fold(&stats, &item);
-        if (again && stops(arm, prompt, cap, &stats))
+        if (again && stops(core, arm, prompt, cap, &stats))
             break;
     }
-    struct prompt_view view = view_of(arm, prompt, again ? cap : arm->n, &stats, 3);
+    struct prompt_view view = view_of(core, arm, prompt, again ? cap : arm->n, &stats, 3);
     submitted.used = stats.delivered;
     submitted.len = policies_select_top(arm->selector, &arm->answering, &view, submitted.winners);
     stats_clear(&stats);

@@ -80,7 +80,7 @@ struct work {
     bool stream, own_step, stepped, killed, closed; /* closed: [DONE] came */
     struct buf tokens;                              /* that the prompt was sent as; empty: text */
     bool with_ids;                                  /* tokens were sent or asked for */
-    struct upstream *ids_refused;                   /* by it, perhaps because of them: without, now */
+    struct upstream *ids_refused; /* by it, perhaps because of them: from now on by text, everywhere */
     struct work *prev, *next;
 };
 
@@ -607,7 +607,7 @@ static void ask_tokens(struct work *work, struct ask *ask)
 {
     const struct server_lane *lane = &work->lane;
     const struct job *job = work->job;
-    work->with_ids = ask->wants_ids = lane->ids && lane->logprobs && lane->server != work->ids_refused &&
+    work->with_ids = ask->wants_ids = lane->ids && lane->logprobs && work->ids_refused == NULL &&
                                       openai_wants_ids(&work->state->spec, job, lane->dialect);
     if (!ask->wants_ids || job->text.len == 0)
         return;

@@ -83,7 +83,7 @@ int spawn_apply(struct core *core, const struct fact_spawn *f)
 {
     struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
     if (tree == NULL || tree->finished || tree->unsettled > 0 || f->parents.len % 4 != 0 ||
-        f->parents.len / 4 > LIMIT_TREE_N || tree->nodes_len + f->parents.len / 4 > NODES_MAX)
+        f->parents.len / 4 > core->arms[f->arm].n || tree->nodes_len + f->parents.len / 4 > NODES_MAX)
         return ERR_CORRUPT;
     uint32_t before = tree->nodes_len;
     for (size_t at = 0; at < f->parents.len; at += 4) {

@@ -100,7 +100,7 @@ static uint32_t pilot_of(const struct prompt_view *view)
 {
     if ((int)view->options[OPT_BY] == BY_PRIOR)
         return 0;
-    return view->options[OPT_PILOT] < view->cap ? (uint32_t)view->options[OPT_PILOT] : view->cap;
+    return (uint32_t)view->options[OPT_PILOT];
 }
 
 static double value_of(const struct prompt_view *view, uint32_t pilot)
@@ -117,15 +117,14 @@ static double value_of(const struct prompt_view *view, uint32_t pilot)
     return judged(items, pilot, true);
 }
 
-/* Rollouts that the prompt gets as far as is known. */
+/* Rollouts that the prompt gets as far as is known; more than its cap maybe, so that it goes on when that grows. */
 static uint32_t target_of(const struct prompt_view *view)
 {
     uint32_t pilot = pilot_of(view);
     if (view->stats->delivered < pilot)
         return pilot;
     double n = view->options[OPT_N + bins_of(&view->options[OPT_EDGE], value_of(view, pilot))];
-    uint32_t target = n < view->cap ? (uint32_t)n : view->cap;
-    return target > pilot ? target : pilot;
+    return n > pilot ? (uint32_t)n : pilot;
 }
 
 static bool passed(const struct prompt_view *view)
@@ -143,6 +142,7 @@ static bool bins_solved(const struct prompt_view *view)
 static double bins_gain(const struct prompt_view *view)
 {
     uint32_t pilot = pilot_of(view), target = target_of(view);
+    target = target < view->cap ? target : view->cap;
     if (view->opened >= target || passed(view))
         return 0;
     return (view->stats->delivered < pilot ? 1 : 0) + 1 - (double)view->opened / target;

@@ -71,36 +71,36 @@ static bool alike(const struct item *a, const struct item *b)
     return a->class != 0 ? a->class == b->class : a->ordinal == b->ordinal;
 }
 
-/* Those whose answers are none of the winners'. */
-static void stats_others(const struct stats *stats, const uint32_t *winners, uint32_t len, struct stats *others)
+/* Those whose answer is another one than the winner's. */
+static void stats_others(const struct stats *stats, uint32_t winner, struct stats *others)
 {
+    const struct item *chosen = stats_item(stats, winner);
     stats_init(others, stats->keeps);
-    for (uint32_t i = 0; i < stats->delivered; i++) {
-        bool chosen = false;
-        for (uint32_t w = 0; w < len; w++)
-            chosen = chosen || alike(stats_item(stats, winners[w]), &stats->items[i]);
-        if (!chosen)
+    for (uint32_t i = 0; i < stats->delivered; i++)
+        if (!alike(chosen, &stats->items[i]))
             stats_fold(others, &stats->items[i]);
-    }
 }
 
 uint32_t policies_select_top(const struct selector *selector, const struct answering *answering,
                              const struct prompt_view *view, uint32_t *winners)
 {
     struct ranking ranking;
-    policies_select(selector, answering, view, &ranking);
+    struct stats left[2]; /* the last two sets, one made from the other */
+    struct prompt_view rest = *view;
     uint32_t len = 0;
+    policies_select(selector, answering, view, &ranking);
     while (ranking.winner != NO_ORDINAL) {
         winners[len++] = ranking.winner;
         if (len >= answering->top)
             break;
-        struct stats others;
-        stats_others(view->stats, winners, len, &others);
-        struct prompt_view rest = *view;
-        rest.stats = &others;
+        stats_others(rest.stats, ranking.winner, &left[len % 2]);
+        if (len > 1)
+            stats_clear(&left[(len - 1) % 2]);
+        rest.stats = &left[len % 2];
         policies_select(selector, &(struct answering){0}, &rest, &ranking);
-        stats_clear(&others);
     }
+    if (rest.stats != view->stats)
+        stats_clear(&left[rest.stats - left]);
     return len;
 }
 

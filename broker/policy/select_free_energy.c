@@ -44,7 +44,7 @@ static void free_energy_select(const struct prompt_view *view, struct ranking *o
     struct ballots ballots = ballots_new(view->stats, number_of(view->options), 1u << FEATURE_NLL_VAR, false);
     for (uint32_t i = 0; i < ballots.len; i++) {
         double variance = 0;
-        item_feature(&view->stats->items[ballots.at[i].ordinal], FEATURE_NLL_VAR, &variance);
+        item_feature(stats_item(view->stats, ballots.at[i].ordinal), FEATURE_NLL_VAR, &variance);
         ballots.at[i].weight -= view->options[OPT_LAMBDA] * variance;
     }
     if (view->options[OPT_STANDARD] > 0)

@@ -39,18 +39,18 @@ static double difficulty_of(const struct prompt_view *view, uint32_t first)
     return 1 - (double)votes[0].count / (first + 1);
 }
 
-/* Rollouts that the prompt gets, once its first block is there, or is not needed to tell. */
+/* Rollouts that the prompt gets, more than its cap maybe, so that it goes on when that grows: once its first block is there, or is not needed to tell. */
 static uint32_t wanted(const struct prompt_view *view)
 {
     uint32_t first = schedule_end(view->schedule, 0);
     if (first == NO_POSITION)
-        return view->cap;
+        return UINT32_MAX;
     if (view->stats->delivered < first && view->prior.a <= 0)
         return first;
     double difficulty = difficulty_of(view, first);
     return difficulty < view->options[OPT_EASY]   ? first
            : difficulty < view->options[OPT_HARD] ? first + (uint32_t)view->options[OPT_MEDIUM]
-                                                  : view->cap;
+                                                  : UINT32_MAX;
 }
 
 static bool route_stop(const struct prompt_view *view)

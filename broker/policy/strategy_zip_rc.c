@@ -122,6 +122,8 @@ static bool fresh_start(const struct tree_view *view, struct path *path)
 static uint32_t candidates(const struct tree_view *view, uint32_t last, struct path *paths)
 {
     uint32_t len = 0;
+    last = last < view->n ? last : view->n; /* a record of a damaged journal may say anything */
+    last = last < view->nodes_len ? last : view->nodes_len;
     for (uint32_t i = view->nodes_len - last; i < view->nodes_len; i++)
         if (view->nodes[i].finish == FINISH_STEP && !ended(&view->nodes[i], view->options))
             paths[len++] = (struct path){i, chance(&view->nodes[i]), tokens_left(&view->nodes[i]), false};
@@ -177,7 +179,7 @@ static void zip_rc_plan(const struct tree_view *view, struct plan *plan)
         while (plan->parents_len < (start < view->n ? start : view->n))
             plan->parents[plan->parents_len++] = NO_ORDINAL;
     }
-    for (uint32_t i = 0; i < view->nodes_len; i++) {
+    for (uint32_t i = 0; i < view->nodes_len && plan->finals_len < view->n; i++) {
         if (!ended(&view->nodes[i], view->options))
             continue;
         plan->finals[plan->finals_len++] = i;

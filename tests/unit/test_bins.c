@@ -198,7 +198,7 @@ static void judged(struct fixture *f, double score)
 /* Rollouts that the prompt gets: taken one after the other, all with this score. */
 static uint32_t takes(struct fixture *f, double score)
 {
-    while (!allocate_bins.solved(&f->view) || f->stats.delivered == 0) {
+    while (f->stats.delivered < f->view.cap && (!allocate_bins.solved(&f->view) || f->stats.delivered == 0)) {
         assert_true(allocate_bins.gain(&f->view) > 0);
         judged(f, score);
     }
@@ -258,6 +258,27 @@ static void prior_needs_no_pilot(void **state)
     f.view.prior = (struct belief){1, 9};
     f.view.cap = 50;
     assert_int_equal(takes(&f, 0), 50); /* of 64 */
+}
+
+/* A prompt that ended only because its arm's n did is not solved, so a larger n goes on with it. */
+static void a_cap_may_grow(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, BY_PASSES);
+    f.view.cap = 6; /* hard prompts get 64 */
+    for (int i = 0; i < 6; i++)
+        judged(&f, 0);
+    assert_false(allocate_bins.solved(&f.view));
+    f.view.cap = 100;
+    assert_true(allocate_bins.gain(&f.view) > 0);
+    stats_clear(&f.stats);
+    fixture_init(&f, BY_PASSES);
+    f.view.cap = 3; /* less than the pilot */
+    for (int i = 0; i < 3; i++)
+        judged(&f, 1);
+    assert_false(allocate_bins.solved(&f.view));
+    stats_clear(&f.stats);
 }
 
 /* Pilots come first, and wait for their verdicts; what is in flight counts. */
@@ -346,15 +367,11 @@ static void fourfold_in_a_world(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(edges_and_bins),
-        cmocka_unit_test(cases_add_up),
-        cmocka_unit_test(oracle_fifths),
-        cmocka_unit_test(the_fit_is_best),
-        cmocka_unit_test(limits_of_the_fit),
-        cmocka_unit_test(a_pilot_tells_the_bin),
-        cmocka_unit_test(agreement_of_a_pilot),
-        cmocka_unit_test(prior_needs_no_pilot),
-        cmocka_unit_test(the_order),
+        cmocka_unit_test(edges_and_bins),       cmocka_unit_test(cases_add_up),
+        cmocka_unit_test(oracle_fifths),        cmocka_unit_test(the_fit_is_best),
+        cmocka_unit_test(limits_of_the_fit),    cmocka_unit_test(a_pilot_tells_the_bin),
+        cmocka_unit_test(agreement_of_a_pilot), cmocka_unit_test(prior_needs_no_pilot),
+        cmocka_unit_test(a_cap_may_grow),       cmocka_unit_test(the_order),
         cmocka_unit_test(fourfold_in_a_world),
     };
     return cmocka_run_group_tests_name("bins", tests, NULL, NULL);

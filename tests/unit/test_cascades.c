@@ -215,6 +215,9 @@ static void route_by_prior(void **state)
     assert_int_equal(stop_route.room(&f.view), 6); /* both models at once */
     f.view.prior = (struct belief){8, 2};
     assert_int_equal(stop_route.room(&f.view), 1);
+    f.view.prior = (struct belief){2, 8};
+    votes(&f, "ABCDEF");
+    assert_false(stop_route.stop(&f.view)); /* all n, but n may grow */
     stats_clear(&f.stats);
 }
 

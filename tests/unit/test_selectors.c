@@ -810,6 +810,28 @@ static void several_are_submitted(void **state)
     fixture_clear(&f);
 }
 
+/* What the selector takes of the rollouts without these winners, numbered anew; draws go by ordinals. */
+static uint32_t among_others(const struct fixture *f, const struct selector *selector, uint32_t winner)
+{
+    struct stats others;
+    uint32_t kept[ROLLOUTS_MAX], len = 0;
+    stats_init(&others, true);
+    for (uint32_t k = 0; k < f->stats.delivered; k++) {
+        struct item item = f->stats.items[k];
+        if (item.class == f->stats.items[winner].class)
+            continue;
+        kept[len] = k;
+        item.ordinal = len++;
+        stats_fold(&others, &item);
+    }
+    struct prompt_view view = f->view;
+    struct ranking out;
+    view.stats = &others;
+    selector->select(&view, &out);
+    stats_clear(&others);
+    return kept[out.winner];
+}
+
 /* None takes a place in the delivered order for a place among those that are left. */
 static void all_submit_others(void **state)
 {
@@ -832,6 +854,8 @@ static void all_submit_others(void **state)
         assert_int_equal(policies_select_top(selectors[i], &answering, &f.view, winners), 3);
         for (int w = 0; w < 3; w++)
             assert_true(winners[w] < 12);
+        if (selectors[i] != &select_soft_best && selectors[i] != &select_pessimistic)
+            assert_int_equal(winners[1], among_others(&f, selectors[i], winners[0]));
         assert_true(winners[0] % 4 != winners[1] % 4 && winners[1] % 4 != winners[2] % 4);
         assert_true(winners[0] % 4 != winners[2] % 4);
         fixture_clear(&f);
