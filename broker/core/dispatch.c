@@ -9,7 +9,7 @@
 
 #include <assert.h>
 
-enum { LOOK = 16, VERIFY_BACKLOG = 4096, PASS_MAX = 64 };
+enum { LOOK = 16, VERIFY_BACKLOG = 4096, PASS_MAX = 64, AHEAD = 64 };
 
 /* Did the sweep that would pay this verdict reserve it with the generation? */
 static bool row_promised(const struct core *core, const struct key *key, uint32_t payer)
@@ -329,13 +329,32 @@ static bool arm_generate(struct core *core, struct sweep *sweep, struct arm *arm
     return false;
 }
 
-/* Serves one of the arm's models. An opening whose rollout is of another one waits for an agent of that: if the arm
- * waited with opening, one model's agents would stand idle behind another's. */
-static bool serves_arm(const struct core *core, const struct agent *agent, const struct arm *arm)
+/* Rollouts of this leg that are opened and that nobody has; AHEAD stands for any more. */
+static uint32_t not_issued(const struct core *core, const struct arm *arm, uint32_t leg)
 {
-    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+    const struct ring *ring = &arm->legs[leg].ready;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < ring->len && count < AHEAD; i++) {
+        uint32_t prompt = ring->at[(ring->head + i) % ring->cap];
+        if (is_ready(core, arm, leg, prompt))
+            count += schedule_reach(&arm->schedule, leg, cell_wants(&arm->cells[prompt])) -
+                     core->pools[arm->pools[leg]].stocks[prompt].issued;
+    }
+    return count < AHEAD ? count : AHEAD;
+}
+
+/* May this agent have the arm's next position opened? If that is of a model that it does not serve, only a few of them:
+ * if the arm waited with opening, one model's agents would stand idle behind another's; if it did not, they would open
+ * all that there is. In blocks never for a model behind it: that is asked when those before it have had their turn. */
+static bool opens_for(const struct core *core, const struct agent *agent, const struct arm *arm)
+{
+    uint32_t next = schedule_draw(&arm->schedule, arm->cells[arm->heap[0]].opened).leg;
+    if (generates(core, agent, arm->pools[next]))
+        return true;
+    uint32_t legs = arm->schedule.rounds ? arm->schedule.legs : next;
+    for (uint32_t leg = 0; leg < legs; leg++)
         if (generates(core, agent, arm->pools[leg]))
-            return true;
+            return not_issued(core, arm, next) < AHEAD;
     return false;
 }
 
@@ -351,7 +370,7 @@ static struct arm *open_something(struct core *core, struct sweep *sweep, const 
     struct arm *behind = NULL;
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         struct arm *arm = &core->arms[sweep->arms[i]];
-        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG || !serves_arm(core, agent, arm))
+        if (!arm_may_open(core, arm) || arm->verify_len > VERIFY_BACKLOG || !opens_for(core, agent, arm))
             continue;
         if (behind == NULL || more_behind(arm, behind))
             behind = arm;

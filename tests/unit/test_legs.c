@@ -187,6 +187,55 @@ static void one_model_runs_ahead(void **state)
     stage_clear(&s);
 }
 
+/* Openings of the last event. */
+static unsigned opened(const struct stage *s)
+{
+    unsigned count = 0;
+    for (const char *at = s->said.data; (at = strstr(at, "open ")) != NULL; at++)
+        count++;
+    return count;
+}
+
+#define DROPS(n_, ...)                                                                    \
+    {                                                                                     \
+        .name = "drop", .allocator = "elimination", .n = (n_), .verifier = 1, __VA_ARGS__ \
+    }
+
+/* The second model of blocks is for what the first one left: its agents open nothing on their own. */
+static void later_blocks_wait(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){"s", 2, NO_ID, .joined = true, .arms = {DROPS(3, .lens = {2})}});
+    serves(&s, OTHER, 2, 1);
+    DISPATCHES(&s, "");
+    assert_int_equal(core_arm(s.core, 0).reserved.tokens, 0);
+    serves(&s, WORKER, 1, 2);
+    DISPATCHES(&s, "open 0:0 +1; lease 1 0/0; open 0:1 +1; lease 2 1/0; task 1 to 11; task 2 to 11");
+    stage_clear(&s);
+}
+
+/* In rounds each model's agents open for the other one too, but few: or the first dispatch would open all there is. */
+static void one_model_opens_little_ahead(void **state)
+{
+    (void)state;
+    enum { AHEAD = 64 };
+    struct stage s = stage_new(&(struct stage_sweep){"s", 2 * AHEAD, NO_ID, .joined = true,
+                                                     .arms = {DROPS(8, .lens = {1, 1}, .rounds = true)}});
+    serves(&s, OTHER, 2, 1);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_int_equal(opened(&s), AHEAD);
+    DISPATCHES(&s, "");
+    serves(&s, WORKER, 1, 1); /* takes one of them, and so there is room for one */
+    DISPATCHES(&s, "lease 1 0/0; open 0:64 +1; task 1 to 11");
+    stage_clear(&s);
+    /* The same for one that serves what was before: it may find a prompt behind which is at that. */
+    s = stage_new(&(struct stage_sweep){"s", 1, NO_ID, .joined = true, .arms = {DROPS(4 * AHEAD, .lens = {1})}});
+    serves(&s, WORKER, 1, 2);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_int_equal(opened(&s), 1 + AHEAD);
+    stage_clear(&s);
+}
+
 /* A window folds in the order of its grants, whichever leg they are of. */
 static void the_strict_window_spans_legs(void **state)
 {
@@ -252,12 +301,20 @@ static void legs_do_not_change(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_position_is_one_ordinal), cmocka_unit_test(blocks_and_rounds_end),
-        cmocka_unit_test(nonsense_is_no_schedule),       cmocka_unit_test(rounds_take_turns),
-        cmocka_unit_test(a_stop_voids_every_leg),        cmocka_unit_test(a_dry_leg_ends_it),
-        cmocka_unit_test(the_last_block_grows),          cmocka_unit_test(arms_share_a_leg),
-        cmocka_unit_test(one_model_runs_ahead),          cmocka_unit_test(the_strict_window_spans_legs),
-        cmocka_unit_test(existing_ends_at_a_gap),        cmocka_unit_test(legs_do_not_change),
+        cmocka_unit_test(every_position_is_one_ordinal),
+        cmocka_unit_test(blocks_and_rounds_end),
+        cmocka_unit_test(nonsense_is_no_schedule),
+        cmocka_unit_test(rounds_take_turns),
+        cmocka_unit_test(a_stop_voids_every_leg),
+        cmocka_unit_test(a_dry_leg_ends_it),
+        cmocka_unit_test(the_last_block_grows),
+        cmocka_unit_test(arms_share_a_leg),
+        cmocka_unit_test(one_model_runs_ahead),
+        cmocka_unit_test(the_strict_window_spans_legs),
+        cmocka_unit_test(existing_ends_at_a_gap),
+        cmocka_unit_test(legs_do_not_change),
+        cmocka_unit_test(later_blocks_wait),
+        cmocka_unit_test(one_model_opens_little_ahead),
     };
     return cmocka_run_group_tests_name("legs", tests, NULL, NULL);
 }
