@@ -75,6 +75,12 @@ static int take_count(const struct reading *r, const json_t *record, const char 
     return 0;
 }
 
+/* Of a pool with a kill rule not all are whole; nodes of trees are no independent rollouts. */
+static bool is_sample(const json_t *record)
+{
+    return json_object_get(record, "kill") == NULL && json_object_get(record, "node") == NULL;
+}
+
 /* One rollout, as `drover results` prints it. Verdicts that decide nothing are not counted. */
 static int take_rollout(struct reading *r, const json_t *record, const char *prompt)
 {
@@ -82,7 +88,8 @@ static int take_rollout(struct reading *r, const json_t *record, const char *pro
         json_object_get(json_object_get(json_object_get(record, "verdicts"), r->verifier), "outcome"));
     const char *model = json_string_value(json_object_get(record, "model"));
     bool pass = outcome != NULL && strcmp(outcome, "pass") == 0;
-    if (outcome == NULL || (!pass && strcmp(outcome, "fail") != 0 && strcmp(outcome, "timeout") != 0))
+    if (!is_sample(record) || outcome == NULL ||
+        (!pass && strcmp(outcome, "fail") != 0 && strcmp(outcome, "timeout") != 0))
         return 0;
     struct buf key = {0};
     struct tally *tally;

@@ -1,8 +1,9 @@
 /* prior_file.h - counts of passes that a file holds, as people write them and as a submission carries them.
  *
  * A person's file is JSONL: {"prompt": ID, "passes": K, "n": N}, or what `drover results` prints, whose verdicts of one
- * verifier are counted for each prompt and model. The client reads it and puts the counts ahead of the prompts, for the
- * broker may be elsewhere: a line that names the file and the verifier, and behind it one for each count. */
+ * verifier are counted for each prompt and model, but for nodes of trees and rollouts under a kill rule. The client
+ * reads it and puts the counts ahead of the prompts, for the broker may be elsewhere: a line that names the file and the
+ * verifier, and behind it one for each count. */
 #ifndef DROVER_PRIOR_FILE_H
 #define DROVER_PRIOR_FILE_H
 

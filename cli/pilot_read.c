@@ -130,6 +130,12 @@ static bool failed(const struct fields *fields)
            memcmp(text.data, "failed", 6) == 0;
 }
 
+/* Of a pool with a kill rule not all are whole; nodes of trees are no independent rollouts. */
+static bool is_sample(const struct fields *fields)
+{
+    return !fields_have(fields, "kill") && !fields_have(fields, "node");
+}
+
 static int read_rollout(struct lines *lines, const struct fields *fields)
 {
     const struct fields *verdicts = fields_object(fields, "verdicts");
@@ -137,8 +143,10 @@ static int read_rollout(struct lines *lines, const struct fields *fields)
     double ordinal = 0;
     bool other;
     int right, found[PILOT_VERIFIERS];
+    if (!is_sample(fields))
+        return 0;
     int rc = check_model(lines, fields, &other);
-    if (rc != 0 || other || fields_have(fields, "node")) /* nodes of trees are no independent rollouts */
+    if (rc != 0 || other)
         return rc;
     rc = read_counts(lines, fields, &rollout, &ordinal);
     if (rc != 0 || (lines->request->rollouts > 0 && ordinal >= lines->request->rollouts))

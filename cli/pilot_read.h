@@ -22,7 +22,7 @@ struct pilot_read {
 };
 
 /* A line of a file holds prompt, answer, tokens_in, tokens_out, ordinal, and verdicts or `correct`, as `drover results`
- * prints them. Nodes of trees are left out. The error names file and line. */
+ * prints them. Nodes of trees and rollouts under a kill rule are left out. The error names file and line. */
 int pilot_read(const struct pilot_request *request, struct pilot_read *read, struct error *error);
 
 enum { PILOT_KEYS = 2000, PILOT_TRUTH, PILOT_MODEL, PILOT_ROLLOUTS };

@@ -212,7 +212,7 @@ static int read_file(const struct fit_args *args, struct counting *counting, str
     return 0;
 }
 
-/* The pool of the model that is meant. */
+/* The pool of the model that is meant; one with a kill rule is none, since not all of its rollouts are whole. */
 static int find_pool(const struct fit_args *args, const struct core *core, uint32_t sweep, uint32_t *pool,
                      struct error *error)
 {
@@ -220,8 +220,10 @@ static int find_pool(const struct fit_args *args, const struct core *core, uint3
     uint32_t found = 0;
     *pool = NO_ID;
     for (uint32_t i = 0; i < core_pools(core); i++) {
-        const char *name = core_model(core, core_pool(core, i).model).name;
-        if (!prior_samples(core, sweep, i) || (args->model != NULL && strcmp(name, args->model) != 0))
+        struct pool_info info = core_pool(core, i);
+        const char *name = core_model(core, info.model).name;
+        if (info.kill.window > 0 || !prior_samples(core, sweep, i) ||
+            (args->model != NULL && strcmp(name, args->model) != 0))
             continue;
         buf_printf(&names, "%s%s", found > 0 ? ", " : "", name);
         *pool = i;
@@ -229,8 +231,10 @@ static int find_pool(const struct fit_args *args, const struct core *core, uint3
     }
     int rc = 0;
     if (found == 0)
-        rc = error_set(error, ERR_NOT_FOUND, "sweep '%s' has no sampled rollouts%s%s", core_sweep(core, sweep).name,
-                       args->model != NULL ? " of model " : "", args->model != NULL ? args->model : "");
+        rc = error_set(error, ERR_NOT_FOUND,
+                       "sweep '%s' has no sampled rollouts%s%s (those of arms with a kill rule do not count)",
+                       core_sweep(core, sweep).name, args->model != NULL ? " of model " : "",
+                       args->model != NULL ? args->model : "");
     else if (found > 1)
         rc = error_set(error, ERR_CONFLICT, "sweep '%s' has rollouts of several models (%s): choose one, --model NAME",
                        core_sweep(core, sweep).name, names.data);

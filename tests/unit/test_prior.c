@@ -57,6 +57,18 @@ static void counts_and_rollouts(void **state)
     assert_count(&file.counts[0], "a", 1, 2);
     assert_count(&file.counts[1], "a", 0, 1);
     prior_file_clear(&file);
+
+    /* Not those of a pool with a kill rule, of which some have no end, nor nodes of trees: as in a sweep. */
+    assert_string_equal(
+        read_one("{\"prompt\":\"a\",\"ordinal\":0,\"verdicts\":{\"same\":{\"outcome\":\"pass\"}}}\n"
+                 "{\"prompt\":\"a\",\"ordinal\":0,\"kill\":{\"window\":12,\"warmup\":6,\"keep\":50},"
+                 "\"verdicts\":{\"same\":{\"outcome\":\"fail\"}}}\n"
+                 "{\"prompt\":\"a\",\"tree\":0,\"node\":3,\"verdicts\":{\"same\":{\"outcome\":\"pass\"}}}\n",
+                 &file),
+        "");
+    assert_int_equal(file.len, 1);
+    assert_count(&file.counts[0], "a", 1, 1);
+    prior_file_clear(&file);
 }
 
 static void wrong_lines_are_named(void **state)
