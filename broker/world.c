@@ -16,6 +16,12 @@ static struct dice dice_of(const struct world *world, enum draw what, uint64_t a
         .seed = world->seed, .purpose = RNG_WORLD, .stream = (uint64_t)what << 56 ^ a << 24 ^ rng_mix(b)};
 }
 
+/* A verifier's own, for what b names: its number lies above the ordinals, before all is mixed. */
+static struct dice dice_of_verifier(const struct world *world, enum draw what, uint32_t v, uint32_t prompt, uint64_t b)
+{
+    return dice_of(world, what, prompt, (uint64_t)v << 32 ^ b);
+}
+
 /* -- prompts -------------------------------------------------------------------------------------------------------- */
 
 static const struct world_kind *kind_drawn(const struct world_law *law, struct dice *dice)
@@ -239,8 +245,8 @@ static struct verdict noisy(const struct world *world, uint32_t v, uint32_t prom
     const struct world_verifier *verifier = &world->law->verifiers[v];
     uint32_t drawn = class_drawn(world, prompt, ordinal);
     uint64_t class = drawn == BLANK ? ordinal : class_name(world, prompt, ordinal, drawn);
-    struct dice taste = dice_of(world, DRAW_RATE, (uint64_t)v << 32 ^ prompt, class);
-    struct dice vote = dice_of(world, DRAW_VOTE, (uint64_t)v << 32 ^ prompt, ordinal);
+    struct dice taste = dice_of_verifier(world, DRAW_RATE, v, prompt, class);
+    struct dice vote = dice_of_verifier(world, DRAW_VOTE, v, prompt, ordinal);
     double rate = draw_around(&taste, yes_rate(world, verifier, prompt, drawn == 0), verifier->icc);
     uint32_t yes = 0;
     for (uint32_t i = 0; i < verifier->votes; i++)
@@ -270,8 +276,8 @@ static double cut_normal(struct dice *dice, double mean, double deviation)
 static double reward(const struct world *world, uint32_t v, uint32_t prompt, uint32_t ordinal, bool right)
 {
     const struct world_verifier *verifier = &world->law->verifiers[v];
-    struct dice level = dice_of(world, DRAW_LEVEL, (uint64_t)v << 32 ^ prompt, 0);
-    struct dice draw = dice_of(world, DRAW_VOTE, (uint64_t)v << 32 ^ prompt, ordinal);
+    struct dice level = dice_of_verifier(world, DRAW_LEVEL, v, prompt, 0);
+    struct dice draw = dice_of_verifier(world, DRAW_VOTE, v, prompt, ordinal);
     double mean = between(verifier->mean_low, verifier->mean_high, dice_unit(&level));
     double deviation = between(verifier->deviation_low, verifier->deviation_high, dice_unit(&level));
     if (!right && dice_unit(&draw) <= verifier->tail)
@@ -282,7 +288,7 @@ static double reward(const struct world *world, uint32_t v, uint32_t prompt, uin
 /* Mass at 0 and at 1, as process reward models have it. */
 static double bimodal(const struct world *world, uint32_t v, uint32_t prompt, uint32_t ordinal, bool right)
 {
-    struct dice draw = dice_of(world, DRAW_VOTE, (uint64_t)v << 32 ^ prompt, ordinal);
+    struct dice draw = dice_of_verifier(world, DRAW_VOTE, v, prompt, ordinal);
     return draw_around(&draw, yes_rate(world, &world->law->verifiers[v], prompt, right), 0.8);
 }
 

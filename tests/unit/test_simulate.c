@@ -134,6 +134,80 @@ static void verdicts_follow_their_laws(void **state)
     simulation_spec_clear(&spec);
 }
 
+/* How two yes-or-noes go together, from -1 to 1. */
+static double correlation(uint32_t a, uint32_t b, uint32_t both, uint32_t len)
+{
+    double p = (double)a / len, q = (double)b / len;
+    return ((double)both / len - p * q) / sqrt(p * (1 - p) * q * (1 - q));
+}
+
+enum { JUDGES = 24, VOTES = 20000 };
+
+/* What verifiers of one kind say of rollouts that are right one time in two. */
+struct many {
+    uint32_t yes[JUDGES], both[JUDGES][JUDGES], right[JUDGES], rights, longs[JUDGES], longer;
+};
+
+static struct many judge_all(const struct world *world)
+{
+    struct many m = {0};
+    for (uint32_t k = 0; k < VOTES; k++) {
+        uint32_t prompt = k % world->prompts_len, ordinal = k / world->prompts_len;
+        struct world_rollout rollout = world_rollout(world, prompt, ordinal);
+        bool said[JUDGES], longer = rollout.tokens > 1000;
+        m.rights += rollout.right;
+        m.longer += longer;
+        for (uint32_t v = 0; v < JUDGES; v++) {
+            said[v] = world_verdict(world, v, prompt, ordinal).score > 0.5;
+            m.yes[v] += said[v];
+            m.right[v] += said[v] && rollout.right;
+            m.longs[v] += said[v] && longer;
+            for (uint32_t w = 0; w < v; w++)
+                m.both[v][w] += said[v] && said[w];
+        }
+    }
+    return m;
+}
+
+/* Each says yes as often as the others, and its luck is neither that of the rollout nor of another verifier. */
+static void many_verifiers_are_independent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *verifier;
+        double rate;
+    } rows[] = {
+        {"kind: noisy, tpr: 0.6, fpr: 0.6, icc: 0", 0.6},
+        {"kind: noisy, tpr: 0.6, fpr: 0.6, icc: 0.3", 0.6},
+        {"kind: bimodal, tpr: 0.6, fpr: 0.6", 0.6},
+        {"kind: reward, mean_low: 0.4, mean_high: 0.6, deviation_low: 0.1, deviation_high: 0.2, gap: 0", 0.5},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct buf text = {0};
+        buf_puts(&text, "world: {prompts: 4000}\n"
+                        "laws: [{law: fixed, rate: 0.5}]\n"
+                        "answers: {junk: 1}\n" /* a class for each wrong rollout: verifiers' tastes average out */
+                        "lengths: {median: 1000, between: 0, within: 0.5, right: 1, most: 100000}\n"
+                        "arms: [{name: a, n: 1}]\n"
+                        "verifiers:\n");
+        for (int v = 0; v < JUDGES; v++)
+            buf_printf(&text, "  - {name: v%d, %s}\n", v, rows[i].verifier);
+        struct simulation_spec spec = spec_of(text.data);
+        struct world *world = world_of(&spec);
+        struct many m = judge_all(world);
+        for (uint32_t v = 0; v < JUDGES; v++) {
+            assert_near((double)m.yes[v] / VOTES, rows[i].rate, 0.03);
+            assert_near(correlation(m.yes[v], m.rights, m.right[v], VOTES), 0, 0.05);
+            assert_near(correlation(m.yes[v], m.longer, m.longs[v], VOTES), 0, 0.05);
+            for (uint32_t w = 0; w < v; w++)
+                assert_near(correlation(m.yes[v], m.yes[w], m.both[v][w], VOTES), 0, 0.05);
+        }
+        world_free(&world);
+        simulation_spec_clear(&spec);
+        buf_clear(&text);
+    }
+}
+
 /* -- arms ----------------------------------------------------------------------------------------------------------- */
 
 #define VERIFIED                        \
@@ -374,6 +448,7 @@ int main(void)
         cmocka_unit_test(rates_follow_their_laws),
         cmocka_unit_test(rollouts_follow_their_laws),
         cmocka_unit_test(verdicts_follow_their_laws),
+        cmocka_unit_test(many_verifiers_are_independent),
         cmocka_unit_test(the_core_decides_as_the_fold),
         cmocka_unit_test(elimination_meets_its_closed_form),
         cmocka_unit_test(anchors_hold),
