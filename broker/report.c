@@ -58,9 +58,10 @@ static void spot_add(struct spots *spots, uint32_t arm, uint32_t n)
     spots->at[spots->len++] = (struct spot){arm, n};
 }
 
-static void spots_of_arm(struct spots *spots, const struct arm_info *arm)
+/* A verdict that compared all n rollouts says nothing of fewer, and neither does a tree. */
+static void spots_of_arm(struct spots *spots, const struct core *core, const struct arm_info *arm)
 {
-    if (arm->trees > 0) {
+    if (arm->trees > 0 || (arm->verifier != NO_ID && core_verifier(core, arm->verifier).group)) {
         spot_add(spots, arm->id, arm->n);
         return;
     }
@@ -90,7 +91,7 @@ static struct spots spots_of(const struct core *core, uint32_t sweep, uint32_t i
             continue;
         if (j < i)
             return spots;
-        spots_of_arm(&spots, &arm);
+        spots_of_arm(&spots, core, &arm);
     }
     if (spots.len > 0)
         qsort(spots.at, spots.len, sizeof *spots.at, by_n);
@@ -310,7 +311,7 @@ struct report *report_beside(const struct core *core, uint32_t sweep, uint32_t o
     report->sweep = core_sweep(core, sweep);
     report->wall_s = wall_s;
     report->target = NAN;
-    report->bought = report->sweep.accepted.rollouts;
+    report->bought = report->sweep.accepted.rollouts + report->sweep.failed;
     report->killed = core_killed_all(core, sweep);
     if (report->sweep.truth != NO_ID)
         report->truth = core_verifier(core, report->sweep.truth).name;

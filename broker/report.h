@@ -95,7 +95,7 @@ struct report {
     double wall_s;                    /* negative: unknown */
     uint64_t charged;                 /* rollouts that the arms used, each arm as if it ran alone */
     struct killed killed;             /* rollouts of its arms that were ended early */
-    uint64_t bought;                  /* rollouts that the sweep paid for and kept */
+    uint64_t bought;                  /* rollouts that the sweep paid for and kept, or gave up */
     struct report_verdicts *verdicts; /* verdicts_len of them */
     uint32_t verdicts_len;
     struct report_group *groups;

@@ -577,6 +577,7 @@ struct mapping {
     uint32_t prompts, models_len, verifiers_len, pools_len, sets_len, sweeps_len, arms_len; /* seen so far */
     uint32_t prompts_due, prompt_bytes; /* prompt_bytes: of the longest, without attachments */
     struct demand models_demand[LIMIT_MODELS];
+    uint64_t prices[LIMIT_MODELS][2]; /* of a token in and out */
     uint32_t pool_models[POOLS_MAX];
     bool verifier_groups[LIMIT_VERIFIERS];
     uint32_t beliefs, beliefs_due; /* of the arm that was seen last */
@@ -827,6 +828,26 @@ static bool name_taken(struct mapping *map, const struct fact_arm *f)
     return false;
 }
 
+/* Rollouts that are there were paid at their model's price. At another one neither a budget in money nor a report would
+ * count what they say. */
+static bool price_differs(struct core *core, const struct mapping *map, const struct fact_pool *f)
+{
+    uint32_t pool = map->pools[f->id];
+    if (pool == NO_ID)
+        return false;
+    const struct model *model = &core->models[core->pools[pool].model];
+    const uint64_t *price = map->prices[f->model];
+    if (model->price_in == price[0] && model->price_out == price[1])
+        return false;
+    error_set(
+        &core->update->error, ERR_CONFLICT,
+        "rollouts of model '%s' are here already, at a price of %g in and %g out, and now it is %g and %g: say the "
+        "same price, or take another state folder",
+        model->name, (double)model->price_in / 1e6, (double)model->price_out / 1e6, (double)price[0] / 1e6,
+        (double)price[1] / 1e6);
+    return true;
+}
+
 static int submit_look(struct core *core, const struct fact *fact, struct mapping *map)
 {
     switch ((int)fact->type) {
@@ -839,6 +860,8 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
         return 0;
     case FACT_model:
         map->models[fact->model.id] = find_model(core, fact->model.fingerprint);
+        map->prices[fact->model.id][0] = fact->model.price_in;
+        map->prices[fact->model.id][1] = fact->model.price_out;
         map->models_demand[fact->model.id] =
             (struct demand){.kind = core_kind(core, false, fact->model.backend),
                             .model = fact->model.offer,
@@ -851,6 +874,8 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
         return 0;
     case FACT_pool:
         map->pools[fact->pool.id] = find_pool(core, fact->pool.fingerprint);
+        if (price_differs(core, map, &fact->pool))
+            return ERR_CONFLICT;
         map->pool_models[fact->pool.id] = fact->pool.model;
         map->pool_prints[fact->pool.id] = fact->pool.fingerprint;
         return 0;
