@@ -188,6 +188,9 @@ static int put_sweep(const struct sweep_info *sweep, const struct reselect_reque
                      uint32_t truth, struct buf *to, struct error *error)
 {
     char name[2 * LIMIT_NAME + 2];
+    int rc = request->name != NULL ? sweep_name_check("sweep", request->name, error) : 0;
+    if (rc != 0)
+        return rc;
     if (request->name != NULL)
         snprintf(name, sizeof name, "%s", request->name);
     else

@@ -117,19 +117,27 @@ static const struct conf_key arm_budget_keys[] = {BUDGET_ROWS, {0}};
 
 /* ---- names, budgets ---- */
 
-int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what, char name[65])
+int sweep_name_check(const char *what, const char *name, struct error *error)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t len = strlen(node->text);
+    size_t len = strlen(name);
     if (len > LIMIT_NAME)
-        return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
-                          "the %s's name has %zu bytes; at most %d are allowed", what, len, LIMIT_NAME);
-    if (len == 0 || node->text[0] == '.' || strspn(node->text, allowed) != len)
-        return conf_error(&reader->conf, node->mark, reader->error, ERR_SYNTAX,
-                          "the %s's name '%s' must be of letters, digits, '.', '_' and '-', and "
-                          "not start with '.'",
-                          what, node->text);
-    memcpy(name, node->text, len + 1);
+        return error_set(error, ERR_LIMIT, "the %s's name has %zu bytes; at most %d are allowed", what, len,
+                         LIMIT_NAME);
+    if (len == 0 || name[0] == '.' || strspn(name, allowed) != len)
+        return error_set(error, ERR_SYNTAX,
+                         "the %s's name '%s' must be of letters, digits, '.', '_' and '-', and not start with '.'",
+                         what, name);
+    return 0;
+}
+
+int sweep_name(struct sweep_reader *reader, const struct conf_node *node, const char *what, char name[65])
+{
+    struct error error = {""};
+    int rc = sweep_name_check(what, node->text, &error);
+    if (rc != 0)
+        return conf_error(&reader->conf, node->mark, reader->error, rc, "%s", error.text);
+    memcpy(name, node->text, strlen(node->text) + 1);
     return 0;
 }
 

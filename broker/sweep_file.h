@@ -133,6 +133,9 @@ struct sweep_known {
     uint32_t models_len, verifiers_len;
 };
 
+/* Whether a `what` may have this name: letters, digits, '.', '_', '-', not starting with '.'. ERR_SYNTAX, ERR_LIMIT. */
+int sweep_name_check(const char *what, const char *name, struct error *error);
+
 /* Arms that sample, over models that are known: text is a sweep file (whose `models` are not looked at), its sections
  * `arms` or `grid` alone, a list of arms, or the keys of one. spec gets the known models, and as verifiers those of the
  * text, with a kind, then the known ones of other names, without. Without section `sweep`, seed is 0, and there is no
