@@ -92,6 +92,7 @@ enum { REPORT_TABLES_MAX = 16 };
 struct report {
     struct sweep_info sweep;
     const char *truth;                /* name of its verifier, NULL: none */
+    const char *truth_wanted;         /* what a person gives when there is none, NULL: a key of the sweep file */
     double wall_s;                    /* negative: unknown */
     uint64_t charged;                 /* rollouts that the arms used, each arm as if it ran alone */
     struct killed killed;             /* rollouts of its arms that were ended early */

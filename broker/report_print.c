@@ -159,8 +159,8 @@ static void print_head(const struct report *report, struct buf *out)
     if (report->charged > report->bought)
         buf_puts(out, "              (N=8 reused those of N=4; arms on one model share theirs)\n");
     if (report->truth == NULL)
-        buf_puts(out, "  no accuracy: it needs 'truth: VERIFIER' in the sweep file; nothing is generated "
-                      "again for it\n");
+        buf_printf(out, "  no accuracy: it needs %s; nothing is generated again for it\n",
+                   report->truth_wanted != NULL ? report->truth_wanted : "'truth: VERIFIER' in the sweep file");
 }
 
 static void cell_share(struct text_table *table, double value)

@@ -243,16 +243,44 @@ static int rows_add(struct archive *archive, const struct extractor *extractor, 
 
 static void stocks_add(struct archive *archive)
 {
+    archive->strangers = recording_len(archive->recording);
     archive->stocks = xalloc((size_t)archive->models_len * archive->prompts_len * sizeof *archive->stocks + 1);
     for (uint32_t m = 0; m < archive->models_len; m++)
         for (uint32_t p = 0; p < archive->prompts_len; p++) {
             struct archive_stock *stock = &archive->stocks[(size_t)m * archive->prompts_len + p];
             stock->len = recording_find(archive->recording, archive->models[m].key, slice_of(archive->prompts[p].id),
                                         &stock->first);
+            archive->strangers -= stock->len;
         }
 }
 
 /* --- a file --- */
+
+/* Texts, and no answer in any of them: more likely nobody said how to find them. */
+static bool is_unanswered(const struct archive *archive)
+{
+    uint64_t blank = answer_class((struct slice){0});
+    size_t texts = 0;
+    for (size_t i = 0; i < recording_len(archive->recording); i++) {
+        if (archive->rows[i].class != blank)
+            return false;
+        texts += recording_at(archive->recording, i)->text.len > 0;
+    }
+    return texts > 0;
+}
+
+/* Ids that fit nowhere are a mistake in one of the two files. */
+static int check_prompts(const struct archive *archive, const char *path, const char *prompts, struct error *error)
+{
+    size_t len = recording_len(archive->recording);
+    if (len == 0 || archive->strangers < len)
+        return 0;
+    struct slice id = recording_at(archive->recording, 0)->prompt;
+    return error_set(error, ERR_NOT_FOUND,
+                     "no rollout of '%.200s' is of a prompt of '%.200s': the ids must be the same; one there is "
+                     "'%.*s', one here '%.64s'",
+                     path, prompts, (int)(id.len < 64 ? id.len : 64), id.data, archive->prompts[0].id);
+}
 
 /* Letters and digits of the file's name, up to its first dot. */
 static char *name_of(const char *path)
@@ -287,6 +315,9 @@ int archive_of_file(const char *path, const struct archive_options *options, str
         rc = rows_add(archive, &options->extractor, error);
     if (rc == 0)
         stocks_add(archive);
+    archive->unanswered = rc == 0 && is_unanswered(archive);
+    if (rc == 0 && options->prompts != NULL)
+        rc = check_prompts(archive, path, options->prompts, error);
     return rc;
 }
 

@@ -58,7 +58,9 @@ struct archive {
     uint32_t believers_len;
     char *name, *group_by, *truth; /* truth: NULL: none */
     uint64_t seed, digest;
-    bool timed; /* some rollout has a latency */
+    bool timed;       /* some rollout has a latency */
+    bool unanswered;  /* of a file: its rollouts have texts, and none has an answer, or one that was found */
+    size_t strangers; /* of a file: rollouts of prompts that the prompt file does not have, so no arm gets them */
 };
 
 struct archive_options {
@@ -68,8 +70,8 @@ struct archive_options {
     struct extractor extractor; /* for data without answers */
 };
 
-/* The errors of recording_load and prompt_set_parse; ERR_LIMIT: more models than a sweep may have. archive_clear is due
- * after failure, too. */
+/* The errors of recording_load and prompt_set_parse; ERR_LIMIT: more models than a sweep may have; ERR_NOT_FOUND: no
+ * rollout is of a prompt of the prompt file. archive_clear is due after failure, too. */
 int archive_of_file(const char *path, const struct archive_options *options, struct archive *archive,
                     struct error *error);
 /* The sampled rollouts that arms of a sweep were delivered, and their verdicts. core: of the journal, settled. */

@@ -114,13 +114,27 @@ static void read_format(struct argp_state *state, const char *arg, enum recordin
     *format = strcmp(arg, "csv") == 0 ? RECORDING_CSV : RECORDING_JSONL;
 }
 
+static void unknown_answer(struct argp_state *state, struct slice kind)
+{
+    static const char *const kinds[] = {
+#define X(value, text, help) text,
+        EXTRACTOR_TABLE(X)
+#undef X
+    };
+    struct buf names = {0};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        buf_printf(&names, "%s%s", i > 0 ? ", " : "", kinds[i]);
+    argp_error(state, "--answer knows no '%.*s'; it has %s", (int)kind.len, kind.data, names.data);
+    buf_clear(&names);
+}
+
 static void read_answer(struct argp_state *state, const char *arg, struct extractor *extractor)
 {
     const char *more = strchr(arg, ':');
     struct slice kind = {arg, more == NULL ? strlen(arg) : (size_t)(more - arg)};
     struct error error;
     if (!extractor_kind_of(kind, &extractor->kind))
-        argp_error(state, "--answer knows no '%.*s'", (int)kind.len, arg);
+        unknown_answer(state, kind);
     extractor->marker = extractor->pattern = more == NULL ? "" : more + 1;
     if (extractor_check(extractor, &error) != 0)
         argp_error(state, "--answer %s: %s", arg, error.text);
@@ -444,6 +458,7 @@ static void put_report(const struct run *run, const struct arm_time *times, uint
                        const struct replay_args *args, struct buf *out)
 {
     struct report *report = report_new(run->core, run->sweep, -1);
+    report->truth_wanted = "--truth NAME, one whose verdicts were recorded, or a column `correct`";
     if (args->csv) {
         report_csv(report, out);
     } else if (!args->json) {
@@ -466,7 +481,7 @@ static void put_report(const struct run *run, const struct arm_time *times, uint
     report_free(&report);
 }
 
-static void say_left_out(const struct run *run, const struct buf *trees)
+static void say_left_out(const struct run *run, const struct buf *trees, const struct replay_args *args)
 {
     uint64_t nodes = recording_nodes(run->archive->recording);
     if (nodes > 0)
@@ -479,6 +494,13 @@ static void say_left_out(const struct run *run, const struct buf *trees)
                 (unsigned long long)ended);
     if (trees->len > 0)
         fprintf(stderr, "drover replay: arms that grow trees are left out (%s)\n", trees->data);
+    if (args->data.prompts != NULL && run->archive->strangers > 0)
+        fprintf(stderr, "drover replay: %zu of %zu rollouts are left out: their prompts are not in '%s'\n",
+                run->archive->strangers, recording_len(run->archive->recording), args->data.prompts);
+    if (run->archive->unanswered)
+        fprintf(stderr, "drover replay: no rollout has an answer, so every vote is empty: %s\n",
+                args->data.extractor.kind == EXTRACTOR_NONE ? "--answer KIND looks for answers in the texts"
+                                                            : "that --answer finds none in the texts");
     if (run->missing > 0)
         fprintf(stderr, "drover replay: %llu verdicts were wanted and not recorded: they count as unknown\n",
                 (unsigned long long)run->missing);
@@ -489,7 +511,7 @@ static int finish(const struct run *run, const struct arm_time *times, uint32_t 
 {
     struct sweep_info info = core_sweep(run->core, run->sweep);
     struct buf out = {0};
-    say_left_out(run, trees);
+    say_left_out(run, trees, args);
     if (info.state == SWEEP_FAULT)
         return error_set(error, ERR_REFUSED, "sweep '%s' is faulty: %s", info.name, info.reason);
     put_report(run, times, len, args, &out);

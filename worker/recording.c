@@ -121,6 +121,23 @@ static bool required(const struct source *source, enum column column)
     return column == COLUMN_PROMPT || source->options->columns[column] != NULL;
 }
 
+/* Cell of a column of the head; SIZE_MAX: it has none. ERR_CONFLICT: several, and which one counts nobody said. */
+static int csv_cell(const struct source *source, const char *column, size_t *at, struct error *error)
+{
+    *at = SIZE_MAX;
+    for (size_t i = 0; i < source->record->len; i++) {
+        if (!slice_is(source->record->cells[i], column))
+            continue;
+        if (*at != SIZE_MAX)
+            return error_set(error, ERR_CONFLICT,
+                             "recording '%s', line %" PRIu64 ": cells %zu and %zu are both named '%.64s', so which one "
+                             "counts is not known: rename one of them",
+                             source->path, source->record->line, *at + 1, i + 1, column);
+        *at = i;
+    }
+    return 0;
+}
+
 static int csv_head(struct source *source, struct error *error)
 {
     struct error what;
@@ -137,20 +154,14 @@ static int csv_head(struct source *source, struct error *error)
                    source->record->cells[i].data);
     rc = 0;
     for (enum column c = 0; c < COLUMNS && rc == 0; c++) {
-        source->at[c] = SIZE_MAX;
-        for (size_t i = source->record->len; i-- > 0;)
-            if (slice_is(source->record->cells[i], source->names[c]))
-                source->at[c] = i;
-        if (source->at[c] == SIZE_MAX && required(source, c))
+        rc = csv_cell(source, source->names[c], &source->at[c], error);
+        if (rc == 0 && source->at[c] == SIZE_MAX && required(source, c))
             rc = bad_column(source, source->record->line, c, names.data, error);
     }
     for (size_t i = 0; i < source->options->filters_len && rc == 0; i++) {
         const char *column = source->options->filters[i].column;
-        source->filter_at[i] = 0;
-        while (source->filter_at[i] < source->record->len &&
-               !slice_is(source->record->cells[source->filter_at[i]], column))
-            source->filter_at[i]++;
-        if (source->filter_at[i] == source->record->len)
+        rc = csv_cell(source, column, &source->filter_at[i], error);
+        if (rc == 0 && source->filter_at[i] == SIZE_MAX)
             rc = error_set(error, ERR_NOT_FOUND,
                            "recording '%s', line %" PRIu64 ": no column '%.64s'; there are: %.200s", source->path,
                            source->record->line, column, names.data);

@@ -75,8 +75,8 @@ struct recorded {
 
 struct recording;
 
-/* ERR_NOT_FOUND (file, column), ERR_SYNTAX, ERR_RANGE, ERR_LIMIT, ERR_CONFLICT (one ordinal twice): the error names
- * file, line and column. */
+/* ERR_NOT_FOUND (file, column), ERR_SYNTAX, ERR_RANGE, ERR_LIMIT, ERR_CONFLICT (one ordinal twice, two CSV columns
+ * of a name that is read): the error names file, line and column. */
 int recording_load(const char *path, const struct recording_options *options, struct recording **recording,
                    struct error *error);
 /* The same of text; name stands for the file, for messages and format. */
