@@ -171,6 +171,8 @@ static void charge(const struct core *core, const struct arm_info *arm, const st
     sample->tokens += (root ? rollout.tokens_in : 0) + (uint64_t)rollout.tokens_out;
     sample->slot_ms += rollout.latency_ms;
     sample->cost += rollout.cost;
+    if (rollout.finish == FINISH_KILLED && arm->verifier != arm->truth)
+        return; /* no verdict was asked for */
     if (arm->verifier != NO_ID && (arm->trees == 0 || core_verdict(core, key, arm->verifier, &verdict)))
         sample->cost += core_verifier(core, arm->verifier).price;
 }

@@ -203,7 +203,7 @@ static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
     struct amounts unit = unit_of(core, arm, prompt, key.owner);
     amounts_sub(core, &arm->reserved, &unit);
     struct amounts spent = cost_row(core, core->pools[key.owner].model, true, row);
-    if (arm->verifier != NO_ID) {
+    if (arm->verifier != NO_ID && (row->state == ROW_FAILED || row_judged(core, arm, row))) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
         arm->verdicts++;
@@ -219,10 +219,9 @@ static bool next_ready(const struct core *core, const struct arm *arm, uint32_t 
     const struct row *row = cell->delivered < cell->opened ? arm_row(core, arm, prompt, cell->delivered) : NULL;
     if (row == NULL)
         return false;
-    if (row->state == ROW_FAILED || (row->state == ROW_DONE && row->finish == FINISH_EXHAUSTED))
-        return true;
-    return row->state == ROW_DONE &&
-           (arm->verifier == NO_ID || row_score(core, arm, prompt, cell->delivered)->state == SCORE_DONE);
+    if (row->state != ROW_DONE && row->state != ROW_FAILED)
+        return false;
+    return !row_judged(core, arm, row) || row_score(core, arm, prompt, cell->delivered)->state == SCORE_DONE;
 }
 
 static bool next_exhausted(const struct core *core, const struct arm *arm, uint32_t prompt)

@@ -374,6 +374,9 @@ void row_clear(struct row *row);
 bool row_features(struct row *row, uint32_t have, struct slice from, size_t size);
 float row_lp_mean(const struct row *row); /* 0: has none */
 struct item row_item(const struct row *row, const struct score *score, uint32_t position, uint32_t leg);
+/* Does the arm wait for its verifier's verdict on this rollout, and pay it? Not for one that a recorded pool does not have,
+ * nor for one that was killed: that has no answer. Where its verifier is the truth too, the report asks about the latter. */
+bool row_judged(const struct core *core, const struct arm *arm, const struct row *row);
 struct row *key_row(const struct core *core, const struct key *key);     /* NULL when there is none */
 struct score *key_score(const struct core *core, const struct key *key); /* of a TASK_VERIFY key */
 void stock_reserve(struct pool *pool, struct stock *stock, uint32_t rows);

@@ -137,12 +137,13 @@ float row_lp_mean(const struct row *row)
 /* What policies see of a rollout or node: score is that of the arm's verifier. */
 struct item row_item(const struct row *row, const struct score *score, uint32_t position, uint32_t leg)
 {
-    bool scored = score->state == SCORE_DONE && outcome_known(score->outcome);
+    bool failed = row->state == ROW_FAILED || row->finish == FINISH_KILLED;
+    bool scored = !failed && score->state == SCORE_DONE && outcome_known(score->outcome);
     return (struct item){
         .ordinal = position,
         .leg = (uint8_t)leg,
         .class = row->class,
-        .failed = row->state == ROW_FAILED || row->finish == FINISH_KILLED,
+        .failed = failed,
         .scored = scored,
         .passed = scored && score->outcome == OUTCOME_PASS,
         .score = scored ? score->score : 0,
@@ -151,6 +152,13 @@ struct item row_item(const struct row *row, const struct score *score, uint32_t 
         .have = row->have,
         .features = row->features,
     };
+}
+
+bool row_judged(const struct core *core, const struct arm *arm, const struct row *row)
+{
+    if (arm->verifier == NO_ID || row->state != ROW_DONE || row->finish == FINISH_EXHAUSTED)
+        return false;
+    return row->finish != FINISH_KILLED || core->sweeps[arm->sweep].truth == arm->verifier;
 }
 
 double stock_kill(const struct pool *pool, uint32_t prompt, uint32_t ordinal)
@@ -192,7 +200,8 @@ static bool verdict_needed(const struct core *core, const struct pool *pool, con
             continue;
         const struct cell *cell = &arm->cells[key->prompt];
         uint32_t position = arm_position(arm, key->owner, key->item);
-        bool own = arm->verifier == key->verifier && cell->decided == DECIDED_NOT && cell->opened > position;
+        bool own = arm->verifier == key->verifier && cell->decided == DECIDED_NOT && cell->opened > position &&
+                   row_judged(core, arm, key_row(core, key));
         bool truth = core->sweeps[arm->sweep].truth == key->verifier && cell->delivered > position;
         if (own || truth)
             return true;

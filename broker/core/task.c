@@ -67,6 +67,7 @@ static enum need need_of(const struct core *core, const struct arm *arm, const s
     if (key->kind == TASK_GENERATE)
         return position < cell_wants(cell) ? NEED_OWN : NEED_NONE;
     if (arm->verifier == key->verifier && cell->decided == DECIDED_NOT && position < cell->opened &&
+        row_judged(core, arm, key_row(core, key)) &&
         (!core->verifiers[key->verifier].group || group_len(core, arm, key->prompt) > 0))
         return NEED_OWN;
     return sweep->truth == key->verifier && position < cell->delivered ? NEED_TRUTH : NEED_NONE;
@@ -421,7 +422,8 @@ int result_apply(struct core *core, const struct fact_result *f)
     reading_add(&payer_sweep(core, payer)->read, f->tokens_in, f->tokens_cached);
     bool promised = reserves_verdict(core, lease);
     settle_winner(core, lease, &spent);
-    if (promised && f->finish != FINISH_EXHAUSTED && promise_useful(core, &core->arms[payer], key.owner, key.prompt)) {
+    if (promised && row_judged(core, &core->arms[payer], row) &&
+        promise_useful(core, &core->arms[payer], key.owner, key.prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&payer_sweep(core, payer)->reserved, &verdict);
         row->flags |= ROW_PROMISED;
@@ -607,7 +609,7 @@ void arm_verify(struct core *core, struct arm *arm, uint32_t prompt, uint32_t fr
     for (uint32_t k = from; arm->verifier != NO_ID && k < to; k++) {
         struct key key = arm_key(arm, prompt, k);
         const struct row *row = key_row(core, &key);
-        if (row != NULL && row->state == ROW_DONE && row->finish != FINISH_EXHAUSTED)
+        if (row != NULL && row_judged(core, arm, row))
             verify_for(core, arm, &key);
     }
 }

@@ -315,7 +315,7 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                                     .stopper = "deepconf",
                                     .selector = "majority",
                                     .n = d.n + more,
-                                    .verifier = NO_ID,
+                                    .verifier = d.accepted ? 1 : NO_ID,
                                     .strict = d.plain_strict,
                                     .kills = true});
     if (d.late_arm && more > 0)

@@ -48,6 +48,7 @@ struct stage_sweep {
     struct stage_arm arms[4];
     uint64_t seed;
     bool joined; /* has a second model, dear, of a backend of its own, and pool 1 */
+    bool kills;  /* rollouts of pool 0 may be ended for their confidence */
 };
 
 struct stage {
@@ -306,7 +307,12 @@ static inline void define_sweep(struct buf *to, const struct stage_sweep *s)
                                                  .kind = slice_of("sim"),
                                                  .timeout_ms = 500,
                                                  .price = 3}});
-    fact_put(to, &(struct fact){.type = FACT_pool, .pool = {.fingerprint = s->prompts, .seed = 7}});
+    fact_put(to, &(struct fact){.type = FACT_pool,
+                                .pool = {.fingerprint = s->prompts,
+                                         .seed = 7,
+                                         .kill_window = s->kills,
+                                         .kill_warmup = s->kills,
+                                         .kill_keep = s->kills ? 50 : 0}});
     if (s->joined)
         fact_put(to, &(struct fact){.type = FACT_pool,
                                     .pool = {.id = 1, .fingerprint = 100 + s->prompts, .model = 1, .seed = 8}});

@@ -417,6 +417,57 @@ static void exhausted_pool(void **state)
     stage_clear(&s);
 }
 
+#define KILLED(by, of)                                  \
+    .type = EVENT_RESULT, .agent = (by), .lease = (of), \
+    .result = {.ref = {1, 0, 1},                        \
+               .result = {.finish = FINISH_KILLED, .tokens_in = 4, .tokens_out = 3, .latency_ms = 50}}
+
+/* What was ended for its confidence has no answer whatever a verifier says: the arm waits and pays for no verdict. */
+static void killed_is_not_verified(void **state)
+{
+    (void)state;
+    struct stage_sweep sweep = {
+        "s", 1, NO_ID, .cost = 100, .kills = true, .arms = {{.name = "best", .n = 2, .verifier = 1}}};
+    struct stage s = stage_new(&sweep);
+    joins(&s, WORKER, 2);
+    joins(&s, JUDGE, 2);
+    DISPATCHES(&s, "open 0:0 +2; lease 1 0/0; lease 2 0/1; task 1 to 11; task 2 to 11");
+    assert_int_equal(core_sweep(s.core, 0).reserved.cost, 6);
+    DOES(&s, "result 1; ack 1 to 11", KILLED(WORKER, 1));
+    assert_int_equal(core_cell(s.core, 0, 0).delivered, 1);
+    assert_int_equal(core_sweep(s.core, 0).reserved.cost, 3); /* the other one's */
+    assert_int_equal(core_arm(s.core, 0).charged.cost, 0);
+    DISPATCHES(&s, "");
+    DOES(&s, "result 2; ack 2 to 11", RESULT(WORKER, 2, 5));
+    DISPATCHES(&s, "lease 3 0/1?1; task 3 to 22");
+    DOES(&s, "verdict 3; decide 0:0 at 2 by n; ack 3 to 22", VERDICT(JUDGE, 3, OUTCOME_PASS, 1));
+    DISPATCHES(&s, "done");
+    assert_int_equal(core_sweep(s.core, 0).burned.cost, 3);
+    assert_int_equal(core_arm(s.core, 0).charged.cost, 3);
+    stage_clear(&s);
+}
+
+/* The report counts it as the truth says; so where that is the arm's verifier too, it is asked. */
+static void the_truth_judges_what_was_killed(void **state)
+{
+    (void)state;
+    struct stage_sweep sweep = {"s", 1, 0, .kills = true, .arms = {{.name = "best", .n = 1, .verifier = 1}}};
+    for (uint32_t truth = 0; truth < 2; truth++) {
+        sweep.truth = truth;
+        struct stage s = stage_new(&sweep);
+        joins(&s, WORKER, 1);
+        joins(&s, JUDGE, 1);
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        stage_step(&s, (struct event){KILLED(WORKER, 1)});
+        assert_int_equal(core_cell(s.core, 0, 0).delivered, truth == 0);
+        DISPATCHES(&s, truth == 0 ? "lease 2 0/0?0; task 2 to 22" : "lease 2 0/0?1; task 2 to 22");
+        stage_step(&s, (struct event){VERDICT(JUDGE, 2, OUTCOME_FAIL, 0)});
+        assert_int_equal(core_cell(s.core, 0, 0).delivered, 1);
+        DISPATCHES(&s, "done");
+        stage_clear(&s);
+    }
+}
+
 static void extension(void **state)
 {
     (void)state;
@@ -804,6 +855,8 @@ int main(void)
         cmocka_unit_test(nobody_pays_behind_its_stop),
         cmocka_unit_test(strict_window),
         cmocka_unit_test(exhausted_pool),
+        cmocka_unit_test(killed_is_not_verified),
+        cmocka_unit_test(the_truth_judges_what_was_killed),
         cmocka_unit_test(extension),
         cmocka_unit_test(extension_keeps_evidence),
         cmocka_unit_test(conflicts),
