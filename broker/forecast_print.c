@@ -170,12 +170,13 @@ static void doubts_text(const struct forecast *f, struct buf *out)
     if (f->best != NO_CANDIDATE)
         buf_printf(out, "  %u of %u worlds alone would choose the same", f->candidates[f->best].chosen,
                    f->options.worlds);
-    else
+    else if (len > 0)
         buf_printf(out, "  of %u worlds alone", f->options.worlds);
     for (uint32_t i = 0; i < len && i < SHOWN; i++)
         buf_printf(out, "%s %s %u", i == 0 ? "; else" : ",", f->candidates[order[i]].arm->name,
                    f->candidates[order[i]].chosen);
-    buf_puts(out, "\n");
+    if (f->best != NO_CANDIDATE || len > 0)
+        buf_puts(out, "\n");
     half_text(f, 0, "harder", out);
     half_text(f, 1, "easier", out);
     free(order);

@@ -26,6 +26,7 @@ struct reading {
     struct tally *tallies; /* hash, by prompt and model */
     const char *path, *verifier;
     uint32_t line;
+    struct buf verifiers; /* of the first line with verdicts */
     struct error *error;
 };
 
@@ -81,9 +82,17 @@ static bool is_sample(const json_t *record)
     return json_object_get(record, "kill") == NULL && json_object_get(record, "node") == NULL;
 }
 
+static void put_names(json_t *verdicts, struct buf *names)
+{
+    for (void *at = json_object_iter(verdicts); at != NULL; at = json_object_iter_next(verdicts, at))
+        buf_printf(names, "%s%.64s", names->len > 0 ? ", " : "", json_object_iter_key(at));
+}
+
 /* One rollout, as `drover results` prints it. Verdicts that decide nothing are not counted. */
 static int take_rollout(struct reading *r, const json_t *record, const char *prompt)
 {
+    if (r->verifiers.len == 0)
+        put_names(json_object_get(record, "verdicts"), &r->verifiers);
     const char *outcome = json_string_value(
         json_object_get(json_object_get(json_object_get(record, "verdicts"), r->verifier), "outcome"));
     const char *model = json_string_value(json_object_get(record, "model"));
@@ -146,6 +155,21 @@ static int take_lines(struct reading *r, struct slice text)
     return rc;
 }
 
+static int nothing_counts(const struct reading *r)
+{
+    const char *there = r->verifiers.len > 0 ? r->verifiers.data : "none";
+    if (r->line == 0)
+        return error_set(r->error, ERR_NOT_FOUND, "%s: the file holds no lines", r->path);
+    if (r->verifier[0] == '\0')
+        return error_set(r->error, ERR_NOT_FOUND,
+                         "%s: no line counts passes, and whose verdicts count is not said (--verifier NAME); there are "
+                         "those of: %.200s",
+                         r->path, there);
+    return error_set(r->error, ERR_NOT_FOUND,
+                     "%s: no line counts passes, or has a verdict of '%s' that decides; there are those of: %.200s",
+                     r->path, r->verifier, there);
+}
+
 int prior_file_read(struct slice text, const char *path, const char *name, const char *verifier,
                     struct prior_file *file, struct error *error)
 {
@@ -159,8 +183,8 @@ int prior_file_read(struct slice text, const char *path, const char *name, const
         free(tally);
     }
     if (rc == 0 && file->len == 0)
-        rc = error_set(error, ERR_NOT_FOUND, "%s: no line counts passes, or has a verdict of '%s' that decides", path,
-                       verifier);
+        rc = nothing_counts(&r);
+    buf_clear(&r.verifiers);
     if (rc != 0)
         prior_file_clear(file);
     return rc;

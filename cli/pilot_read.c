@@ -19,7 +19,7 @@ struct lines {
     const struct pilot_request *request;
     struct pilot_read *read;
     char model[65];
-    struct buf prompt, answer;
+    struct buf prompt, answer, verifiers; /* verifiers: of the first line that the named truth has not judged */
     uint64_t line;
     struct error *error;
 };
@@ -161,7 +161,8 @@ static int read_rollout(struct lines *lines, const struct fields *fields)
     if (!fields_text(fields, "prompt", &lines->prompt))
         return bad_line(lines, ERR_NOT_FOUND, "there is no 'prompt'");
     if (right < 0) {
-        lines->read->skipped++;
+        if (lines->read->skipped++ == 0 && verdicts != NULL)
+            fields_keys(verdicts, &lines->verifiers);
         return 0;
     }
     if (fields_text(fields, "answer", &lines->answer))
@@ -239,7 +240,10 @@ static int read_sweep(struct lines *lines)
         return rc;
     }
     rc = find_sweep(core, lines->request->pilot, &sweep, lines->error);
-    if (rc == 0) {
+    if (rc != 0) {
+        struct error why = *lines->error;
+        error_set(lines->error, rc, "there is no file '%.200s' here, and %.300s", lines->request->pilot, why.text);
+    } else {
         take_sweep(core, sweep, lines);
         rc = results_write(core, source.journal, sweep, RESULTS_PLAIN, read_line, lines, lines->error);
     }
@@ -255,6 +259,10 @@ int pilot_read(const struct pilot_request *request, struct pilot_read *read, str
     if (request->truth != NULL)
         snprintf(read->truth, sizeof read->truth, "%s", request->truth);
     int rc = access(request->pilot, F_OK) == 0 ? read_file(&lines) : read_sweep(&lines);
+    if (rc == 0 && request->truth != NULL && read->pilot->len == 0)
+        rc = error_set(error, ERR_NOT_FOUND, "no rollout of pilot '%.200s' has a verdict of '%.64s'; there are: %.200s",
+                       request->pilot, request->truth, lines.verifiers.len > 0 ? lines.verifiers.data : "none");
+    buf_clear(&lines.verifiers);
     buf_clear(&lines.prompt);
     buf_clear(&lines.answer);
     return rc;

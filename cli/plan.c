@@ -203,6 +203,15 @@ static int collect_verifiers(const struct plan_args *args, const struct pilot *p
 
 /* -- the command ---------------------------------------------------------------------------------------------------- */
 
+/* Of all prompts, in the unit of the budget. */
+static double cheapest(const struct forecast *forecast)
+{
+    double least = INFINITY;
+    for (uint32_t c = 0; c < forecast->len; c++)
+        least = fmin(least, forecast->candidates[c].cost[forecast->options.unit].mean);
+    return least * forecast->prompts;
+}
+
 static int print_forecast(const struct forecast *forecast, bool json, struct error *error)
 {
     struct buf out = {0};
@@ -213,6 +222,12 @@ static int print_forecast(const struct forecast *forecast, bool json, struct err
     buf_clear(&out);
     if (forecast->best != NO_CANDIDATE)
         return 0;
+    double least = cheapest(forecast);
+    if (least > forecast->options.budget)
+        return error_set(error, ERR_NOT_FOUND,
+                         "even the cheapest arm is forecast to cost %.6g of all %u prompts, more than the budget of "
+                         "%.6g: raise it, or run fewer prompts",
+                         least, forecast->prompts, forecast->options.budget);
     return error_set(error, ERR_NOT_FOUND,
                      "no arm with at most %u rollouts of a prompt is forecast to do that; farther than %d times the "
                      "pilot's rollouts nothing is said: ask for less, or extend the pilot",

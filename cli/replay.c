@@ -238,9 +238,10 @@ static int sweep_archive(const struct replay_args *args, const char *state, stru
         rc = journal_core(journal, &core, error);
     if (rc == 0) {
         uint32_t sweep = core_sweep_find(core, slice_of(args->from));
-        rc = sweep != NO_ID ? archive_of_sweep(core, journal, sweep, archive, error)
-                            : error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s' in the state folder '%s'",
-                                        args->from, state);
+        rc = sweep != NO_ID
+                 ? archive_of_sweep(core, journal, sweep, archive, error)
+                 : error_set(error, ERR_NOT_FOUND, "there is %s sweep '%.64s' in the state folder '%s'",
+                             args->state != NULL ? "no" : "neither a file of that name nor a", args->from, state);
     }
     core_free(&core);
     journal_close(&journal);

@@ -77,7 +77,7 @@ static void wrong_lines_are_named(void **state)
     static const struct {
         const char *text, *says;
     } rows[] = {
-        {"", "no line counts passes"},
+        {"", "holds no lines"},
         {"{\"prompt\":\"a\",\"verdicts\":{}}", "no line counts passes, or has a verdict of 'same'"},
         {"[1]", "c.jsonl:1: not a JSON object"},
         {"{\"prompt\":\"a\",\"passes\":1,\"n\":4}\n{", "c.jsonl:2: not a JSON object"},
