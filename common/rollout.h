@@ -25,7 +25,7 @@ enum finish {
 
 #define FINISHES (FINISH_KILLED + 1)
 
-/* Scalars that a generator reduces its log-probabilities to (ALGORITHMS: features, not log-probabilities, travel).
+/* Scalars that a generator reduces its log-probabilities to; features travel, log-probabilities do not.
  * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */
 /* clang-format off */
 #define FEATURE_TABLE(X)                                                                           \

@@ -1,8 +1,8 @@
 /* cell.c - one (arm, prompt) of a sampling arm: opening, ordinal delivery, decisions.
  *
  * A decision reads the delivered prefix only: ordinal k counts once all lower ones do and the arm's verdict on it is
- * there (DESIGN 5.1). order: arrival folds as soon as possible, so its prefix is derived; order: strict folds the oldest
- * grant of its window, waiting for it, and every fold is a fact (DESIGN 5.2). */
+ * there. order: arrival folds as soon as possible, so its prefix is derived; order: strict folds the oldest
+ * grant of its window, waiting for it, and every fold is a fact. */
 #include "broker/core/core_int.h"
 
 #include <assert.h>

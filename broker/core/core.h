@@ -247,7 +247,7 @@ bool core_budget_ok(const struct core *core);
 /* Bit of a backend ("tinylm") or verifier kind in an agent's `kinds`; assigned on first use, at most 64. -1: full. */
 int core_kind(struct core *core, bool verifier, struct slice name);
 
-/* Hash of everything that was decided and delivered (DESIGN 5.4): equal for equal sweeps on any fleet, whatever crashed,
+/* Hash of everything that was decided and delivered: equal for equal sweeps on any fleet, whatever crashed,
  * if the backend is deterministic and no cap was reached. Texts are covered by their answers' classes and tokens.
  * Needs keep_nodes to cover the rollouts of trees. */
 uint64_t core_digest(const struct core *core, uint32_t sweep);

@@ -1,4 +1,4 @@
-/* ledger.c - amounts, reservations, caps (DESIGN: spent + reserved <= budget in every committed state).
+/* ledger.c - amounts, reservations, caps (spent + reserved <= budget in every committed state).
  *
  * Whole numbers only: tokens, milliseconds, millionths of the price unit. So sums are exact in any order. */
 #include "broker/core/core_int.h"

@@ -1,7 +1,7 @@
 /* pool.c - pools: the ordered, independent rollouts of each prompt, shared by arms.
  *
  * An arm holds the ordinals below what it may still use: its n while undecided, its stop once decided. What no arm of
- * the pool holds is voided, arrived or not (DESIGN 5.3): keeping only what finished early would favour short answers. */
+ * the pool holds is voided, arrived or not: keeping only what finished early would favour short answers. */
 #include "broker/core/core_int.h"
 #include "broker/policy/kill.h"
 #include "common/limits.h"

@@ -91,7 +91,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     return d;
 }
 
-/* Are its decisions the same on any fleet, whatever happens? (DESIGN 5.4) */
+/* Are its decisions the same on any fleet, whatever happens? */
 static inline bool draft_promises(const struct draft *d)
 {
     if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again)
