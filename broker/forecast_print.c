@@ -132,6 +132,18 @@ static void wish_text(const struct forecast *f, struct buf *out)
         buf_printf(out, "a budget of %.6g %s", f->options.budget, unit_names[f->options.unit]);
 }
 
+/* The section asks for a verifier that the pilot's sweep does not have: the judge with several judgements. */
+static void judgements_text(const char *arm, struct buf *out)
+{
+    const char *name = strstr(arm, "verifier: "), *end = name == NULL ? NULL : strpbrk(name += 10, ",}");
+    const char *votes = end == NULL ? NULL : memrchr(name, 'x', (size_t)(end - name));
+    if (votes == NULL || votes - name < 2 || votes[-1] != '-' || votes + 2 != end || strchr("24", votes[1]) == NULL)
+        return;
+    buf_printf(out,
+               "# below `verifiers`: the entry of %.*s once more, as %.*s, with k: %c (judgements of each rollout)\n",
+               (int)(votes - 1 - name), name, (int)(end - name), name, votes[1]);
+}
+
 static void advice_text(const struct forecast *f, struct buf *out)
 {
     if (f->best == NO_CANDIDATE) {
@@ -150,7 +162,9 @@ static void advice_text(const struct forecast *f, struct buf *out)
     buf_printf(out, ": %s\n  right: %.4f (%.4f-%.4f); %s of all prompts: %.6g (%.6g-%.6g)\n", best->arm->name,
                best->accuracy.mean, best->accuracy.low, best->accuracy.high, unit_names[f->options.unit],
                cost->mean * f->prompts, cost->low * f->prompts, cost->high * f->prompts);
-    buf_printf(out, "  kept in %.0f%% of the worlds\n\narms:\n  - %s\n\n", 100 * f->chance, best->text);
+    buf_printf(out, "  kept in %.0f%% of the worlds\n\n", 100 * f->chance);
+    judgements_text(best->text, out);
+    buf_printf(out, "arms:\n  - %s\n\n", best->text);
 }
 
 static void half_text(const struct forecast *f, int half, const char *name, struct buf *out)

@@ -271,6 +271,15 @@ static void verifiers_enter_the_plan(void **state)
     assert_near(f->splits[0].ceiling, worth, 1e-12);
     assert_true(f->splits[0].known);
     assert_true(f->splits[0].repeats < 100);
+    struct buf text = {0}; /* a section that names a verifier of its own says what to write for it */
+    f->best = (uint32_t)(candidate(f, "judge-x4-weighted-8") - f->candidates);
+    forecast_text(f, &text);
+    assert_non_null(strstr(text.data, "the entry of judge once more, as judge-x4, with k: 4"));
+    buf_reset(&text);
+    f->best = (uint32_t)(once - f->candidates);
+    forecast_text(f, &text);
+    assert_null(strstr(text.data, "once more"));
+    buf_clear(&text);
     forecast_free(&f);
     pilot_free(&pilot);
     world_free(&world);
