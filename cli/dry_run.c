@@ -16,15 +16,15 @@ struct estimate {
     bool there_known;          /* false: what a broker has is not asked */
 };
 
-/* The arm's own caps bound what it takes. */
-static struct estimate within_budget(const struct sweep_arm *arm, struct estimate e)
+/* The caps of an arm, or of the sweep, bound what it takes. */
+static struct estimate within_budget(const struct budget *budget, struct estimate e)
 {
-    if (arm->budget.rollouts > 0 && arm->budget.rollouts < e.rollouts) {
-        e.tokens = e.tokens / e.rollouts * arm->budget.rollouts;
-        e.rollouts = arm->budget.rollouts;
+    if (budget->rollouts > 0 && budget->rollouts < e.rollouts) {
+        e.tokens = e.tokens / e.rollouts * budget->rollouts;
+        e.rollouts = budget->rollouts;
     }
-    if (arm->budget.tokens > 0 && arm->budget.tokens < e.tokens)
-        e.tokens = arm->budget.tokens;
+    if (budget->tokens > 0 && budget->tokens < e.tokens)
+        e.tokens = budget->tokens;
     return e;
 }
 
@@ -49,7 +49,7 @@ static struct estimate arm_estimate(const struct sweep_spec *spec, const struct 
         e.rollouts += one.rollouts;
         e.tokens += one.tokens;
     }
-    return within_budget(arm, e);
+    return within_budget(&arm->budget, e);
 }
 
 static uint64_t delivered_already(const struct core *core, const char *sweep, const struct sweep_arm *arm)
@@ -101,19 +101,34 @@ static bool together(const struct sweep_arm *a, const struct sweep_arm *b, uint3
            sweep_arm_leg(b, model) != NO_ID && kill_same(&rules[0], &rules[1]);
 }
 
-/* Of a model: what arm `first` and the later ones that share its pool buy, which is the hungriest one's. */
+static struct estimate more_of(struct estimate a, struct estimate b)
+{
+    return a.rollouts > b.rollouts ? a : b;
+}
+
+/* Of a model: what arm `first` and the later ones that share its pool buy. An arm that takes all n of every prompt draws
+ * what one with a smaller n draws; one with a budget may draw it all behind that. */
 static struct estimate pool_estimate(const struct sweep_spec *spec, uint32_t first, uint32_t model,
                                      const struct prompt_set *set)
 {
-    struct estimate most = {0};
+    struct estimate most = {0}, even = {0}, moved = {0};
     for (uint32_t i = first; i < spec->arms_len; i++) {
         const struct sweep_arm *arm = &spec->arms[i];
         if (i > first && !together(&spec->arms[first], arm, model))
             continue;
-        struct estimate e = within_budget(arm, leg_estimate(spec, arm, sweep_arm_leg(arm, model), set));
-        most = e.rollouts > most.rollouts ? e : most;
+        struct estimate all = leg_estimate(spec, arm, sweep_arm_leg(arm, model), set),
+                        e = within_budget(&arm->budget, all);
+        most = more_of(most, all);
+        if (e.rollouts == all.rollouts) {
+            even = more_of(even, all);
+        } else {
+            moved.rollouts += e.rollouts;
+            moved.tokens += e.tokens;
+        }
     }
-    return most;
+    moved.rollouts += even.rollouts;
+    moved.tokens += even.tokens;
+    return moved.rollouts < most.rollouts ? moved : most;
 }
 
 /* Arms that sample one model share its rollouts, unless they end others of them early. */
@@ -178,7 +193,7 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
         e.there_known = state != NULL;
         print_arm(&out, arm, &e, json);
     }
-    struct estimate total = sweep_estimate(&input->spec, &set);
+    struct estimate total = within_budget(&input->spec.budget, sweep_estimate(&input->spec, &set));
     if (json)
         buf_printf(&out, "],\"rollouts_max\":%llu,\"tokens_max\":%llu}\n", (unsigned long long)total.rollouts,
                    (unsigned long long)total.tokens);
