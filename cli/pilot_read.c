@@ -259,9 +259,9 @@ int pilot_read(const struct pilot_request *request, struct pilot_read *read, str
     if (request->truth != NULL)
         snprintf(read->truth, sizeof read->truth, "%s", request->truth);
     int rc = access(request->pilot, F_OK) == 0 ? read_file(&lines) : read_sweep(&lines);
-    if (rc == 0 && request->truth != NULL && read->pilot->len == 0)
+    if (rc == 0 && request->truth != NULL && read->pilot->len == 0 && lines.verifiers.len > 0)
         rc = error_set(error, ERR_NOT_FOUND, "no rollout of pilot '%.200s' has a verdict of '%.64s'; there are: %.200s",
-                       request->pilot, request->truth, lines.verifiers.len > 0 ? lines.verifiers.data : "none");
+                       request->pilot, request->truth, lines.verifiers.data);
     buf_clear(&lines.verifiers);
     buf_clear(&lines.prompt);
     buf_clear(&lines.answer);
