@@ -48,7 +48,7 @@ int cmd_journal(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
-/* Prints the error as "drover COMMAND: sentence" on stderr; the exit code that goes with it. */
+/* Prints the error as "drover COMMAND: sentence" on stderr, an empty one not at all; the exit code that goes with it. */
 int complain(const char *command, int code, const struct error *error);
 
 /* argp_parse with the command's name in messages, and EXIT_INPUT for wrong usage. */
@@ -91,7 +91,9 @@ int source_more(struct source *source, struct error *error);
 /* The sweep of this name; NULL: the only one. ERR_NOT_FOUND: the sentence tells which there are. */
 int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error);
 
-/* The error of a failed write to stdout; ERR_CLOSED: whoever reads (head, less) has seen enough. */
+/* Prints; what a buffer still holds is written, and a failure told, when the command ends. */
+int put_stdout(struct slice text, struct error *error);
+/* The error of a failed write to stdout. ERR_CLOSED: whoever reads (head, less) has seen enough; an empty sentence. */
 int stdout_failed(struct error *error);
 
 /* What each arm may cost at most, and what a journal (NULL: none) has already. */

@@ -310,17 +310,15 @@ int cmd_submit(int argc, char **argv)
     return rc == 0 ? EXIT_OK : complain("submit", rc, &error);
 }
 
-static void print_word(const char *subject, struct slice word)
+static void word_json(const char *subject, struct slice word, struct buf *json)
 {
-    struct buf json = {0};
-    json_begin(&json, '{');
-    json_key(&json, "name");
-    json_str(&json, subject);
-    json_key(&json, "state");
-    json_text(&json, word);
-    json_end(&json, '}');
-    puts(json.data);
-    buf_clear(&json);
+    json_begin(json, '{');
+    json_key(json, "name");
+    json_str(json, subject);
+    json_key(json, "state");
+    json_text(json, word);
+    json_end(json, '}');
+    buf_puts(json, "\n");
 }
 
 /* One request, whose reply is printed as it is; a reply of one word behind the name of its subject. */
@@ -330,6 +328,7 @@ static int request_command(const char *name, const char *args_doc, const char *d
     const struct argp argp = {options, parse, args_doc, doc, 0, 0, 0};
     struct client *client = NULL;
     struct error error = {""};
+    struct buf out = {0};
     struct msg request;
     struct slice text;
     parse_args(name, &argp, argc, argv, args);
@@ -339,9 +338,12 @@ static int request_command(const char *name, const char *args_doc, const char *d
     if (rc == 0)
         rc = client_ask(client, &request, &text, &error);
     if (rc == 0 && args->json && (text.len == 0 || text.data[0] != '{')) /* one word about the subject */
-        print_word(args->subject, text);
+        word_json(args->subject, text, &out);
     else if (rc == 0 && text.len > 0)
-        printf("%s%s%.*s\n", named ? args->subject : "", named ? ": " : "", (int)text.len, text.data);
+        buf_printf(&out, "%s%s%.*s\n", named ? args->subject : "", named ? ": " : "", (int)text.len, text.data);
+    if (rc == 0)
+        rc = put_stdout(buf_slice(&out), &error);
+    buf_clear(&out);
     client_close(&client);
     return rc == 0 ? EXIT_OK : complain(name, rc, &error);
 }

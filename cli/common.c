@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "common/limits.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,27 @@
 
 int complain(const char *command, int code, const struct error *error)
 {
-    fprintf(stderr, "drover %s: %s\n", command, error->text);
+    if (error->text[0] != '\0')
+        fprintf(stderr, "drover %s: %s\n", command, error->text);
     if (code == ERR_LOCKED)
         return EXIT_LOCKED;
     return code <= ERR_CORRUPT || code == ERR_TIMEOUT || code == ERR_CLOSED ? EXIT_FAILED : EXIT_INPUT;
+}
+
+int stdout_failed(struct error *error)
+{
+    int why = errno;
+    clearerr(stdout); /* told now, and not at the end again */
+    if (why != EPIPE)
+        return error_set(error, ERR_IO, "cannot write to standard output: %s",
+                         why == 0 ? "something of it was refused" : strerror(why));
+    error->text[0] = '\0';
+    return ERR_CLOSED;
+}
+
+int put_stdout(struct slice text, struct error *error)
+{
+    return fwrite(text.data, 1, text.len, stdout) == text.len ? 0 : stdout_failed(error);
 }
 
 void parse_args(const char *command, const struct argp *argp, int argc, char **argv, void *input)

@@ -202,9 +202,9 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
                    "%-24s %6s %12llu %14llu\narms of one model share its rollouts; a search arm is counted with one "
                    "step per rollout\n",
                    "whole sweep", "", (unsigned long long)total.rollouts, (unsigned long long)total.tokens);
-    fputs(out.data, stdout);
+    rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     core_free(&core);
     prompt_set_clear(&set);
-    return 0;
+    return rc;
 }

@@ -72,7 +72,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static int put(void *arg, struct seq seq, struct slice line)
 {
     (void)seq;
-    return fwrite(line.data, 1, line.len, stdout) == line.len && putchar('\n') != EOF ? 0 : stdout_failed(arg);
+    int rc = put_stdout(line, arg);
+    return rc == 0 ? put_stdout(slice_of("\n"), arg) : rc;
 }
 
 /* All commits that the journal has now. */
@@ -171,7 +172,5 @@ int cmd_events(int argc, char **argv)
         rc = print_events(&args, &source, &error);
         source_close(&source);
     }
-    if (rc == ERR_CLOSED && ferror(stdout))
-        return EXIT_OK;
     return rc != 0 ? complain("events", rc, &error) : stopping ? EXIT_INTERRUPTED : EXIT_OK;
 }

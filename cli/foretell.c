@@ -79,8 +79,8 @@ static int print_simulation(const struct simulation_spec *spec, bool json, struc
         (json ? simulation_json : simulation_text)(&simulation, &out);
         if (json)
             buf_puts(&out, "\n");
-        fputs(out.data, stdout);
-        if (!simulation_sound(&simulation))
+        rc = put_stdout(buf_slice(&out), error);
+        if (rc == 0 && !simulation_sound(&simulation))
             rc = error_set(error, ERR_CORRUPT,
                            "an arm covers more than an oracle could: do not trust these numbers, and report them");
         buf_clear(&out);
@@ -146,12 +146,10 @@ int cmd_simulate(int argc, char **argv)
     if (args.keys) {
         struct buf out = {0};
         simulation_help(&out);
-        fputs(out.data, stdout);
+        int rc = put_stdout(buf_slice(&out), &error);
         buf_clear(&out);
-        return EXIT_OK;
+        return rc == 0 ? EXIT_OK : complain("simulate", rc, &error);
     }
     int rc = simulate(&args, &error);
-    if (rc == 0 && fflush(stdout) != 0)
-        rc = stdout_failed(&error);
     return rc == 0 ? EXIT_OK : complain("simulate", rc, &error);
 }

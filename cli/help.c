@@ -86,6 +86,7 @@ static const struct {
 int cmd_help(int argc, char **argv)
 {
     struct buf out = {0};
+    struct error error;
     if (argc < 2) {
         print_commands(&out);
     } else {
@@ -102,7 +103,7 @@ int cmd_help(int argc, char **argv)
             return EXIT_INPUT;
         }
     }
-    fputs(out.data, stdout);
+    int rc = put_stdout(buf_slice(&out), &error);
     buf_clear(&out);
-    return EXIT_OK;
+    return rc == 0 ? EXIT_OK : complain("help", rc, &error);
 }

@@ -1,9 +1,13 @@
 /* main.c - drover: one binary, subcommands from one table. */
 #include "cli/cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct command commands[] = {
     {"run", "SWEEP.yaml [key=value ...]", "run a sweep on this machine, or continue it where it was", cmd_run},
@@ -42,15 +46,41 @@ const struct command commands[] = {
     {0},
 };
 
+/* A file that is opened must never become standard output, or a report would be written into a journal. What stands in
+ * for a closed one refuses every byte, as that would have. */
+static void hold_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            _exit(EXIT_FAILED); /* there is nobody to tell */
+}
+
+/* However a command ends (argp exits after --help): what it printed is written, or that is said and is no success. */
+static void finish_output(int status, void *command)
+{
+    struct error error;
+    bool failed = ferror(stdout) != 0;
+    errno = 0;
+    if (fflush(stdout) == 0 && !failed)
+        return;
+    int code = complain(command, stdout_failed(&error), &error);
+    _exit(status == EXIT_OK ? code : status);
+}
+
 int main(int argc, char **argv)
 {
+    hold_standard_files();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is a full disk, not a death */
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        on_exit(finish_output, "help");
         return cmd_help(1, argv) + (argc < 2 ? EXIT_INPUT : 0);
+    }
     for (const struct command *command = commands; command->name != NULL; command++)
-        if (strcmp(command->name, argv[1]) == 0)
+        if (strcmp(command->name, argv[1]) == 0) {
+            on_exit(finish_output, (void *)(uintptr_t)command->name);
             return command->main(argc - 1, argv + 1);
+        }
     fprintf(stderr, "drover: there is no command '%s': see drover help\n", argv[1]);
     return EXIT_INPUT;
 }

@@ -237,15 +237,9 @@ int source_open(const char *state, const struct broker_choice *choice, struct so
 
 /* -- output --------------------------------------------------------------------------------------------------------- */
 
-int stdout_failed(struct error *error)
+static int put_line(void *error, struct slice line)
 {
-    return error_set(error, errno == EPIPE ? ERR_CLOSED : ERR_IO, "cannot write to standard output: %s",
-                     strerror(errno));
-}
-
-static int put_stdout(void *arg, struct slice line)
-{
-    return fwrite(line.data, 1, line.len, stdout) == line.len ? 0 : stdout_failed(arg);
+    return put_stdout(line, error);
 }
 
 int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
@@ -328,7 +322,7 @@ int print_report(struct journal *journal, const char *name, const struct report_
             report_csv(report, &out);
         else
             report_text(report, report_page_here(), &out);
-        rc = put_stdout(error, buf_slice(&out));
+        rc = put_stdout(buf_slice(&out), error);
         buf_clear(&out);
         report_free(&report);
     }
@@ -363,7 +357,7 @@ static int do_results(const struct read_args *args, struct journal *journal, str
             printf("%016llx %016llx\n", (unsigned long long)digest, (unsigned long long)core_digest(core, sweep));
     } else if (rc == 0) {
         enum results_detail detail = args->features ? RESULTS_DECISIONS : RESULTS_FEATURES;
-        rc = results_write(core, journal, sweep, detail, put_stdout, error, error);
+        rc = results_write(core, journal, sweep, detail, put_line, error, error);
         struct sweep_info info = core_sweep(core, sweep);
         if (rc == 0 && info.decided < info.cells)
             fprintf(stderr,
@@ -406,7 +400,7 @@ static int calibrate(const struct read_args *args, const struct core *core, uint
                          core_sweep(core, sweep).name, args->verifier, core_verifier(core, truth).name);
     struct buf out = {0};
     (args->json ? calibration_json : calibration_text)(calibration, &out);
-    rc = put_stdout(error, buf_slice(&out));
+    rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     calibration_free(&calibration);
     return rc;
@@ -463,7 +457,7 @@ static int print_commit(void *arg, uint64_t commit, struct slice facts)
             break;
         }
         put_fact(&line, commit, &fact, printer->json);
-        rc = put_stdout(error, buf_slice(&line));
+        rc = put_stdout(buf_slice(&line), error);
     }
     buf_clear(&line);
     return rc;
@@ -596,10 +590,6 @@ static int read_command(const char *name, const struct argp_option *options, con
         rc = run(&args, source.journal, &error);
         source_close(&source);
     }
-    if (rc == 0 && fflush(stdout) != 0)
-        rc = stdout_failed(&error);
-    if (rc == ERR_CLOSED && ferror(stdout))
-        return EXIT_OK;
     return rc == 0 ? EXIT_OK : complain(name, rc, &error);
 }
 

@@ -218,10 +218,10 @@ static int print_forecast(const struct forecast *forecast, bool json, struct err
     (json ? forecast_json : forecast_text)(forecast, &out);
     if (json)
         buf_puts(&out, "\n");
-    fputs(out.data, stdout);
+    int rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
-    if (forecast->best != NO_CANDIDATE)
-        return 0;
+    if (rc != 0 || forecast->best != NO_CANDIDATE)
+        return rc;
     double least = cheapest(forecast);
     if (least > forecast->options.budget)
         return error_set(error, ERR_NOT_FOUND,
@@ -299,7 +299,5 @@ int cmd_plan(int argc, char **argv)
     if (rc == 0)
         rc = plan(&args, &read, &error);
     pilot_free(&read.pilot);
-    if (rc == 0 && fflush(stdout) != 0)
-        rc = stdout_failed(&error);
     return rc == 0 ? EXIT_OK : complain("plan", rc, &error);
 }

@@ -516,7 +516,7 @@ static int finish(const struct run *run, const struct arm_time *times, uint32_t 
     if (info.state == SWEEP_FAULT)
         return error_set(error, ERR_REFUSED, "sweep '%s' is faulty: %s", info.name, info.reason);
     put_report(run, times, len, args, &out);
-    int rc = fwrite(out.data, 1, out.len, stdout) == out.len ? 0 : stdout_failed(error);
+    int rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     return rc;
 }

@@ -607,10 +607,11 @@ static error_t verifier_parse(int key, char *arg, struct argp_state *state)
 static int print_probe(void)
 {
     struct buf out = {0};
+    struct error error;
     sandbox_probe(&out);
-    fputs(out.data, stdout);
+    int rc = put_stdout(buf_slice(&out), &error);
     buf_clear(&out);
-    return EXIT_OK;
+    return rc == 0 ? EXIT_OK : complain("verifier", rc, &error);
 }
 
 int cmd_verifier(int argc, char **argv)

@@ -301,8 +301,8 @@ static int parts_close(struct parts *parts, const char *dir, struct error *error
 {
     bool good = true;
     for (int q = 0; q < BINS; q++)
-        if (parts->files[q] != NULL && fclose(parts->files[q]) != 0)
-            good = false;
+        if (parts->files[q] != NULL)
+            good = (ferror(parts->files[q]) == 0) & (fclose(parts->files[q]) == 0) & good;
     return good ? 0 : error_set(error, ERR_IO, "cannot write to %s: %s", dir, strerror(errno));
 }
 
@@ -373,7 +373,7 @@ static int fit_arms(const struct fit_args *args, struct journal *journal, const 
             fit.prompts, args->from);
     struct buf out = {0};
     (args->json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
-    rc = fwrite(out.data, 1, out.len, stdout) == out.len && fflush(stdout) == 0 ? 0 : stdout_failed(error);
+    rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     return rc == 0 && args->split != NULL ? split(args, journal, core, &fit, error) : rc;
 }
@@ -408,7 +408,7 @@ static int fit(struct fit_args *args, const struct counting *counting, struct er
     struct fit_bins fitted = fit_bins(request);
     struct buf out = {0};
     (args->json ? fit_bins_json : fit_bins_text)(&fitted, request, args->from, &out);
-    int rc = fwrite(out.data, 1, out.len, stdout) == out.len && fflush(stdout) == 0 ? 0 : stdout_failed(error);
+    int rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     return rc;
 }
