@@ -168,9 +168,29 @@ uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struc
     return find_pool(spec, &spec->models[model], &(struct kill_rule){0}, set, core);
 }
 
+/* Appends a model's spec without its own seed. No option has this key, and in texts the quotes are escaped. */
+static void put_unseeded(struct slice spec, struct buf *to)
+{
+    static const char key[] = "\"seed\":";
+    const char *end = spec.data + spec.len, *at = memmem(spec.data, spec.len, key, sizeof key - 1);
+    const char *behind = at == NULL ? NULL : memchr(at, ',', (size_t)(end - at));
+    if (behind == NULL)
+        at = behind = end;
+    else
+        behind++;
+    buf_put(to, spec.data, (size_t)(at - spec.data));
+    buf_put(to, behind, (size_t)(end - behind));
+}
+
 bool compile_same_model(const struct sweep_model *model, const struct model_info *known)
 {
-    return spec_hash(slice_of(model->spec), model->name) == spec_hash(known->spec, known->name);
+    struct buf specs[2] = {{0}};
+    put_unseeded(slice_of(model->spec), &specs[0]);
+    put_unseeded(known->spec, &specs[1]);
+    bool same = spec_hash(buf_slice(&specs[0]), model->name) == spec_hash(buf_slice(&specs[1]), known->name);
+    buf_clear(&specs[0]);
+    buf_clear(&specs[1]);
+    return same;
 }
 
 /* Arms of two models that generate the same would share the rollouts of one. */

@@ -19,7 +19,8 @@ uint64_t compile_pool_seed(const struct sweep_spec *spec, const struct sweep_mod
 uint32_t compile_pool(const struct sweep_spec *spec, uint32_t model, const struct prompt_set *set,
                       const struct core *core);
 
-/* Whether what the core knows generates what the sweep file's model does, wherever their servers are. */
+/* Whether what the core knows generates what the sweep file's model does, wherever their servers are and whatever random
+ * numbers of its own either has. */
 bool compile_same_model(const struct sweep_model *model, const struct model_info *known);
 
 /* One definition, its references being ids of the submission. */

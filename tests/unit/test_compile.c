@@ -161,6 +161,37 @@ static void apply_with_old_prints(struct core *core, const struct buf *definitio
     }
 }
 
+/* A model that draws with other random numbers is another pool, and its rollouts are of the same kind. */
+static void a_seed_of_its_own_makes_no_other_model(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *keys;
+        bool same;
+    } rows[] = {{"", true},
+                {", seed: 7", true},
+                {", seed: 7, system: '\"seed\":7,'", false},
+                {", seed: 7, step: '\"seed\":7,'", false},
+                {", seed: 7, options: {extra: '{\"seed\":1,\"step\":2}'}", false},
+                {", temperature: 0.5", false}};
+    struct core *core = empty();
+    struct buf to = {0};
+    define(HEAD "models: [{name: m, backend: openai, seed: 12}]\narms: [{name: a, n: 8}]\n", core, &to);
+    apply_with_old_prints(core, &to);
+    struct model_info known = core_model(core, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sweep_spec spec;
+        struct error error = {""};
+        buf_reset(&to);
+        buf_printf(&to, HEAD "models: [{name: other, backend: openai%s}]\narms: [{name: a, n: 8}]\n", rows[i].keys);
+        assert_int_equal(sweep_spec_parse(buf_slice(&to), "s.yaml", NULL, 0, &spec, &error), 0);
+        assert_int_equal(compile_same_model(&spec.models[0], &known), rows[i].same);
+        sweep_spec_clear(&spec);
+    }
+    buf_clear(&to);
+    core_free(&core);
+}
+
 static void what_an_earlier_release_wrote_keeps_its_fingerprints(void **state)
 {
     (void)state;
@@ -228,6 +259,7 @@ int main(void)
         cmocka_unit_test(specs_of_models_stay_equal_to_those_of_earlier_releases),
         cmocka_unit_test(servers_that_move_change_no_identity),
         cmocka_unit_test(what_an_earlier_release_wrote_keeps_its_fingerprints),
+        cmocka_unit_test(a_seed_of_its_own_makes_no_other_model),
         cmocka_unit_test(a_move_is_a_fact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
