@@ -20,6 +20,11 @@
     {                                                                                                 \
         .name = (key), .type = CONF_CHOICE, .choices = (of), .fallback = (by_default), .help = (says) \
     }
+#define REAL_OF(values, key, low, high, by_default, says)                                                        \
+    {                                                                                                            \
+        .name = (key), .type = CONF_REAL, .min = (low), .max = (high), .fallback = (by_default), .help = (says), \
+        .of = (values)                                                                                           \
+    }
 #define SECTION(key, says)                                               \
     {                                                                    \
         .name = (key), .type = CONF_NODE, .fallback = "", .help = (says) \
@@ -66,11 +71,11 @@ enum { LAW_SHARE, LAW_LAW, LAW_ALPHA, LAW_BETA, LAW_ZERO, LAW_RATE, LAW_CONCENTR
 static const struct conf_key law_keys[] = {
     REAL("share", 1e-9, 1e9, "1", "beside that of the others", "how many prompts are of this kind"),
     CHOICE("law", "beta|fixed|dirichlet", "beta", "how likely a rollout of a prompt is right"),
-    REAL("alpha", 0.001, 1e6, "0.5", NULL, "beta: first parameter"),
-    REAL("beta", 0.001, 1e6, "0.5", NULL, "beta: second parameter"),
-    REAL("zero", 0, 1, "0", NULL, "beta: share of prompts that are never right"),
-    REAL("rate", 0, 1, "0.95", NULL, "fixed: of every prompt"),
-    REAL("concentration", 0.001, 1e6, "0.3", NULL, "dirichlet: of all answers of a prompt, the right one among them"),
+    REAL_OF("beta", "alpha", 0.001, 1e6, "0.5", "first parameter"),
+    REAL_OF("beta", "beta", 0.001, 1e6, "0.5", "second parameter"),
+    REAL_OF("beta", "zero", 0, 1, "0", "share of prompts that are never right"),
+    REAL_OF("fixed", "rate", 0, 1, "0.95", "of every prompt"),
+    REAL_OF("dirichlet", "concentration", 0.001, 1e6, "0.3", "of all answers of a prompt, the right one among them"),
     {0},
 };
 
@@ -79,7 +84,7 @@ enum { ANSWERS_WRONG, ANSWERS_CLASSES, ANSWERS_CONCENTRATION, ANSWERS_JUNK, ANSW
 static const struct conf_key answers_keys[] = {
     CHOICE("wrong", "even|zipf|dirichlet", "dirichlet", "law of the wrong answers of a prompt"),
     COUNT("classes", 1, WORLD_CLASSES_MAX, "8", NULL, "different wrong answers of a prompt"),
-    REAL("concentration", 0.001, 1e6, "0.3", NULL, "dirichlet: of the wrong answers"),
+    REAL_OF("dirichlet", "concentration", 0.001, 1e6, "0.3", "of the wrong answers"),
     REAL("junk", 0, 1, "0", "share of the wrong rollouts", "whose answer no other rollout gives"),
     REAL("blank", 0, 1, "0", "share of the wrong rollouts", "that give no answer"),
     {0},
@@ -125,17 +130,23 @@ enum {
 static const struct conf_key verifier_keys[] = {
     {.name = "name", .type = CONF_TEXT, .help = "name that arms use"},
     CHOICE("kind", "exact|noisy|reward|bimodal", "exact", "never wrong; votes; rewards; rewards near 0 or 1"),
-    REAL("tpr", 0, 1, "0.9", NULL, "noisy, bimodal: mean probability of a yes to right rollouts"),
-    REAL("fpr", 0, 1, "0.1", NULL, "noisy, bimodal: mean probability of a yes to wrong ones"),
-    REAL("icc", 0, 1, "0.5", NULL, "noisy: how alike it takes equal answers of a prompt; 0: each rollout by itself"),
-    REAL("link", 0, 100, "0", NULL, "fpr falls as (1 - rate of the prompt) to this power"),
-    COUNT("votes", 1, 1024, "1", NULL, "noisy: judgements of each rollout; the score is their mean"),
-    REAL("mean_low", -10, 10, "0.3", NULL, "reward: lowest mean of a prompt"),
-    REAL("mean_high", -10, 10, "0.95", NULL, "reward: highest mean of a prompt"),
-    REAL("deviation_low", 0.001, 10, "0.06", NULL, "reward: lowest deviation of a prompt"),
-    REAL("deviation_high", 0.001, 10, "0.3", NULL, "reward: highest deviation of a prompt"),
-    REAL("gap", -1, 1, "0.1", NULL, "reward: what right rollouts have more"),
-    REAL("tail", 0, 1, "0", NULL, "reward: share of wrong rollouts that it likes beyond all measure"),
+    REAL_OF("noisy|bimodal", "tpr", 0, 1, "0.9", "mean probability of a yes to right rollouts"),
+    REAL_OF("noisy|bimodal", "fpr", 0, 1, "0.1", "mean probability of a yes to wrong ones"),
+    REAL_OF("noisy", "icc", 0, 1, "0.5", "how alike it takes equal answers of a prompt; 0: each rollout by itself"),
+    REAL_OF("noisy|bimodal", "link", 0, 100, "0", "fpr falls as (1 - rate of the prompt) to this power"),
+    {.name = "votes",
+     .type = CONF_INT,
+     .min = 1,
+     .max = 1024,
+     .fallback = "1",
+     .help = "judgements of each rollout; the score is their mean",
+     .of = "noisy"},
+    REAL_OF("reward", "mean_low", -10, 10, "0.3", "lowest mean of a prompt"),
+    REAL_OF("reward", "mean_high", -10, 10, "0.95", "highest mean of a prompt"),
+    REAL_OF("reward", "deviation_low", 0.001, 10, "0.06", "lowest deviation of a prompt"),
+    REAL_OF("reward", "deviation_high", 0.001, 10, "0.3", "highest deviation of a prompt"),
+    REAL_OF("reward", "gap", -1, 1, "0.1", "what right rollouts have more"),
+    REAL_OF("reward", "tail", 0, 1, "0", "share of wrong rollouts that it likes beyond all measure"),
     REAL("seconds", 0, 1e6, "1", "s", "that a verdict takes"),
     {0},
 };

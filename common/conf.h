@@ -99,6 +99,7 @@ struct conf_key {
     const char *choices;  /* "a|b|c" */
     const char *unit;     /* or NULL */
     const char *help;     /* one sentence */
+    const char *of;       /* "a|b": counts only where the nearest choice above it is one of these; NULL: always */
 };
 
 struct conf_value {

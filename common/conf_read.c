@@ -470,6 +470,40 @@ static int read_option(const struct conf *conf, const struct conf_node *map, con
     return rc;
 }
 
+/* The choice that a row counts under. */
+static const struct conf_key *choice_above(const struct conf_key *key)
+{
+    while (key->type != CONF_CHOICE)
+        key--;
+    return key;
+}
+
+static bool counts(const struct conf_form *form, const struct conf_key *key)
+{
+    uint64_t index;
+    return key->of == NULL || choice_index(key->of, form->values[choice_above(key) - form->keys].text, &index);
+}
+
+/* What is given and would count for nothing. */
+static int check_counts(const struct conf *conf, const struct conf_form *form, struct error *error)
+{
+    const struct conf_key *key = form->keys;
+    while (key != NULL && key->name != NULL && (counts(form, key) || !form->values[key - form->keys].given))
+        key++;
+    if (key == NULL || key->name == NULL)
+        return 0;
+    const struct conf_key *choice = choice_above(key);
+    struct buf others = {0};
+    for (const struct conf_key *other = form->keys; other->name != NULL; other++)
+        if (counts(form, other))
+            buf_printf(&others, "%s%s", others.len > 0 ? ", " : "", other->name);
+    int rc = conf_error(conf, form->values[key - form->keys].node->key_mark, error, ERR_CONFLICT,
+                        "'%s' counts for nothing where '%s' is '%s'; then the %s takes %s", key->name, choice->name,
+                        form->values[choice - form->keys].text, form->what, others.data);
+    buf_clear(&others);
+    return rc;
+}
+
 int conf_read(const struct conf *conf, const struct conf_node *map, const struct conf_form *form, struct error *error)
 {
     bool empty = map == NULL || map->kind == CONF_KIND_NULL;
@@ -484,6 +518,8 @@ int conf_read(const struct conf *conf, const struct conf_node *map, const struct
         else
             value_default(key, &form->values[i]);
     }
+    if (rc == 0)
+        rc = check_counts(conf, form, error);
     for (size_t i = 0; rc == 0 && form->options != NULL && form->options[i].name != NULL; i++)
         rc = read_option(conf, map, form, i, error);
     return rc;
@@ -498,6 +534,8 @@ static void print_row(struct buf *out, const struct conf_key *key)
         print_wanted(out, key);
         buf_printf(out, "\n  %-16s ", "");
     }
+    if (key->of != NULL)
+        buf_printf(out, "%s: ", key->of);
     buf_printf(out, "%s\n", key->help);
 }
 
