@@ -118,7 +118,8 @@ static int put_task(struct server *server, struct peer *peer, const struct send 
                                     .path = buf_slice(&server->path),
                                     .group = group,
                                     .kill_window = send->kill_window,
-                                    .kill_below = send->kill_below}});
+                                    .kill_below = send->kill_below,
+                                    .cue = send->cue}});
     return 0;
 }
 

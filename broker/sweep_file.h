@@ -38,6 +38,7 @@ struct sweep_model {
     uint32_t seed;                            /* of its own random numbers; 0: the sweep's */
     bool greedy;                              /* temperature 0: needs none */
     bool has_answer;                          /* an extractor other than none */
+    bool thinks;                              /* says how its thinking ends */
     bool watched; /* confidences are seen while a rollout is generated, so that it can be ended for them */
 };
 

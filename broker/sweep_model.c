@@ -2,6 +2,7 @@
  * sweep_file.h. */
 #include "broker/sweep_parts.h"
 #include "common/answer.h"
+#include "common/cue.h"
 #include "common/io/http.h"
 #include "common/json.h"
 #include "common/limits.h"
@@ -30,6 +31,10 @@ enum {
     MODEL_SEED,
     MODEL_STOP,
     MODEL_STEP,
+    MODEL_WAIT,
+    MODEL_THINK_END,
+    MODEL_FINAL,
+    MODEL_REVISE,
     MODEL_MAX_TOKENS,
     MODEL_TEMPLATE_TOKENS,
     MODEL_TIMEOUT,
@@ -86,6 +91,26 @@ const struct conf_key sweep_model_keys[] = {
      .help = "of its own random numbers; models of one seed draw with the same ones"},
     {.name = "stop", .type = CONF_TEXTS, .fallback = "", .help = "texts that end a rollout"},
     {.name = "step", .type = CONF_TEXT, .max = 256, .fallback = "\n", .help = "text that ends one step of a tree"},
+    {.name = "wait",
+     .type = CONF_TEXT,
+     .max = 256,
+     .fallback = CUE_WAIT_TEXT,
+     .help = "text that has the model think on where it ended its thinking"},
+    {.name = "think_end",
+     .type = CONF_TEXT,
+     .max = 256,
+     .fallback = "",
+     .help = "text that ends thinking, such as </think>"},
+    {.name = "final",
+     .type = CONF_TEXT,
+     .max = 256,
+     .fallback = CUE_FINAL_TEXT,
+     .help = "text behind think_end, where thinking was cut"},
+    {.name = "revise",
+     .type = CONF_TEXT,
+     .max = 4096,
+     .fallback = CUE_REVISE_TEXT,
+     .help = "what a model that is to revise its answer is told"},
     {.name = "max_tokens",
      .type = CONF_INT,
      .min = 1,
@@ -288,8 +313,22 @@ static void answer_json(const struct conf_value values[ANSWER_KEYS], struct buf 
     json_end(out, '}');
 }
 
-/* Keys sorted, nothing left out: equal specs are equal bytes, which the fingerprint of a pool
- * relies on. */
+/* Keys of later releases, which pools of earlier ones know not: left out unless the file says them. */
+static bool key_left_out(int key, const struct conf_value *value)
+{
+    switch (key) {
+    case MODEL_SEED:
+        return value->whole == 0;
+    case MODEL_WAIT:
+    case MODEL_THINK_END:
+    case MODEL_FINAL:
+    case MODEL_REVISE:
+        return !value->given;
+    }
+    return false;
+}
+
+/* Keys sorted, nothing else left out: equal specs are equal bytes, which the fingerprint of a pool relies on. */
 static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_value answer[ANSWER_KEYS],
                        const char *options, struct buf *out)
 {
@@ -299,24 +338,28 @@ static void model_json(const struct conf_value v[MODEL_KEYS], const struct conf_
     } fields[] = {
         {"answer", -1},
         {"backend", MODEL_BACKEND},
+        {"final", MODEL_FINAL},
         {"max_tokens", MODEL_MAX_TOKENS},
         {"min_p", MODEL_MIN_P},
         {"name", MODEL_NAME},
         {"options", -2},
         {"path", MODEL_PATH},
+        {"revise", MODEL_REVISE},
         {"seed", MODEL_SEED},
         {"step", MODEL_STEP},
         {"stop", MODEL_STOP},
         {"system", MODEL_SYSTEM},
         {"temperature", MODEL_TEMPERATURE},
         {"template", MODEL_TEMPLATE},
+        {"think_end", MODEL_THINK_END},
         {"top_p", MODEL_TOP_P},
         {"url", MODEL_URL},
+        {"wait", MODEL_WAIT},
     };
     json_begin(out, '{');
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         int key = fields[i].key;
-        if (key == MODEL_SEED && v[key].whole == 0) /* pools of earlier releases know none */
+        if (key >= 0 && key_left_out(key, &v[key]))
             continue;
         json_key(out, fields[i].name);
         if (key == -1)
@@ -349,11 +392,12 @@ static const struct kind *backend_find(struct sweep_reader *reader, const struct
     return NULL;
 }
 
-/* An empty stop or step would match everywhere; an empty path is a forgotten one. Only `system` may
- * be empty. */
+/* An empty stop or step would match everywhere; an empty path is a forgotten one. Only `system` and `final` may be
+ * empty. */
 static const struct conf_node *find_empty(const struct conf_value v[MODEL_KEYS])
 {
-    static const int texts[] = {MODEL_PATH, MODEL_URL, MODEL_TEMPLATE, MODEL_STEP};
+    static const int texts[] = {MODEL_PATH, MODEL_URL,       MODEL_TEMPLATE, MODEL_STEP,
+                                MODEL_WAIT, MODEL_THINK_END, MODEL_REVISE};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (v[texts[i]].given && v[texts[i]].text[0] == '\0')
             return v[texts[i]].node;
@@ -437,6 +481,7 @@ static int fill_model(struct sweep_reader *reader, const struct conf_node *node,
     buf_printf(&origin, "%s\n%s\n%s\n%s", kind->name, v[MODEL_PATH].text, v[MODEL_URL].text, model->offer);
     model->origin = origin.data;
     model->watched = is_watched(kind, options);
+    model->thinks = v[MODEL_THINK_END].given;
     model->has_answer = strcmp(answer[ANSWER_KIND].text, "none") != 0;
     model->price_in_micro = sweep_micro(price[PRICE_INPUT].number);
     model->price_out_micro = sweep_micro(price[PRICE_OUTPUT].number);

@@ -148,6 +148,29 @@ struct kill_rule sweep_arm_kill(const struct sweep_arm *arm)
     return rule.window > 0 ? rule : (struct kill_rule){0};
 }
 
+/* Strategies that make a model think on, or show it what it wrote before. */
+static int check_loops(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
+                       const struct row *row)
+{
+    const struct sweep_model *model = &reader->spec->models[arm->models[0]];
+    unsigned has = backend_has(model->backend);
+    if ((row->needs & NEED_THINKS) != 0 && (has & BACKEND_THINKS) == 0)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' makes a model think on, which backend '%s' of model '%s' cannot do",
+                          arm->name, row->name, model->backend, model->name);
+    if ((row->needs & NEED_THINKS) != 0 && !model->thinks)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' must know how model '%s' ends its thinking; add its key `think_end`, such as "
+                          "\"</think>\"",
+                          arm->name, row->name, model->name);
+    if ((row->needs & NEED_TURNS) != 0 && (has & BACKEND_TURNS) == 0)
+        return conf_error(
+            &reader->conf, mark, reader->error, ERR_REFUSED,
+            "arm '%s': '%s' shows a model its earlier attempts, which backend '%s' of model '%s' cannot do", arm->name,
+            row->name, model->backend, model->name);
+    return 0;
+}
+
 /* Features are not looked at here: whether a server gives log-probabilities is known where workers are, see
  * broker/core/offer.c. */
 static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm,
@@ -174,6 +197,9 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
                           "arm '%s': '%s' goes step by step, which backend '%s' of model '%s' "
                           "cannot do; take tinylm, synthetic, exec or openai",
                           arm->name, row->name, model->backend, model->name);
+    int rc = check_loops(reader, mark, arm, row);
+    if (rc != 0)
+        return rc;
     if ((row->needs & NEED_PRIOR) != 0 && arm->prior.from == NULL)
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' goes by what is known of its prompts; add `prior: SWEEP` or `prior: FILE`",

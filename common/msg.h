@@ -4,7 +4,7 @@
 
 #include "common/record.h"
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2 /* 2: cues, and `step` 2 of a task, which agents of 1 would not heed */
 
 /* Field `group` of a task: whether texts of all rollouts of its prompt come with it. */
 enum { GROUP_NONE, GROUP_OWN, GROUP_BEFORE /* those of the last task before it in this frame that had its own */ };

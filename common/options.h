@@ -32,10 +32,12 @@ struct kind {
 
 /* What the core and sweep files must know of a backend. */
 enum {
-    BACKEND_STEPS = 1,  /* can continue a path step by step */
-    BACKEND_OFFERS = 2, /* its workers tell what their servers offer */
-    BACKEND_KILLS = 8,  /* ends a rollout whose confidence falls, and has windows of any length */
-    BACKEND_PREFIX = 4, /* reads a prompt again cheaply where it was read before */
+    BACKEND_STEPS = 1,   /* can continue a path step by step */
+    BACKEND_OFFERS = 2,  /* its workers tell what their servers offer */
+    BACKEND_KILLS = 8,   /* ends a rollout whose confidence falls, and has windows of any length */
+    BACKEND_PREFIX = 4,  /* reads a prompt again cheaply where it was read before */
+    BACKEND_THINKS = 16, /* stops at the end of thinking, and goes on behind inline cues */
+    BACKEND_TURNS = 32,  /* can be shown earlier attempts with an instruction behind each */
 };
 unsigned backend_has(const char *name); /* these bits; 0 for an unknown one */
 

@@ -25,6 +25,30 @@ enum finish {
 
 #define FINISHES (FINISH_KILLED + 1)
 
+/* What a generate task ends at, besides the end of the rollout and its token cap. Numbers are stored. */
+enum extent {
+    EXTENT_WHOLE, /* nothing else */
+    EXTENT_STEP,  /* the step separator, which is kept in the text */
+    EXTENT_THINK, /* the end of thinking: the model's text `think_end`, which is not part of the text; or its end token.
+                   * Both are finish = step. */
+    EXTENTS
+};
+
+/* Which text stands between a path and what is generated behind it. Models say the texts (worker/cues.h); broker and
+ * core know numbers, and these are stored.
+ *
+ * WAIT, ANSWER and FINAL are inline: the text of the node begins with its cue, so the texts of a path, one behind the
+ * other, are what the model saw behind the prompt. REVISE opens a turn: each node is a whole attempt, its text is the
+ * attempt alone, and the instruction stands behind each attempt that the model is shown. */
+enum cue {
+    CUE_NONE,
+    CUE_WAIT,   /* thinking goes on: the model's `wait` */
+    CUE_ANSWER, /* the model ended its thinking: `think_end` */
+    CUE_FINAL,  /* its thinking was cut: `think_end` and then `final` */
+    CUE_REVISE, /* an earlier attempt is revised: `revise` */
+    CUES
+};
+
 /* Scalars that a generator reduces its log-probabilities to; features travel, log-probabilities do not.
  * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */
 /* clang-format off */

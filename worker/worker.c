@@ -3,6 +3,7 @@
 #include "common/answer.h"
 #include "common/io/log.h"
 #include "worker/backend.h"
+#include "worker/cues.h"
 #include "worker/fields.h"
 #include "worker/token_memory.h"
 
@@ -65,7 +66,19 @@ static void extract(struct job *job, const struct fields *answer)
     buf_clear(&rule.marker);
 }
 
-static void finish(struct job *job, struct slice spec)
+/* A node's text is what stands behind its parent's: an inline cue, then what was generated. */
+static void put_cue_before(struct job *job)
+{
+    if (job->cue == CUE_NONE || job->cue == CUE_REVISE)
+        return;
+    struct buf text = {0};
+    buf_put(&text, job->cue_text.data, job->cue_text.len);
+    buf_put(&text, job->out.data, job->out.len);
+    buf_clear(&job->out);
+    job->out = text;
+}
+
+static void find_answer(struct job *job, struct slice spec)
 {
     struct fields *fields;
     bool ended = job->result.finish == FINISH_STOP || job->result.finish == FINISH_LENGTH ||
@@ -87,6 +100,12 @@ static void finish(struct job *job, struct slice spec)
     if (answer != NULL)
         extract(job, answer);
     fields_free(&fields);
+}
+
+static void finish(struct job *job, struct slice spec)
+{
+    find_answer(job, spec);
+    put_cue_before(job);
 }
 
 /* The others look at texts at most. */
@@ -118,4 +137,5 @@ void worker_options(struct agent_options *options)
     options->pick = pick;
     options->reads = reads;
     options->finish = finish;
+    options->cue = cue_text;
 }

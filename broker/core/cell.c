@@ -136,7 +136,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
 /* What this arm reserves for one rollout of this prompt, its verdict included. */
 static struct amounts unit_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t pool)
 {
-    struct amounts unit = reserve_generate(core, pool, prompt, true);
+    struct amounts unit = reserve_generate(core, pool, prompt, true, pool_most(core, pool));
     if (arm->verifier != NO_ID) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);

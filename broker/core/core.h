@@ -187,7 +187,9 @@ struct send {
     uint32_t tokens_max, timeout_ms;
     uint32_t kill_window; /* tokens of the windows of confidence; 0: as the generator has them, and none is ended */
     double kill_below;    /* ends a rollout with a window below it; 0: none is */
-    bool step, finished;
+    uint8_t step;         /* enum extent */
+    uint8_t cue;          /* enum cue */
+    bool finished;
     bool group; /* the refs are the texts of all rollouts of the prompt, by ordinal; commit 0: it has none */
 };
 

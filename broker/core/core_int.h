@@ -336,7 +336,8 @@ void amounts_add(struct amounts *to, const struct amounts *by);
 /* Nothing may go below zero: damage, if it would. */
 void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by);
 bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more);
-struct amounts reserve_generate(const struct core *core, uint32_t pool, uint32_t prompt, bool root);
+/* most: tokens that it may generate. */
+struct amounts reserve_generate(const struct core *core, uint32_t pool, uint32_t prompt, bool root, uint32_t most);
 struct amounts reserve_verify(const struct core *core, uint32_t verifier);
 struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
                              uint32_t tokens_out, uint32_t latency_ms);
@@ -368,6 +369,7 @@ struct belief arm_belief(const struct arm *arm, uint32_t prompt); /* {0, 0}: it 
 void arm_free(struct arm *arm);
 
 /* pool.c */
+uint32_t pool_most(const struct core *core, uint32_t pool); /* tokens of one rollout, or of one node */
 void row_clear(struct row *row);
 /* Takes over what `from` holds of features as numbers of 4 or 8 bytes, one for each bit of have; false: so many are not
  * there. */
@@ -419,7 +421,11 @@ void tree_open(struct core *core, struct arm *arm, uint32_t prompt);
 void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree, uint32_t node);
 void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree);
 void tree_resume(struct core *core, struct arm *arm, uint32_t prompt);
-void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, uint32_t parent);
+/* How a node is asked for; false: not of this arm. */
+bool node_valid(const struct core *core, const struct arm *arm, const struct tree *tree, const struct node_view *node);
+void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, const struct node_view *node);
+/* Does the arm's verifier judge this node of it? Then that settles the node. */
+bool node_judged(const struct core *core, const struct key *key);
 void trees_free(const struct arm *arm, struct cell *cell);
 
 /* task.c */

@@ -39,11 +39,12 @@ static void ref_add(struct update *update, struct ref ref)
     update->refs[update->refs_len++] = ref;
 }
 
-static void path_add(struct update *update, const struct tree *tree, uint32_t node)
+/* The node and those above it, `most` of them at most. */
+static void path_add(struct update *update, const struct tree *tree, uint32_t node, uint32_t most)
 {
-    if (node == NO_ORDINAL)
+    if (node == NO_ORDINAL || most == 0)
         return;
-    path_add(update, tree, tree->views[node].parent);
+    path_add(update, tree, tree->views[node].parent, most - 1);
     ref_add(update, tree->nodes[node].ref);
 }
 
@@ -66,6 +67,26 @@ static void group_add(struct core *core, const struct key *key, uint32_t payer)
         ref_add(core->update, stock->rows[k].ref);
 }
 
+/* A path, or of attempts as many as a revision is shown; an attempt is judged by itself. */
+static void send_node(struct core *core, const struct key *key, struct send *send)
+{
+    const struct arm *arm = &core->arms[key->owner];
+    const struct tree *tree = &arm->cells[key->prompt].trees[key->tree];
+    const struct node_view *view = &tree->views[key->item];
+    bool turns = arm->strategy->memory != NULL;
+    send->refs = core->update->refs_len;
+    if (key->kind == TASK_VERIFY) {
+        path_add(core->update, tree, key->item, turns ? 1 : UINT32_MAX);
+        send->finished = tree->nodes[key->item].finish != FINISH_STEP;
+    } else {
+        path_add(core->update, tree, view->parent, turns ? arm->strategy->memory(arm->options[0]) : UINT32_MAX);
+        send->tokens_max = view->cap;
+        send->cue = (uint8_t)view->cue;
+        send->step = (uint8_t)view->extent;
+    }
+    send->refs_len = core->update->refs_len - send->refs;
+}
+
 static void send_task(struct core *core, const struct agent *agent, const struct key *key, uint32_t payer,
                       uint64_t lease)
 {
@@ -73,14 +94,9 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     const struct pool *pool = &core->pools[key_pool(core, key)];
     bool verify = key->kind == TASK_VERIFY;
     size_t refs = update->refs_len;
-    bool finished = true;
-    if (key->tree != NO_ID) {
-        const struct tree *tree = &core->arms[key->owner].cells[key->prompt].trees[key->tree];
-        path_add(update, tree, verify ? key->item : tree->views[key->item].parent);
-        finished = verify && tree->nodes[key->item].finish != FINISH_STEP;
-    } else if (verify && core->verifiers[key->verifier].group) {
+    if (verify && key->tree == NO_ID && core->verifiers[key->verifier].group) {
         group_add(core, key, payer);
-    } else if (verify) {
+    } else if (verify && key->tree == NO_ID) {
         ref_add(update, key_row(core, key)->ref);
     }
     struct send *send = send_add(core, SEND_TASK, agent->id, lease);
@@ -91,15 +107,16 @@ static void send_task(struct core *core, const struct agent *agent, const struct
     send->refs = refs;
     send->refs_len = update->refs_len - refs;
     send->seed = key_seed(core, key);
-    send->tokens_max = core->models[pool->model].max_tokens;
+    send->tokens_max = pool_most(core, key_pool(core, key));
     send->timeout_ms = verify ? core->verifiers[key->verifier].timeout_ms : core->models[pool->model].timeout_ms;
     if (!verify && key->tree == NO_ID) {
         send->kill_window = pool->kill.window;
         send->kill_below = stock_kill(pool, key->prompt, key->item);
     }
-    send->step = !verify && key->tree != NO_ID;
-    send->finished = finished;
+    send->finished = true;
     send->group = verify && core->verifiers[key->verifier].group;
+    if (key->tree != NO_ID)
+        send_node(core, key, send);
 }
 
 static void grant(struct core *core, struct agent *agent, const struct key *key, uint32_t payer, bool suspect)

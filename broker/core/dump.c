@@ -220,7 +220,8 @@ static void dump_tree(const struct core *core, const struct arm *arm, uint32_t p
             .finish = row->finish, .flags = row->flags, .payer = row->payer, .latency_ms = row->latency_ms,
             .tokens_in = row->tokens_in, .tokens_out = row->tokens_out, .class = row->class,
             .ref_commit = row->ref.commit, .ref_offset = row->ref.offset, .ref_len = row->ref.len, .have = row->have,
-            .features = features_of(row));
+            .features = features_of(row), .cap = tree->views[n].cap, .cue = (uint8_t)tree->views[n].cue,
+            .extent = (uint8_t)tree->views[n].extent);
         struct key key = {TASK_VERIFY, arm->id, p, t, n, arm->verifier};
         if (arm->verifier != NO_ID)
             dump_score(out, &key, &tree->scores[2 * n]);
@@ -381,7 +382,7 @@ static int score_apply(struct core *core, const struct fact_score *f)
     if (score == NULL || score->state == SCORE_DONE || f->state != SCORE_DONE || f->outcome >= OUTCOMES)
         return ERR_CORRUPT;
     *score = (struct score){f->score, f->state, f->outcome};
-    if (f->tree != NO_ID && core->arms[f->owner].verifier == f->verifier) {
+    if (f->tree != NO_ID && core->arms[f->owner].verifier == f->verifier && node_judged(core, &key)) {
         struct tree *tree = &core->arms[f->owner].cells[f->prompt].trees[f->tree];
         struct node_view *view = &tree->views[f->item];
         view->scored = outcome_known(f->outcome);
@@ -400,16 +401,22 @@ static int node_apply(struct core *core, const struct fact_node *f)
         return ERR_CORRUPT;
     struct tree *tree = &arm->cells[f->prompt].trees[f->tree];
     bool fresh = f->state == ROW_NONE && f->payer == 0 && f->finish == 0 && f->flags == 0;
-    if (tree->nodes_len >= NODES_MAX || (f->parent != NO_ORDINAL && f->parent >= tree->nodes_len) ||
+    struct node_view how = {
+        .parent = f->parent, .cap = f->cap, .cue = (enum cue)f->cue, .extent = (enum extent)f->extent};
+    if (tree->nodes_len >= NODES_MAX || !node_valid(core, arm, tree, &how) ||
         (!fresh && !row_valid(core, f->state, f->finish, f->flags, f->payer)))
         return ERR_CORRUPT;
-    tree_add(core, arm, f->prompt, tree, f->parent);
+    tree_add(core, arm, f->prompt, tree, &how);
     struct row *row = &tree->nodes[tree->nodes_len - 1];
     *row = ROW_OF(f);
     if (!row_features(row, f->have, f->features, sizeof(float)))
         return ERR_CORRUPT;
-    tree->views[tree->nodes_len - 1].finish = (enum finish)f->finish;
-    if (row->state == ROW_FAILED || (row->state == ROW_DONE && arm->verifier == NO_ID))
+    struct node_view *view = &tree->views[tree->nodes_len - 1];
+    view->finish = (enum finish)f->finish;
+    view->class = row->class;
+    view->tokens = row->tokens_out;
+    struct key key = {TASK_GENERATE, f->arm, f->prompt, f->tree, tree->nodes_len - 1, NO_ID};
+    if (row->state == ROW_FAILED || (row->state == ROW_DONE && !node_judged(core, &key)))
         tree->unsettled--;
     return 0;
 }

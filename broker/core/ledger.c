@@ -44,7 +44,7 @@ static uint64_t price(const struct model *model, uint64_t in, uint64_t out)
     return (uint64_t)(sum / 1000000);
 }
 
-struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint32_t prompt, bool root)
+struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint32_t prompt, bool root, uint32_t most)
 {
     const struct pool *pool = &core->pools[pool_id];
     const struct model *model = &core->models[pool->model];
@@ -52,9 +52,9 @@ struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint3
     uint64_t in = root ? core->sets[pool->set].prompts[prompt].bytes + (uint64_t)model->template_tokens : 0;
     return (struct amounts){
         .rollouts = root ? 1 : 0,
-        .tokens = in + model->max_tokens,
+        .tokens = in + most,
         .slot_ms = model->timeout_ms,
-        .cost = price(model, in, model->max_tokens),
+        .cost = price(model, in, most),
     };
 }
 

@@ -127,6 +127,11 @@ bool row_features(struct row *row, uint32_t have, struct slice from, size_t size
     return true;
 }
 
+uint32_t pool_most(const struct core *core, uint32_t pool)
+{
+    return core->models[core->pools[pool].model].max_tokens;
+}
+
 float row_lp_mean(const struct row *row)
 {
     double value = 0;

@@ -263,7 +263,8 @@ bool key_open(const struct core *core, const struct key *key, uint32_t payer)
         return key->verifier == NO_ID && row->state <= ROW_LEASED;
     const struct arm *arm = &core->arms[payer];
     if (key->kind != TASK_VERIFY || key->verifier >= core->verifiers_len ||
-        (key->verifier != arm->verifier && key->verifier != core->sweeps[arm->sweep].truth))
+        (key->verifier != core->sweeps[arm->sweep].truth &&
+         (key->verifier != arm->verifier || (key->tree != NO_ID && !node_judged(core, key)))))
         return false;
     const struct score *score = key_score(core, key);
     return score != NULL && row->state == ROW_DONE && score->state != SCORE_DONE;
@@ -294,14 +295,18 @@ static struct amounts lease_reservation(const struct core *core, const struct ke
 {
     if (key->kind == TASK_VERIFY)
         return is_truth(core, key, payer) ? (struct amounts){0} : reserve_verify(core, key->verifier);
-    return reserve_generate(core, key_pool(core, key), key->prompt, key_is_root(core, key));
+    uint32_t pool = key_pool(core, key), most = pool_most(core, pool);
+    if (key->tree != NO_ID)
+        most = core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].cap;
+    return reserve_generate(core, pool, key->prompt, key_is_root(core, key), most);
 }
 
 /* What granting this key must find room for: a generation for a verifying arm counts its first verdict too. */
 struct amounts lease_needs(const struct core *core, const struct key *key, uint32_t payer)
 {
     struct amounts needs = lease_reservation(core, key, payer);
-    if (key->kind == TASK_GENERATE && promise_useful(core, &core->arms[payer], key->owner, key->prompt)) {
+    if (key->kind == TASK_GENERATE && (key->tree == NO_ID || node_judged(core, key)) &&
+        promise_useful(core, &core->arms[payer], key->owner, key->prompt)) {
         struct amounts verdict = reserve_verify(core, core->arms[payer].verifier);
         amounts_add(&needs, &verdict);
     }
@@ -430,9 +435,15 @@ int result_apply(struct core *core, const struct fact_result *f)
     }
     /* The winner is no longer live, so closing must not settle it again. */
     task_close(core, lease->task, f->lease);
-    if (key.tree != NO_ID && core->arms[key.owner].verifier == NO_ID)
+    if (key.tree != NO_ID && !node_judged(core, &key))
         tree_settle(core, &core->arms[key.owner], key.prompt, key.tree, key.item);
     return 0;
+}
+
+/* The verdict of the truth settles no node. */
+static bool settles_node(const struct core *core, const struct key *key)
+{
+    return core->arms[key->owner].verifier == key->verifier && node_judged(core, key);
 }
 
 int verdict_apply(struct core *core, const struct fact_verdict *f)
@@ -451,7 +462,7 @@ int verdict_apply(struct core *core, const struct fact_verdict *f)
     }
     settle_winner(core, lease, &spent);
     task_close(core, lease->task, f->lease);
-    if (key.tree != NO_ID && core->arms[key.owner].verifier == key.verifier)
+    if (key.tree != NO_ID && settles_node(core, &key))
         tree_settle(core, &core->arms[key.owner], key.prompt, key.tree, key.item);
     return 0;
 }
@@ -552,7 +563,7 @@ int give_up_apply(struct core *core, const struct fact_give_up *f)
     if (key.tree == NO_ID)
         return 0;
     struct arm *arm = &core->arms[key.owner];
-    if (key.kind == TASK_GENERATE || arm->verifier == key.verifier) /* the verdict of the truth settles no node */
+    if (key.kind == TASK_GENERATE || settles_node(core, &key))
         tree_settle(core, arm, key.prompt, key.tree, key.item);
     return 0;
 }
@@ -643,7 +654,7 @@ void react_generated(struct core *core, const struct key *key)
     if (key->tree != NO_ID) {
         struct arm *arm = &core->arms[key->owner];
         struct tree *tree = &arm->cells[key->prompt].trees[key->tree];
-        if (tree->nodes[key->item].state == ROW_DONE && arm->verifier != NO_ID)
+        if (tree->nodes[key->item].state == ROW_DONE && node_judged(core, key))
             verify_for(core, arm, key);
         else if (tree->unsettled == 0)
             tree_plan(core, arm, key->prompt, key->tree);
@@ -668,7 +679,7 @@ void react_verified(struct core *core, const struct key *key)
     if (key->tree != NO_ID) {
         struct arm *arm = &core->arms[key->owner];
         struct cell *cell = &arm->cells[key->prompt];
-        if (arm->verifier != key->verifier)
+        if (!settles_node(core, key))
             cell_truth_done(core, arm, key->prompt);
         else if (cell->trees[key->tree].unsettled == 0)
             tree_plan(core, arm, key->prompt, key->tree);

@@ -54,44 +54,90 @@ static void tree_grow(struct tree *tree, uint32_t len)
     tree->nodes_cap = cap;
 }
 
-/* What the arm reserves for one node: its generation and its verdict. */
-static struct amounts node_unit(const struct core *core, const struct arm *arm, uint32_t prompt, bool root)
+static bool is_judged(const struct arm *arm, const struct node_view *node)
 {
-    struct amounts unit = reserve_generate(core, arm->pools[0], prompt, root);
-    if (arm->verifier != NO_ID) {
+    return arm->verifier != NO_ID && node->extent != EXTENT_THINK;
+}
+
+bool node_judged(const struct core *core, const struct key *key)
+{
+    const struct arm *arm = &core->arms[key->owner];
+    return is_judged(arm, &arm->cells[key->prompt].trees[key->tree].views[key->item]);
+}
+
+/* What the arm reserves for one node: its generation and its verdict. */
+static struct amounts node_unit(const struct core *core, const struct arm *arm, uint32_t prompt,
+                                const struct node_view *node)
+{
+    struct amounts unit = reserve_generate(core, arm->pools[0], prompt, node->parent == NO_ORDINAL, node->cap);
+    if (is_judged(arm, node)) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);
     }
     return unit;
 }
 
-void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, uint32_t parent)
+bool node_valid(const struct core *core, const struct arm *arm, const struct tree *tree, const struct node_view *node)
 {
-    uint32_t node = tree->nodes_len++;
+    bool root = node->parent == NO_ORDINAL, turn = arm->strategy->memory != NULL && !root;
+    return (root || node->parent < tree->nodes_len) && node->cap > 0 && node->cap <= pool_most(core, arm->pools[0]) &&
+           (unsigned)node->cue < CUES && (unsigned)node->extent < EXTENTS && (node->cue == CUE_REVISE) == turn;
+}
+
+void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, const struct node_view *how)
+{
+    uint32_t node = tree->nodes_len++, parent = how->parent;
     tree_grow(tree, tree->nodes_len);
     memset(&tree->nodes[node], 0, sizeof tree->nodes[node]);
     memset(&tree->scores[2 * node], 0, 2 * sizeof tree->scores[0]);
-    tree->views[node] =
-        (struct node_view){.parent = parent, .depth = parent == NO_ORDINAL ? 1 : tree->views[parent].depth + 1};
+    tree->views[node] = (struct node_view){
+        .parent = parent,
+        .depth = parent == NO_ORDINAL ? 1 : tree->views[parent].depth + 1,
+        .cue = how->cue,
+        .extent = how->extent,
+        .cap = how->cap,
+    };
     tree->homes[node] = 0;
     tree->unsettled++;
-    struct amounts unit = node_unit(core, arm, prompt, parent == NO_ORDINAL);
+    struct amounts unit = node_unit(core, arm, prompt, how);
     amounts_add(&arm->reserved, &unit);
+}
+
+/* How child i is asked for. Lists that are empty say what earlier releases meant: steps of max_tokens, without a cue. */
+static struct node_view spawned(const struct core *core, const struct arm *arm, const struct fact_spawn *f, size_t i)
+{
+    struct node_view node = {.cap = pool_most(core, arm->pools[0]), .extent = EXTENT_STEP};
+    memcpy(&node.parent, f->parents.data + 4 * i, 4);
+    if (f->caps.len > 0)
+        memcpy(&node.cap, f->caps.data + 4 * i, 4);
+    if (f->cues.len > 0)
+        node.cue = (enum cue)(uint8_t)f->cues.data[i];
+    if (f->extents.len > 0)
+        node.extent = (enum extent)(uint8_t)f->extents.data[i];
+    return node;
+}
+
+static bool one_of_each(size_t bytes, size_t size, size_t children)
+{
+    return bytes == 0 || bytes == size * children;
 }
 
 int spawn_apply(struct core *core, const struct fact_spawn *f)
 {
     struct tree *tree = tree_of(core, f->arm, f->prompt, f->tree);
+    size_t children = f->parents.len / 4;
     if (tree == NULL || tree->finished || tree->unsettled > 0 || f->parents.len % 4 != 0 ||
-        f->parents.len / 4 > core->arms[f->arm].n || tree->nodes_len + f->parents.len / 4 > NODES_MAX)
+        children > core->arms[f->arm].n || tree->nodes_len + children > NODES_MAX ||
+        !one_of_each(f->caps.len, 4, children) || !one_of_each(f->cues.len, 1, children) ||
+        !one_of_each(f->extents.len, 1, children))
         return ERR_CORRUPT;
+    struct arm *arm = &core->arms[f->arm];
     uint32_t before = tree->nodes_len;
-    for (size_t at = 0; at < f->parents.len; at += 4) {
-        uint32_t parent;
-        memcpy(&parent, f->parents.data + at, 4);
-        if (parent != NO_ORDINAL && parent >= before)
+    for (size_t i = 0; i < children; i++) {
+        struct node_view node = spawned(core, arm, f, i);
+        if (!node_valid(core, arm, tree, &node) || (node.parent != NO_ORDINAL && node.parent >= before))
             return ERR_CORRUPT;
-        tree_add(core, &core->arms[f->arm], f->prompt, tree, parent);
+        tree_add(core, arm, f->prompt, tree, &node);
     }
     return 0;
 }
@@ -137,7 +183,9 @@ void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t t
     view->finish = (enum finish)row->finish;
     view->scored = score->state == SCORE_DONE && outcome_known(score->outcome);
     view->score = score->score;
-    struct amounts unit = node_unit(core, arm, prompt, root);
+    view->class = row->class;
+    view->tokens = row->tokens_out;
+    struct amounts unit = node_unit(core, arm, prompt, view);
     amounts_sub(core, &arm->reserved, &unit);
     struct amounts spent = cost_row(core, core->pools[arm->pools[0]].model, root, row);
     if (score->state == SCORE_DONE) {
@@ -161,7 +209,7 @@ static void tree_tasks(struct core *core, struct arm *arm, uint32_t prompt, uint
             struct task *task = task_want(core, &key, arm->id);
             uint32_t parent = tree->views[n].parent;
             task->home = parent == NO_ORDINAL ? 0 : tree->homes[parent];
-        } else if (tree->nodes[n].state == ROW_DONE && arm->verifier != NO_ID &&
+        } else if (tree->nodes[n].state == ROW_DONE && is_judged(arm, &tree->views[n]) &&
                    tree->scores[2 * n].state != SCORE_DONE) {
             key.kind = TASK_VERIFY;
             key.verifier = arm->verifier;
@@ -244,6 +292,49 @@ static struct slice words(const uint32_t *at, uint32_t len)
     return (struct slice){(const char *)at, len * sizeof *at};
 }
 
+/* A plan that nobody has filled; every child that it will have is a step of max_tokens. */
+struct draft {
+    uint32_t parents[LIMIT_TREE_N], finals[LIMIT_TREE_N], caps[LIMIT_TREE_N];
+    uint8_t cues[LIMIT_TREE_N], extents[LIMIT_TREE_N];
+    struct plan plan;
+};
+
+static void draft_init(struct draft *draft, const struct arm *arm)
+{
+    memset(draft->caps, 0, sizeof draft->caps);
+    memset(draft->cues, CUE_NONE, sizeof draft->cues);
+    memset(draft->extents, EXTENT_STEP, sizeof draft->extents);
+    draft->plan = (struct plan){.parents = draft->parents,
+                                .caps = draft->caps,
+                                .cues = draft->cues,
+                                .extents = draft->extents,
+                                .finals = draft->finals,
+                                .cap = LIMIT_TREE_N,
+                                .record = xalloc(arm->record_size)};
+}
+
+/* What is the same for steps of earlier releases is left out, so that their journals are what they were. */
+static void emit_spawn(struct core *core, const struct arm *arm, struct fact_spawn f, struct draft *draft)
+{
+    const struct plan *plan = &draft->plan;
+    uint32_t most = pool_most(core, arm->pools[0]), len = plan->parents_len;
+    bool capped = false, cued = false, stepped = true;
+    for (uint32_t i = 0; i < len; i++) {
+        draft->caps[i] = draft->caps[i] == 0 || draft->caps[i] > most ? most : draft->caps[i];
+        capped = capped || draft->caps[i] != most;
+        cued = cued || draft->cues[i] != CUE_NONE;
+        stepped = stepped && draft->extents[i] == EXTENT_STEP;
+    }
+    f.parents = words(draft->parents, len);
+    if (capped)
+        f.caps = words(draft->caps, len);
+    if (cued)
+        f.cues = (struct slice){(const char *)draft->cues, len};
+    if (!stepped)
+        f.extents = (struct slice){(const char *)draft->extents, len};
+    emit(core, &(struct fact){.type = FACT_spawn, .spawn = f});
+}
+
 /* Asks the strategy what should exist next, and makes it so. */
 void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tree_id)
 {
@@ -253,6 +344,7 @@ void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tre
         .tree = tree_id,
         .trees = arm->trees,
         .n = arm->n,
+        .max_tokens = pool_most(core, arm->pools[0]),
         .nodes_len = tree->nodes_len,
         .nodes = tree->views,
         .record = tree->record,
@@ -260,32 +352,28 @@ void tree_plan(struct core *core, struct arm *arm, uint32_t prompt, uint32_t tre
         .options = arm->options[0],
     };
     for (uint32_t i = 0; arm->strategy->features != 0 && i < tree->nodes_len; i++) {
-        tree->views[i].tokens = tree->nodes[i].tokens_out;
         tree->views[i].have = tree->nodes[i].have;
         tree->views[i].features = tree->nodes[i].features;
     }
-    uint32_t parents[LIMIT_TREE_N], finals[LIMIT_TREE_N];
-    struct plan plan = {.parents = parents, .finals = finals, .cap = LIMIT_TREE_N, .record = xalloc(arm->record_size)};
-    arm->strategy->plan(&view, &plan);
-    if (arm->record_size > 0 && memcmp(plan.record, tree->record, arm->record_size) != 0)
+    struct draft draft;
+    struct plan *plan = &draft.plan;
+    draft_init(&draft, arm);
+    arm->strategy->plan(&view, plan);
+    if (arm->record_size > 0 && memcmp(plan->record, tree->record, arm->record_size) != 0)
         emit(core, &(struct fact){.type = FACT_note,
                                   .note = {.arm = arm->id,
                                            .prompt = prompt,
                                            .tree = tree_id,
-                                           .record = {plan.record, arm->record_size}}});
-    if (plan.parents_len > 0)
-        emit(core, &(struct fact){.type = FACT_spawn,
-                                  .spawn = {.arm = arm->id,
-                                            .prompt = prompt,
-                                            .tree = tree_id,
-                                            .parents = words(parents, plan.parents_len)}});
+                                           .record = {plan->record, arm->record_size}}});
+    if (plan->parents_len > 0)
+        emit_spawn(core, arm, (struct fact_spawn){.arm = arm->id, .prompt = prompt, .tree = tree_id}, &draft);
     else
         emit(core, &(struct fact){.type = FACT_finish,
                                   .finish = {.arm = arm->id,
                                              .prompt = prompt,
                                              .tree = tree_id,
-                                             .finals = words(finals, plan.finals_len)}});
-    free(plan.record);
+                                             .finals = words(draft.finals, plan->finals_len)}});
+    free(plan->record);
     tree_tasks(core, arm, prompt, tree_id);
     for (uint32_t t = 0; t < arm->trees; t++)
         if (!arm->cells[prompt].trees[t].finished)

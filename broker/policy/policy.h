@@ -27,6 +27,8 @@ enum policy_needs {
     NEED_LEGS = 16,    /* the arm draws from several models        */
     NEED_BLOCKS = 32,  /* one after the other                      */
     NEED_PRIOR = 64,   /* the arm has a prior                      */
+    NEED_THINKS = 128, /* backend and model can be made to think on */
+    NEED_TURNS = 256,  /* the backend can be shown earlier attempts */
 };
 
 /* One delivered rollout, as folded into the statistics. */
@@ -161,9 +163,14 @@ struct node_view {
     uint32_t parent;    /* node, or NO_ORDINAL: the prompt itself */
     uint32_t depth;     /* 1 for a child of the prompt */
     enum finish finish; /* FINISH_STEP: may be continued; FINISH_FAILED: failed for good */
-    bool scored;
-    double score;          /* of the arm's verifier, of the path up to and including this node */
-    uint32_t tokens;       /* generated in this node; with the features */
+    enum cue cue;       /* how it was asked for, as the plan said */
+    enum extent extent;
+    uint32_t cap; /* most tokens that it may generate; never 0 */
+    bool scored;  /* EXTENT_THINK is never judged */
+    double
+        score; /* of the arm's verifier, of the path up to and including this node; of an arm with turns, of its text */
+    uint64_t class;        /* hash of its canonical answer, 0: none */
+    uint32_t tokens;       /* generated in this node */
     uint32_t have;         /* bitmap of enum feature */
     const float *features; /* those that it has, lowest first; only while the strategy plans */
 };
@@ -172,6 +179,7 @@ struct node_view {
 struct tree_view {
     uint32_t prompt, tree, trees; /* tree = 0..trees-1 */
     uint32_t n;                   /* the arm's N, all trees together */
+    uint32_t max_tokens;          /* of the model: most of one node */
     uint32_t nodes_len;
     const struct node_view *nodes;
     const void *record; /* record_size bytes; zeroed before the first plan */
@@ -183,10 +191,14 @@ struct tree_view {
 struct plan {
     uint32_t *parents;
     uint32_t parents_len; /* spawn one child of each (NO_ORDINAL: of the prompt) */
+    /* How each of these is generated. Before plan is asked they say what most strategies want: a step of max_tokens. */
+    uint32_t *caps;   /* most tokens; 0: max_tokens */
+    uint8_t *cues;    /* enum cue */
+    uint8_t *extents; /* enum extent */
     uint32_t *finals;
     uint32_t finals_len; /* finish: the tree's rollouts, as end nodes, repeats allowed */
     void *record;        /* new record (record_size bytes), always filled by plan */
-    uint32_t cap;        /* room in parents and finals */
+    uint32_t cap;        /* room in parents, with all that tells how, and in finals */
 };
 
 struct strategy {
@@ -198,6 +210,9 @@ struct strategy {
     uint32_t (*trees)(uint32_t n, const double *options);     /* independent trees for this n; 0: n unusable */
     size_t (*record_size)(uint32_t n, const double *options); /* bytes per tree */
     void (*plan)(const struct tree_view *view, struct plan *plan);
+    /* For strategies whose nodes are whole attempts (CUE_REVISE): how many earlier ones a revision is shown; NULL: paths
+     * are continued. */
+    uint32_t (*memory)(const double *options);
 };
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts, strategy_zip_rc;

@@ -60,9 +60,9 @@ enum held_state { HELD_WAITING, HELD_RUNNING, HELD_DONE };
 struct held {
     struct job job;
     struct spec *spec;
-    struct buf record, text, answer, message; /* message: what the broker is told, once done */
-    struct texts *texts;                      /* of the group; NULL: of none */
-    struct kept **kept;                       /* what the record names, as many as `attached` has */
+    struct buf record, text, answer, cue, message; /* message: what the broker is told, once done */
+    struct texts *texts;                           /* of the group, or the earlier attempts; NULL: there are none */
+    struct kept **kept;                            /* what the record names, as many as `attached` has */
     struct attachments attached;
     size_t lacks;          /* under the lock: of these, those that have not come; it waits for them */
     bool asked;            /* whether its outcome is known */
@@ -579,6 +579,7 @@ static void held_free(struct agent *agent, struct held *held)
     buf_clear(&held->record);
     buf_clear(&held->text);
     buf_clear(&held->answer);
+    buf_clear(&held->cue);
     buf_clear(&held->message);
     buf_clear(&held->job.out);
     buf_clear(&held->job.found);
@@ -604,7 +605,7 @@ static int read_path(struct slice path, struct buf *text, struct buf *answer)
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
-/* The texts of a group, each by itself. */
+/* The texts of a group, or of earlier attempts, each by itself. */
 static int read_texts(struct slice path, struct texts *texts)
 {
     size_t offset = 0, bytes = 0;
@@ -659,6 +660,36 @@ static void join_texts(struct held *held, struct texts *texts)
     held->job.group_len = texts->len;
     held->job.text = texts->slices[held->job.ordinal];
     held->job.answer = buf_slice(&texts->answers[held->job.ordinal]);
+}
+
+static int join_turns(struct held *held, const struct msg_task *task)
+{
+    held->texts = xalloc(sizeof *held->texts);
+    held->texts->users = 1;
+    int rc = read_texts(task->path, held->texts);
+    held->job.turns = held->texts->slices;
+    held->job.turns_len = rc == 0 ? held->texts->len : 0;
+    return rc;
+}
+
+/* The path of a task that has a cue, with its text: at the end of the path if it is inline, else for between attempts. */
+static int join_cue(struct agent *agent, struct held *held, const struct msg_task *task)
+{
+    struct job *job = &held->job;
+    if (task->cue >= CUES || held->verify || agent->options.cue == NULL)
+        return ERR_CORRUPT;
+    job->cue = (enum cue)task->cue;
+    bool turn = job->cue == CUE_REVISE;
+    int rc = turn ? join_turns(held, task) : read_path(task->path, &held->text, &held->answer);
+    struct buf *to = turn ? &held->cue : &held->text;
+    size_t before = to->len;
+    if (rc == 0)
+        rc = agent->options.cue(buf_slice(&held->spec->json), job->cue, to);
+    if (rc != 0)
+        return rc;
+    job->text = buf_slice(&held->text);
+    job->cue_text = (struct slice){to->data + before, to->len - before};
+    return 0;
 }
 
 /* Asks for the next attachment that a task waits for; again when no answer came. */
@@ -753,8 +784,10 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     held->verify = task->verify != 0;
     held->spec = spec_find(agent, held->verify, task->spec);
     buf_put(&held->record, task->record.data, task->record.len);
-    if (task->group == GROUP_NONE)
+    if (task->group == GROUP_NONE && task->cue == CUE_NONE)
         rc = read_path(task->path, &held->text, &held->answer);
+    if (task->step >= EXTENTS)
+        rc = ERR_CORRUPT;
     held->job = (struct job){
         .lease = task->lease,
         .seed = task->seed,
@@ -764,7 +797,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
         .timeout_ms = task->timeout_ms,
         .kill_window = task->kill_window,
         .kill_below = task->kill_below,
-        .step = task->step != 0,
+        .step = task->step == EXTENT_STEP,
+        .think = task->step == EXTENT_THINK,
         .finished = task->finished != 0,
         .record = buf_slice(&held->record),
         .text = buf_slice(&held->text),
@@ -773,6 +807,8 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     };
     if (task->group != GROUP_NONE && rc == 0)
         join_texts(held, agent->texts);
+    else if (task->cue != CUE_NONE && held->spec != NULL && rc == 0)
+        rc = join_cue(agent, held, task);
     HASH_ADD(hh, agent->held, job.lease, sizeof held->job.lease, held);
     held->job.began_ms = clock_ms();
     if (held->spec == NULL || rc != 0) {

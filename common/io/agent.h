@@ -20,10 +20,15 @@ enum job_state { JOB_RUNNING, JOB_DONE, JOB_FAILED };
 struct job {
     /* input: constant while the job runs */
     uint64_t lease;
-    struct slice spec;                  /* JSON of the model or verifier, as in SPEC messages                       */
-    struct slice record;                /* the prompt's JSON record: id, prompt or messages, answer, meta            */
-    struct slice text;                  /* generate: path root..parent to continue ("" at the root); verify: the text */
-    struct slice answer;                /* verify: the extracted answer of the text                                  */
+    struct slice spec;   /* JSON of the model or verifier, as in SPEC messages                       */
+    struct slice record; /* the prompt's JSON record: id, prompt or messages, answer, meta            */
+    /* generate: path root..parent to continue ("" at the root), behind it the cue if that is inline; verify: the text */
+    struct slice text;
+    const struct slice *turns; /* generate, cue = CUE_REVISE: earlier attempts, oldest first; `text` is "" then      */
+    uint32_t turns_len;
+    enum cue cue;          /* generate: what stands before the new text, see common/rollout.h                      */
+    struct slice cue_text; /* its text. Inline: the last bytes of `text`; CUE_REVISE: stands behind each of `turns` */
+    struct slice answer;   /* verify: the extracted answer of the text                                  */
     const struct attachments *attached; /* what the record names, where the agent is handed it; else NULL        */
     const struct slice *group; /* verify, of a verifier of groups: texts of all rollouts of the prompt, by ordinal */
     uint32_t group_len;
@@ -35,12 +40,13 @@ struct job {
     uint32_t kill_window; /* generate: tokens of the windows of confidence; 0: as the engine has them */
     double kill_below;    /* end with finish = killed where the mean confidence of a whole window is below; 0: never */
     bool step;            /* stop after the step separator (kept in the text) as well as at the end    */
+    bool think;           /* stop at the end of thinking (EXTENT_THINK); never with `step`             */
     bool finished;        /* verify: the text is a finished rollout, not a prefix                      */
 
     /* output */
     enum job_state state;
     int64_t began_ms;       /* monotonic; when the engine got it. An engine that lets it wait sets it anew   */
-    struct buf out;         /* generate: the new text only                                               */
+    struct buf out;         /* generate: the new text only, without any cue                              */
     struct buf found;       /* generate: the answer, when the engine itself knows it (replay); else empty */
     struct result result;   /* generate                                                                  */
     struct verdict verdict; /* verify                                                                    */
@@ -84,8 +90,10 @@ struct agent_options {
         struct job *job); /* before an engine gets it: fills the output of one whose outcome is known; may be NULL */
     void (*finish)(struct job *job,
                    struct slice spec); /* after an engine's JOB_DONE, on the compute thread; may be NULL */
-    const char *devices;               /* shown beside its name; NULL: none */
-    const struct offer *offers;        /* of a worker; at most LIMIT_OFFERS */
+    /* Appends the text of a cue as this model says it; of a worker. */
+    int (*cue)(struct slice spec, enum cue cue, struct buf *text);
+    const char *devices;        /* shown beside its name; NULL: none */
+    const struct offer *offers; /* of a worker; at most LIMIT_OFFERS */
     size_t offers_len;
     uint32_t threads;                         /* compute threads */
     uint32_t credits;                         /* tasks that it holds at most, waiting ones included */

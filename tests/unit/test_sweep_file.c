@@ -508,6 +508,29 @@ static void joined_arms(void **state)
     sweep_spec_clear(&spec);
 }
 
+/* Cues stand in the spec of a model whose file says them, and change nothing in that of any other. */
+static void models_with_cues(void **state)
+{
+    (void)state;
+    struct sweep_spec spec;
+    assert_int_equal(parse("sweep: {name: s, prompts: p.jsonl}\nmodels:\n"
+                           "- {name: plain, backend: synthetic}\n"
+                           "- {name: thinks, backend: synthetic, think_end: </think>, wait: Hmm, final: \"\"}\n"
+                           "arms: [{name: a, n: 8, model: plain}]\n",
+                           &spec, NULL),
+                     0);
+    const char *const keys[] = {"final", "revise", "think_end", "wait"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        assert_null(strstr(spec.models[0].spec, keys[i]));
+    assert_non_null(strstr(spec.models[1].spec, "\"final\":\"\","));
+    assert_non_null(strstr(spec.models[1].spec, "\"think_end\":\"</think>\","));
+    assert_non_null(strstr(spec.models[1].spec, "\"wait\":\"Hmm\"}"));
+    assert_null(strstr(spec.models[1].spec, "revise"));
+    assert_false(spec.models[0].thinks);
+    assert_true(spec.models[1].thinks);
+    sweep_spec_clear(&spec);
+}
+
 /* A model that is like another one is what it would be if all were written out. */
 static void models_alike(void **state)
 {
@@ -708,6 +731,7 @@ int main(void)
         cmocka_unit_test(wrong_verifiers),
         cmocka_unit_test(wrong_arms),
         cmocka_unit_test(joined_arms),
+        cmocka_unit_test(models_with_cues),
         cmocka_unit_test(models_alike),
         cmocka_unit_test(wrong_joins),
         cmocka_unit_test(wrong_needs),
