@@ -4,7 +4,8 @@
 
 #define CUE_WAIT_TEXT  "Wait"
 #define CUE_FINAL_TEXT "\nFinal Answer:"
+/* Blank lines set it off from attempts where all is one text. */
 #define CUE_REVISE_TEXT \
-    "Look for mistakes in your answer above, then solve the problem again and give your final answer."
+    "\n\nLook for mistakes in your answer above, then solve the problem again and give your final answer.\n\n"
 
 #endif

@@ -49,6 +49,11 @@ enum cue {
     CUES
 };
 
+static inline bool cue_inline(enum cue cue)
+{
+    return cue == CUE_WAIT || cue == CUE_ANSWER || cue == CUE_FINAL;
+}
+
 /* Scalars that a generator reduces its log-probabilities to; features travel, log-probabilities do not.
  * Nats, of the tokens as sampled, at temperature 1. A bitmap says which are present. Numbers are stored. */
 /* clang-format off */

@@ -18,6 +18,7 @@
 #include "common/sse.h"
 #include "worker/backend.h"
 #include "worker/completion.h"
+#include "worker/cues.h"
 #include "worker/openai_answer.h"
 #include "worker/openai_spec.h"
 #include "worker/servers.h"
@@ -139,7 +140,7 @@ static void fail_job(struct work *work, int rc, const char *why)
     work_free(work);
 }
 
-/* The tokens behind a step are kept for those that continue it. */
+/* The tokens behind a step, or a phase of thinking, are kept for those that continue it. */
 static void keep_tokens(const struct work *work)
 {
     const struct server_lane *lane = &work->lane;
@@ -155,7 +156,7 @@ static void keep_tokens(const struct work *work)
 static void finish_job(struct work *work, enum finish finish)
 {
     struct job *job = work->job;
-    if (finish == FINISH_STEP && work->with_ids)
+    if (work->with_ids && openai_goes_on(&work->state->spec, job, &work->completion, finish))
         keep_tokens(work);
     if (work->ids_refused == work->lane.server)
         server_without_ids(work->lane.server);
@@ -466,6 +467,12 @@ static void count_prompt(struct work *work)
 
 /* -- several rollouts of one request ---------------------------------------------------------------------------------- */
 
+/* Part of a path or of turns, or watched: it has a request of its own. */
+static bool goes_alone(const struct job *job)
+{
+    return job->step || job->think || job->cue != CUE_NONE || job->kill_window > 0;
+}
+
 static bool rides(const struct work *work)
 {
     const struct state *state = work->state;
@@ -479,13 +486,12 @@ static void gather(struct work *work, int64_t now_ms)
     struct state *state = work->state;
     struct work *other, *next;
     size_t len = 1;
-    if (state->spec.per_request <= 1 || !work->lane.dialect->many || !work->lane.logprobs || work->job->step ||
-        work->job->kill_window > 0 || work->attempts > 0)
+    if (state->spec.per_request <= 1 || !work->lane.dialect->many || !work->lane.logprobs || goes_alone(work->job) ||
+        work->attempts > 0)
         return;
     DL_FOREACH_SAFE (state->waiting, other, next) {
-        bool fits = other != work && !other->job->step && other->job->kill_window == 0 && other->attempts == 0 &&
-                    other->next_ms <= now_ms && other->job->tokens_max == work->job->tokens_max &&
-                    other->prompt.len == work->prompt.len &&
+        bool fits = other != work && !goes_alone(other->job) && other->attempts == 0 && other->next_ms <= now_ms &&
+                    other->job->tokens_max == work->job->tokens_max && other->prompt.len == work->prompt.len &&
                     memcmp(other->prompt.data, work->prompt.data, work->prompt.len) == 0;
         if (!fits)
             continue;
@@ -611,8 +617,11 @@ static void ask_tokens(struct work *work, struct ask *ask)
                                       openai_wants_ids(&work->state->spec, job, lane->dialect);
     if (!ask->wants_ids || job->text.len == 0)
         return;
-    struct token_text text = {lane->dialect->name, lane->model, buf_slice(&work->prompt), slice_of("")};
-    token_memory_find(&text, &work->tokens);
+    struct slice cue = cue_inline(job->cue) ? job->cue_text : slice_of(""), path = buf_slice(&work->prompt);
+    path.len -= cue.len;
+    struct token_text text = {lane->dialect->name, lane->model, path, slice_of("")};
+    if (token_memory_find(&text, &work->tokens) && cue.len > 0)
+        json_text(&work->tokens, cue); /* nobody has sampled it */
     ask->tokens = buf_slice(&work->tokens);
 }
 

@@ -158,7 +158,7 @@ static void serve(const struct state *state, struct job *job)
     job->result = (struct result){.latency_ms = 1};
     batch_key(state->model.data, job->record, job->prompt, job->ordinal, &key);
     HASH_FIND_STR(entries, key.data, entry);
-    if (job->step)
+    if (job->step || job->think || job->cue != CUE_NONE)
         rc = error_set(&why, ERR_REFUSED, "a batch holds whole rollouts, no steps");
     else if (entry == NULL)
         rc = error_set(&why, ERR_NOT_FOUND, "no line has the custom_id .../%.300s", key.data);

@@ -46,3 +46,12 @@ int cue_think_end(struct slice json, struct buf *out)
 {
     return cue_text(json, CUE_ANSWER, out);
 }
+
+void cue_path(const struct job *job, struct buf *out)
+{
+    for (uint32_t i = 0; i < job->turns_len; i++) {
+        buf_put(out, job->turns[i].data, job->turns[i].len);
+        buf_put(out, job->cue_text.data, job->cue_text.len);
+    }
+    buf_put(out, job->text.data, job->text.len);
+}

@@ -48,6 +48,16 @@ void ask_stops(const struct ask *ask, struct buf *body)
     json_end(body, ']');
 }
 
+void ask_shown(const struct ask *ask, struct buf *body)
+{
+    if (ask->shown.len == 0)
+        return;
+    json_key(body, "skip_special_tokens");
+    json_bool(body, false);
+    json_key(body, "spaces_between_special_tokens");
+    json_bool(body, false);
+}
+
 void ask_common(const struct ask *ask, struct buf *body)
 {
     json_key(body, "max_tokens");
@@ -108,6 +118,7 @@ void ask_all(const struct ask *ask, const char *keep_stop, const char *id, struc
     json_f64(body, ask->repetition_penalty);
     json_key(body, keep_stop);
     json_bool(body, ask->keep_stop);
+    ask_shown(ask, body);
     ask_logprobs(ask, body);
     if (ask->continues) {
         json_key(body, "add_generation_prompt");

@@ -31,6 +31,7 @@ struct ask {
     const struct slice *stops;
     size_t stops_len;
     bool keep_stop;     /* the stop text should be part of the answer */
+    struct slice shown; /* of the stops: may be a special token, which servers do not tell unasked; empty: none */
     int32_t logprobs;   /* -1: none, 0: of the sampled tokens, more: and so many alternatives */
     const char *id;     /* REQUEST_ID characters, of this attempt */
     struct slice salt;  /* separates prefix caches; may be empty */
@@ -73,6 +74,7 @@ void ask_prompt(const struct ask *ask, struct buf *body);   /* the text, or [tok
 void ask_begin(const struct ask *ask, struct buf *body);    /* {"model": ..., and prompt or messages */
 void ask_common(const struct ask *ask, struct buf *body);   /* max_tokens, temperature, top_p, n, seed, stop, stream */
 void ask_stops(const struct ask *ask, struct buf *body);    /* "stop": [...], when there are any */
+void ask_shown(const struct ask *ask, struct buf *body);    /* as vLLM and SGLang say it, when there is one */
 void ask_logprobs(const struct ask *ask, struct buf *body); /* as OpenAI's two routes say it */
 void ask_end(const struct ask *ask, struct buf *body);      /* extra, } */
 

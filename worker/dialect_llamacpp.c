@@ -45,6 +45,12 @@ static void completion_write(const struct ask *ask, struct buf *body)
     json_key(body, "seed");
     json_u64(body, ask->seed);
     ask_stops(ask, body);
+    if (ask->shown.len > 0) { /* its route for messages would put the chat template's own list in place of this one */
+        json_key(body, "preserved_tokens");
+        json_begin(body, '[');
+        json_text(body, ask->shown);
+        json_end(body, ']');
+    }
     json_key(body, "stream");
     json_bool(body, ask->stream);
     if (ask->logprobs >= 0) {

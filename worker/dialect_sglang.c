@@ -30,6 +30,7 @@ static void sampling_write(const struct ask *ask, struct buf *body)
     json_key(body, "no_stop_trim");
     json_bool(body, ask->keep_stop);
     ask_stops(ask, body);
+    ask_shown(ask, body);
     json_end(body, '}');
 }
 

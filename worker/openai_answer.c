@@ -1,6 +1,7 @@
 /* openai_answer.c - see openai_answer.h. What is not told is not guessed: an answer without its usage is none. */
 #include "worker/openai_answer.h"
 #include "common/json.h"
+#include "worker/cues.h"
 
 #include <string.h>
 
@@ -17,11 +18,22 @@ static bool stopped_by(const struct choice *choice, struct slice stop)
     return choice->matched == MATCHED_UNKNOWN && ends_with(&choice->text, stop);
 }
 
+static bool cut_end(struct buf *text, struct slice end)
+{
+    if (end.len == 0 || !ends_with(text, end))
+        return false;
+    text->len -= end.len;
+    text->data[text->len] = '\0';
+    return true;
+}
+
 /* Cuts off a stop, as all servers do without being asked not to; puts a step's separator where it belongs. */
 static int judge_stop(const struct openai_spec *spec, const struct job *job, struct choice *choice,
                       const struct openai_ending *ending, enum finish *finish, struct error *error)
 {
-    *finish = FINISH_STOP;
+    *finish = job->think ? FINISH_STEP : FINISH_STOP;
+    if (job->think)
+        cut_end(&choice->text, spec->think_end);
     if (!job->step)
         return 0;
     if (ending->stepped || stopped_by(choice, spec->step)) {
@@ -30,13 +42,9 @@ static int judge_stop(const struct openai_spec *spec, const struct job *job, str
         *finish = FINISH_STEP;
         return 0;
     }
-    for (size_t i = 0; i < spec->stops_len; i++) {
-        if (stopped_by(choice, spec->stops[i]) && ends_with(&choice->text, spec->stops[i])) {
-            choice->text.len -= spec->stops[i].len;
-            choice->text.data[choice->text.len] = '\0';
+    for (size_t i = 0; i < spec->stops_len; i++)
+        if (stopped_by(choice, spec->stops[i]) && cut_end(&choice->text, spec->stops[i]))
             return 0;
-        }
-    }
     if (choice->matched == MATCHED_UNKNOWN && !ending->own_step)
         return error_set(error, ERR_PROTOCOL,
                          "the server does not tell what ended its answer, so steps cannot be told from ends");
@@ -97,10 +105,24 @@ static int judge_usage(const struct openai_spec *spec, const struct job *job, st
     return 0;
 }
 
+/* Thinking that was taken out of the text is not where it stood: nothing can be put behind it word for word. */
+static int judge_whole(const struct job *job, const struct choice *choice, struct error *error)
+{
+    if (choice->reasoning.len == 0 || (!job->think && !cue_inline(job->cue)))
+        return 0;
+    return error_set(
+        error, ERR_PROTOCOL,
+        "the server takes the thinking out of its answers, so it cannot go on: start it without a reasoning "
+        "parser, or use option `api: completions`");
+}
+
 int openai_judge(const struct openai_spec *spec, const struct job *job, struct completion *completion,
                  struct openai_ending *ending, enum finish *finish, struct error *error)
 {
     ending->again = false;
+    int whole = judge_whole(job, &completion->choices[0], error);
+    if (whole != 0)
+        return whole;
     int rc = judge_finish(spec, job, &completion->choices[0], ending, finish, error);
     return rc != 0 ? rc : judge_usage(spec, job, completion, ending, error);
 }
@@ -154,6 +176,15 @@ bool openai_tokens(const struct openai_spec *spec, const struct completion *comp
     if (behind)
         json_text(out, spec->step);
     return true;
+}
+
+bool openai_goes_on(const struct openai_spec *spec, const struct job *job, const struct completion *completion,
+                    enum finish finish)
+{
+    if (job->think)
+        return finish == FINISH_LENGTH ||
+               (finish == FINISH_STEP && stopped_by(&completion->choices[0], spec->think_end));
+    return finish == FINISH_STEP;
 }
 
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,

@@ -14,7 +14,8 @@ struct openai_ending {
     bool again;    /* out: another attempt may mend what is wrong */
 };
 
-/* Sets how the answer ended, and puts a stop where it belongs: cut off, or for a step behind the text. ERR_PROTOCOL,
+/* Sets how the answer ended, and puts a stop where it belongs: cut off, or for a step behind the text. Thinking that came
+ * to an end, whichever, is a step. ERR_PROTOCOL,
  * ERR_CLOSED: it is no answer; the error says why. */
 int openai_judge(const struct openai_spec *spec, const struct job *job, struct completion *completion,
                  struct openai_ending *ending, enum finish *finish, struct error *error);
@@ -31,6 +32,10 @@ int openai_split(struct completion *completion, struct completion *to, struct er
  * off within a token, or ids that were not told. */
 bool openai_tokens(const struct openai_spec *spec, const struct completion *completion, const struct dialect *dialect,
                    struct slice prompt, struct slice tokens, struct buf *out);
+
+/* Whether a path may go on behind this answer by its ids: an end token of the model's is not among them. */
+bool openai_goes_on(const struct openai_spec *spec, const struct job *job, const struct completion *completion,
+                    enum finish finish);
 
 /* Fills text and result, the time apart. */
 void openai_take(const struct completion *completion, const struct dialect *dialect, enum finish finish,

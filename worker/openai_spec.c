@@ -2,6 +2,7 @@
 #include "worker/openai_spec.h"
 #include "common/json.h"
 #include "common/limits.h"
+#include "worker/cues.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,15 @@ static int texts_read(struct openai_spec *spec, const struct fields *options, st
         const char *key;
         struct slice *to;
     } texts[] = {
-        {spec->json, "url", &spec->url},        {spec->json, "step", &spec->step},
-        {spec->json, "template", &template},    {spec->json, "system", &system},
-        {options, "model", &spec->model},       {options, "salt", &spec->salt},
-        {options, "key_file", &spec->key_file}, {options, "key_env", &spec->key_env},
+        {spec->json, "url", &spec->url},
+        {spec->json, "step", &spec->step},
+        {spec->json, "template", &template},
+        {spec->json, "system", &system},
+        {spec->json, "think_end", &spec->think_end},
+        {options, "model", &spec->model},
+        {options, "salt", &spec->salt},
+        {options, "key_file", &spec->key_file},
+        {options, "key_env", &spec->key_env},
         {options, "ca_file", &spec->ca_file},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -135,6 +141,7 @@ static int extra_read(struct openai_spec *spec, const struct fields *options, st
                                          .stops = &stop,
                                          .stops_len = 1,
                                          .logprobs = 1,
+                                         .shown = spec->think_end,
                                          .salt = slice_of("x"),
                                          .id = "x"},
                            &body);
@@ -216,9 +223,30 @@ static void message_write(struct buf *out, const char *role, struct slice conten
     json_end(out, '}');
 }
 
+static struct slice trim(struct slice text)
+{
+    static const char white[] = " \t\r\n";
+    while (text.len > 0 && memchr(white, text.data[0], sizeof white - 1) != NULL)
+        text = (struct slice){text.data + 1, text.len - 1};
+    while (text.len > 0 && memchr(white, text.data[text.len - 1], sizeof white - 1) != NULL)
+        text.len--;
+    return text;
+}
+
+/* What stands behind the prompt: earlier attempts with the instruction behind each, or a turn that is to go on. */
+static void path_write(const struct job *job, struct buf *out)
+{
+    for (uint32_t i = 0; i < job->turns_len; i++) {
+        message_write(out, "assistant", job->turns[i]);
+        message_write(out, "user", trim(job->cue_text)); /* what sets it off in a text is no part of a message */
+    }
+    if (job->text.len > 0)
+        message_write(out, "assistant", job->text);
+}
+
 /* Messages of the record as they are, whatever their content is made of; or its prompt as the user's. */
 static void messages_write(const struct openai_spec *spec, const struct fields *record, struct slice prompt,
-                           struct slice path, struct buf *out)
+                           const struct job *job, struct buf *out)
 {
     struct slice role = {0};
     fields_string(fields_item(record, "messages", 0), "role", &role, NULL);
@@ -237,8 +265,7 @@ static void messages_write(const struct openai_spec *spec, const struct fields *
         json_raw(out, (struct slice){list.data + 1, list.len - 2});
         buf_clear(&list);
     }
-    if (path.len > 0)
-        message_write(out, "assistant", path);
+    path_write(job, out);
     json_end(out, ']');
 }
 
@@ -255,10 +282,10 @@ int openai_prompt(const struct openai_spec *spec, const struct job *job, struct 
     if (rc == 0 && prompt.data == NULL && !spec->chat)
         rc = error_set(error, ERR_SYNTAX, "the record has 'messages' and no 'prompt': that needs option `api: chat`");
     if (rc == 0 && spec->chat)
-        messages_write(spec, record, prompt, job->text, out);
+        messages_write(spec, record, prompt, job, out);
     if (rc == 0 && !spec->chat) {
         template_apply(spec, prompt, out);
-        buf_put(out, job->text.data, job->text.len);
+        cue_path(job, out);
     }
     fields_free(&record);
     return rc;
@@ -274,7 +301,9 @@ int openai_possible(const struct openai_spec *spec, const struct job *job, const
                          "the dialect %s has no min_p, top_k or repetition_penalty: leave them out, or name another "
                          "dialect",
                          dialect->name);
-    if (spec->chat && job->text.len > 0 && !dialect->partial_turn)
+    if (job->think && spec->think_end.len == 0)
+        return error_set(error, ERR_REFUSED, "thinking is asked for, and the model does not say its `think_end`");
+    if (spec->chat && (job->text.len > 0 || job->think) && !dialect->partial_turn)
         return error_set(error, ERR_REFUSED,
                          "the dialect %s cannot continue an answer in chat: use option `api: completions`",
                          dialect->name);
@@ -283,7 +312,9 @@ int openai_possible(const struct openai_spec *spec, const struct job *job, const
 
 bool openai_wants_ids(const struct openai_spec *spec, const struct job *job, const struct dialect *dialect)
 {
-    return job->step && !spec->chat && !spec->continue_text && spec->logprobs >= 0 && dialect->tokens != TOKENS_NOT;
+    bool goes_on = dialect->tokens == TOKENS_MIXED ? job->step || job->think || cue_inline(job->cue)
+                                                   : job->step && dialect->tokens != TOKENS_NOT;
+    return goes_on && !spec->chat && !spec->continue_text && spec->logprobs >= 0;
 }
 
 uint32_t openai_tokens_max(const struct openai_spec *spec, const struct job *job)
@@ -319,4 +350,6 @@ void openai_ask(const struct openai_spec *spec, const struct job *job, struct sl
     };
     if (job->step)
         stops[ask->stops_len++] = spec->step;
+    if (job->think)
+        stops[ask->stops_len++] = ask->shown = spec->think_end;
 }

@@ -14,7 +14,7 @@ struct openai_spec {
     bool continue_text;            /* never by token ids */
     int stream;                    /* 0: when something can stop early, 1: always, 2: never */
     const struct dialect *dialect; /* NULL: as the server turns out to be */
-    struct slice url, model, salt, key_file, key_env, ca_file, step;
+    struct slice url, model, salt, key_file, key_env, ca_file, step, think_end;
     const char *template, *system;
     struct slice stops[STOPS_MAX - 1];
     size_t stops_len;

@@ -69,7 +69,7 @@ static void extract(struct job *job, const struct fields *answer)
 /* A node's text is what stands behind its parent's: an inline cue, then what was generated. */
 static void put_cue_before(struct job *job)
 {
-    if (job->cue == CUE_NONE || job->cue == CUE_REVISE)
+    if (!cue_inline(job->cue))
         return;
     struct buf text = {0};
     buf_put(&text, job->cue_text.data, job->cue_text.len);

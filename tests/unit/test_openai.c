@@ -73,6 +73,32 @@ static void test_prompts_as_messages(void **state)
               "[{\"role\":\"system\",\"content\":\"own\"}]");
 }
 
+/* Earlier attempts with the instruction behind each, word for word in a text; in chat what sets it off goes. */
+static void test_prompts_of_turns(void **state)
+{
+    (void)state;
+    const struct slice turns[] = {slice_of("4"), slice_of("5 <no>")};
+    struct job job = job_of("{\"prompt\":\"2+2=\"}", "");
+    struct buf out = {0};
+    struct error error = {""};
+    job.cue = CUE_REVISE;
+    job.cue_text = slice_of("\n\nAgain. \n");
+    job.turns = turns;
+    job.turns_len = 2;
+    good_spec("{}");
+    assert_int_equal(openai_prompt(&spec, &job, &out, &error), 0);
+    assert_string_equal(out.data, "2+2=4\n\nAgain. \n5 <no>\n\nAgain. \n");
+    buf_reset(&out);
+    good_spec("{\"options\":{\"api\":\"chat\"}}");
+    assert_int_equal(openai_prompt(&spec, &job, &out, &error), 0);
+    assert_string_equal(out.data,
+                        "[{\"role\":\"user\",\"content\":\"2+2=\"},"
+                        "{\"role\":\"assistant\",\"content\":\"4\"},{\"role\":\"user\",\"content\":\"Again.\"},"
+                        "{\"role\":\"assistant\",\"content\":\"5 <no>\"},"
+                        "{\"role\":\"user\",\"content\":\"Again.\"}]");
+    buf_clear(&out);
+}
+
 static void test_records_that_do_not_fit(void **state)
 {
     (void)state;
@@ -97,6 +123,7 @@ static void test_wrong_specs(void **state)
         {"{\"options\":{\"extra\":\"no json\"}}", "extra"},
         {"{\"options\":{\"extra\":\"{\\\"temperature\\\":0}\"}}", "temperature"},
         {"{\"options\":{\"extra\":\"{\\\"samplers\\\":[]}\"}}", "samplers"},
+        {"{\"think_end\":\"E\",\"options\":{\"extra\":\"{\\\"skip_special_tokens\\\":true}\"}}", "skip_special_tokens"},
         {"{\"options\":{\"logprobs\":21}}", "logprobs"},
         {"{\"options\":{\"dialect\":\"klingon\"}}", "dialect"},
         {"{\"stop\":[1]}", "stop"},
@@ -109,6 +136,7 @@ static void test_wrong_specs(void **state)
             fail_msg("%s: %s", rows[i].json, error.text);
     }
     good_spec("{\"options\":{\"dialect\":\"vllm\",\"extra\":\"{\\\"samplers\\\":[]}\"}}"); /* none of vLLM's */
+    good_spec("{\"options\":{\"extra\":\"{\\\"skip_special_tokens\\\":false}\"}}"); /* where no thinking needs it */
 }
 
 /* Whole bodies: a field that is forgotten or changes its name is a changed distribution. */
@@ -172,6 +200,78 @@ static void test_bodies_of_steps(void **state)
         "\"n_probs\":1,\"post_sampling_probs\":false}");
 }
 
+/* The end of thinking is one more stop, is not kept, and is told even if it is a special token. */
+static void test_bodies_of_thinking(void **state)
+{
+    (void)state;
+    struct job job = job_of("{\"prompt\":\"P\"}", "so");
+    job.think = true;
+    good_spec("{\"think_end\":\"</think>\",\"stop\":[\"END\"],\"options\":{\"logprobs\":-1}}");
+    body_is(&dialect_vllm, &job, false,
+            "{\"model\":\"m\",\"prompt\":\"P\",\"max_tokens\":7,\"temperature\":1,\"top_p\":1,\"presence_penalty\":0,"
+            "\"frequency_penalty\":0,\"n\":1,\"seed\":5,\"stop\":[\"END\",\"</think>\"],\"stream\":false,\"top_k\":-1,"
+            "\"min_p\":0,\"repetition_penalty\":1,\"include_stop_str_in_output\":false,\"skip_special_tokens\":false,"
+            "\"spaces_between_special_tokens\":false,\"add_generation_prompt\":false,\"continue_final_message\":true,"
+            "\"request_id\":\"ID\"}");
+    body_is(&dialect_sglang, &job, false,
+            "{\"text\":\"P\",\"sampling_params\":{\"max_new_tokens\":7,\"temperature\":1,\"top_p\":1,\"top_k\":-1,"
+            "\"min_p\":0,\"presence_penalty\":0,\"frequency_penalty\":0,\"repetition_penalty\":1,"
+            "\"sampling_seed\":5,\"no_stop_trim\":false,\"stop\":[\"END\",\"</think>\"],\"skip_special_tokens\":false,"
+            "\"spaces_between_special_tokens\":false},\"return_logprob\":false,\"stream\":false,\"rid\":\"ID\"}");
+    body_is(
+        &dialect_llamacpp, &job, false,
+        "{\"prompt\":\"P\",\"n_predict\":7,\"temperature\":1,\"top_p\":1,\"samplers\":[\"temperature\"],\"top_k\":0,"
+        "\"min_p\":0,\"repeat_penalty\":1,\"cache_prompt\":true,\"seed\":5,\"stop\":[\"END\",\"</think>\"],"
+        "\"preserved_tokens\":[\"</think>\"],\"stream\":false}");
+    body_is(&dialect_generic, &job, false,
+            "{\"model\":\"m\",\"prompt\":\"P\",\"max_tokens\":7,\"temperature\":1,\"top_p\":1,\"presence_penalty\":0,"
+            "\"frequency_penalty\":0,\"n\":1,\"seed\":5,\"stop\":[\"END\",\"</think>\"],\"stream\":false}");
+}
+
+/* How thinking ended, the text that is left of it, and whether its ids may be continued; finish < 0: it is no answer. */
+static void thought_is(const struct job *job, const char *json, int wanted, const char *text, bool goes_on)
+{
+    struct completion completion;
+    struct openai_ending ending = {0};
+    struct error error = {""};
+    enum finish finish = FINISH_FAILED;
+    completion_init(&completion, 1, 0);
+    assert_int_equal(completion_read(&completion, slice_of(json), &error), 0);
+    int rc = openai_judge(&spec, job, &completion, &ending, &finish, &error);
+    assert_int_equal(rc < 0 ? rc : (int)finish, wanted);
+    if (rc < 0 && strstr(error.text, text) == NULL)
+        fail_msg("%s", error.text);
+    if (rc == 0) {
+        assert_string_equal(completion.choices[0].text.data, text);
+        assert_int_equal(openai_goes_on(&spec, job, &completion, finish), goes_on);
+    }
+    completion_clear(&completion);
+}
+
+#define USAGE            ",\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":2}}"
+#define SAID(text, more) "{\"choices\":[{\"text\":\"" text "\"," more "}]" USAGE
+
+static void test_ends_of_thinking(void **state)
+{
+    (void)state;
+    struct job job = job_of("{\"prompt\":\"P\"}", ""), last = job;
+    job.think = true;
+    last.cue = CUE_FINAL;
+    good_spec("{\"think_end\":\"E\",\"stop\":[\"END\"]}");
+    thought_is(&job, SAID("ab", "\"finish_reason\":\"stop\",\"stop_reason\":\"E\""), FINISH_STEP, "ab", true);
+    thought_is(&job, SAID("abE", "\"finish_reason\":\"stop\",\"stop_reason\":\"E\""), FINISH_STEP, "ab", true);
+    thought_is(&job, SAID("ab", "\"finish_reason\":\"stop\",\"stop_reason\":null"), FINISH_STEP, "ab", false);
+    thought_is(&job, SAID("ab", "\"finish_reason\":\"stop\",\"stop_reason\":\"END\""), FINISH_STEP, "ab", false);
+    thought_is(&job, SAID("ab", "\"finish_reason\":\"stop\""), FINISH_STEP, "ab",
+               false); /* a server that says no more */
+    thought_is(&job, SAID("ab", "\"finish_reason\":\"length\""), FINISH_LENGTH, "ab", true);
+    thought_is(&last, SAID("abE", "\"finish_reason\":\"stop\",\"stop_reason\":null"), FINISH_STOP, "abE", false);
+    const char *split = "{\"choices\":[{\"message\":{\"reasoning_content\":\"hm\",\"content\":null},\"finish_reason\":"
+                        "\"stop\"}]" USAGE;
+    thought_is(&job, split, ERR_PROTOCOL, "without a reasoning parser", false);
+    thought_is(&last, split, ERR_PROTOCOL, "without a reasoning parser", false);
+}
+
 /* A stream that was cut has told no end and no tokens of its own: they are counted as they came. */
 static void test_ended_early(void **state)
 {
@@ -230,8 +330,16 @@ static void test_bodies_of_tokens(void **state)
                 fail_msg("%s: %s is not in %s", rows[i].dialect->name, rows[i].says[j], body.data);
         buf_clear(&body);
     }
+    struct job final = {.text = slice_of("so E"), .cue = CUE_FINAL, .cue_text = slice_of(" E")},
+               think = {.think = true};
+    assert_true(
+        openai_wants_ids(&spec, &final, &dialect_llamacpp)); /* the cue stands as text behind ids: who takes that? */
+    assert_true(openai_wants_ids(&spec, &think, &dialect_llamacpp));
+    assert_false(openai_wants_ids(&spec, &final, &dialect_vllm));
+    assert_false(openai_wants_ids(&spec, &think, &dialect_sglang));
     good_spec("{\"options\":{\"continue\":\"text\"}}");
     assert_false(openai_wants_ids(&spec, &job, &dialect_vllm));
+    assert_false(openai_wants_ids(&spec, &think, &dialect_llamacpp));
     good_spec("{\"options\":{\"logprobs\":-1}}"); /* nothing spells the ids */
     assert_false(openai_wants_ids(&spec, &job, &dialect_vllm));
 }
@@ -296,6 +404,12 @@ static void test_what_a_dialect_cannot(void **state)
     assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), ERR_REFUSED);
     job.text.len = 0;
     assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), 0);
+    job.think = true; /* what was thought will be continued */
+    assert_int_equal(openai_possible(&spec, &job, &dialect_vllm, &error), ERR_REFUSED);
+    assert_non_null(strstr(error.text, "think_end"));
+    good_spec("{\"think_end\":\"E\",\"options\":{\"api\":\"chat\"}}");
+    assert_int_equal(openai_possible(&spec, &job, &dialect_generic, &error), ERR_REFUSED);
+    assert_int_equal(openai_possible(&spec, &job, &dialect_vllm, &error), 0);
 }
 
 static int done(void **state)
@@ -308,15 +422,12 @@ static int done(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prompts_as_texts),
-        cmocka_unit_test(test_prompts_as_messages),
-        cmocka_unit_test(test_records_that_do_not_fit),
-        cmocka_unit_test(test_wrong_specs),
-        cmocka_unit_test(test_bodies),
-        cmocka_unit_test(test_bodies_of_steps),
-        cmocka_unit_test(test_ended_early),
-        cmocka_unit_test(test_bodies_of_tokens),
-        cmocka_unit_test(test_tokens_of_a_path),
+        cmocka_unit_test(test_prompts_as_texts),      cmocka_unit_test(test_prompts_as_messages),
+        cmocka_unit_test(test_prompts_of_turns),      cmocka_unit_test(test_records_that_do_not_fit),
+        cmocka_unit_test(test_wrong_specs),           cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_bodies_of_steps),       cmocka_unit_test(test_bodies_of_thinking),
+        cmocka_unit_test(test_ends_of_thinking),      cmocka_unit_test(test_ended_early),
+        cmocka_unit_test(test_bodies_of_tokens),      cmocka_unit_test(test_tokens_of_a_path),
         cmocka_unit_test(test_what_a_dialect_cannot),
     };
     return cmocka_run_group_tests(tests, NULL, done);
