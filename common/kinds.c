@@ -261,10 +261,10 @@ unsigned backend_has(const char *name)
         const char *name;
         unsigned has;
     } rows[] = {
-        {"tinylm", BACKEND_STEPS | BACKEND_KILLS},
+        {"tinylm", BACKEND_STEPS | BACKEND_KILLS | BACKEND_THINKS | BACKEND_TURNS},
         {"synthetic", BACKEND_STEPS},
-        {"exec", BACKEND_STEPS},
-        {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX | BACKEND_KILLS},
+        {"exec", BACKEND_STEPS | BACKEND_THINKS | BACKEND_TURNS},
+        {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX | BACKEND_KILLS | BACKEND_THINKS | BACKEND_TURNS},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].name, name) == 0)

@@ -2,7 +2,8 @@
  * with the rollout.
  *
  * Question: {"prompt": RECORD, "text": PATH, "seed": N, "ordinal": K, "max_tokens": M, "step":
- * BOOL, "temperature": T}; max_tokens 0 is no cap. Answer:   {"text": ..., "tokens_in": ...,
+ * BOOL, "temperature": T}; max_tokens 0 is no cap. Besides, where a strategy asks for it: "cue" TEXT and "turns"
+ * [TEXT, ...], "think_end" TEXT (doc/SWEEP.md tells of them). Answer:   {"text": ..., "tokens_in": ...,
  * "tokens_out": ...} and, if it likes, "answer", "finish" (stop, length, step), "tokens_reread",
  * "features" {"lp_mean": ...}; or {"error": "why"}, which fails this job and no more. Usage that is
  * not reported is unknown, not zero, so it fails the job: a budget that counts nothing holds
@@ -13,6 +14,7 @@
 #include "common/io/child.h"
 #include "common/json.h"
 #include "common/limits.h"
+#include "worker/cues.h"
 #include "worker/fields.h"
 
 #include <assert.h>
@@ -74,6 +76,34 @@ static int exec_open(struct slice json, void **opaque, struct error *error)
 
 /* --- the question --- */
 
+/* What stands between earlier texts and the new one, and where thinking ends; other jobs have no such keys. */
+static int cue_write(const struct job *job, struct buf *out, struct error *error)
+{
+    struct buf end = {0};
+    if (job->cue != CUE_NONE) {
+        json_key(out, "cue");
+        json_text(out, job->cue_text);
+    }
+    if (job->cue == CUE_REVISE) {
+        json_key(out, "turns");
+        json_begin(out, '[');
+        for (uint32_t i = 0; i < job->turns_len; i++)
+            json_text(out, job->turns[i]);
+        json_end(out, ']');
+    }
+    if (!job->think)
+        return 0;
+    int rc = cue_think_end(job->spec, &end);
+    if (rc == 0 && end.len == 0)
+        rc = ERR_NOT_FOUND;
+    if (rc != 0)
+        return error_set(error, rc, "thinking is asked for, and the model does not say its `think_end`");
+    json_key(out, "think_end");
+    json_text(out, buf_slice(&end));
+    buf_clear(&end);
+    return 0;
+}
+
 static int question_write(struct state *state, const struct job *job, struct error *error)
 {
     struct fields *record;
@@ -99,10 +129,11 @@ static int question_write(struct state *state, const struct job *job, struct err
     json_bool(out, job->step);
     json_key(out, "temperature");
     json_f64(out, state->temperature);
+    rc = cue_write(job, out, error);
     json_end(out, '}');
     attachments_fill(job->attached, out);
     buf_clear(&line);
-    return 0;
+    return rc;
 }
 
 /* --- the answer --- */
@@ -138,13 +169,13 @@ static int read_finish(const struct fields *reply, struct job *job, struct error
     for (size_t i = 0; i < 3; i++) {
         if (name.len != strlen(names[i]) || memcmp(name.data, names[i], name.len) != 0)
             continue;
-        if (allowed[i] == FINISH_STEP && !job->step)
+        if (allowed[i] == FINISH_STEP && !job->step && !job->think)
             break;
-        job->result.finish = allowed[i];
+        job->result.finish = job->think && allowed[i] == FINISH_STOP ? FINISH_STEP : allowed[i];
         return 0;
     }
     return error_set(error, ERR_PROTOCOL, "its 'finish' is '%.*s'; it may be stop, length%s",
-                     (int)(name.len < 40 ? name.len : 40), name.data, job->step ? " or step" : "");
+                     (int)(name.len < 40 ? name.len : 40), name.data, job->step || job->think ? " or step" : "");
 }
 
 static int read_features(const struct fields *reply, struct features *features, struct error *error)

@@ -3,6 +3,7 @@
  * Rows of all jobs advance together, one token a call, and jobs come and go between calls. A job's
  * first call evaluates its prompt and path, so that a second job with the same start finds it
  * remembered. */
+#include "worker/cues.h"
 #include "worker/logprobs.h"
 #include "worker/tinylm.h"
 
@@ -35,7 +36,7 @@ static const char placeholder[] = "{prompt}";
 struct settings {
     json_t *spec; /* owns the strings below */
     const char *path, *template;
-    struct slice stops[STOPS_MAX], step;
+    struct slice stops[STOPS_MAX], step, think_end;
     size_t stops_len;
     struct tinylm_sampling sampling;
     uint32_t tokens_max; /* 0: no limit */
@@ -138,6 +139,8 @@ static int settings_read(struct slice spec, struct settings *to, struct error *e
         rc = text_key_read(to->spec, "template", TEMPLATE_LEN_MAX, &template, error);
     if (rc == 0)
         rc = text_key_read(to->spec, "step", STOP_LEN_MAX, &to->step, error);
+    if (rc == 0)
+        rc = text_key_read(to->spec, "think_end", STOP_LEN_MAX, &to->think_end, error);
     if (rc == 0)
         rc = stops_read(to->spec, to, error);
     if (rc == 0)
@@ -269,31 +272,36 @@ static struct work *work_new(struct state *state, const uint16_t *tokens, uint32
 /* Leaves the job running with a row, done when its path fills the context already, or fails. */
 static int job_start(struct state *state, struct job *job, int64_t now_ms)
 {
-    struct buf prompt = {0};
+    struct buf prompt = {0}, path = {0};
     uint16_t *tokens = NULL;
     const uint32_t context = tinylm_context(state->lm);
     job->result = (struct result){.finish = FINISH_LENGTH};
     int rc = prompt_text(state, job->record, &prompt, &job->error);
+    if (rc == 0 && job->think && state->settings.think_end.len == 0)
+        rc = error_set(&job->error, ERR_NOT_FOUND,
+                       "tinylm: thinking is asked for, and the model does not say its `think_end`");
     if (rc == 0 && prompt.len + 1 > context)
         rc = error_set(&job->error, ERR_LIMIT, "tinylm: the prompt has %zu tokens, but the context only %u",
                        prompt.len + 1, context);
     if (rc != 0)
         goto out;
-    tokens = xalloc((1 + prompt.len + job->text.len) * sizeof *tokens);
-    rc = tokens_read(state, buf_slice(&prompt), job->text, tokens, &job->error);
+    cue_path(job, &path);
+    tokens = xalloc((1 + prompt.len + path.len) * sizeof *tokens);
+    rc = tokens_read(state, buf_slice(&prompt), buf_slice(&path), tokens, &job->error);
     if (rc != 0)
         goto out;
-    if (1 + prompt.len + job->text.len > context) {
+    if (1 + prompt.len + path.len > context) {
         job->state = JOB_DONE;
         goto out;
     }
-    struct work *work = work_new(state, tokens, (uint32_t)prompt.len + 1, (uint32_t)job->text.len, &job->result);
+    struct work *work = work_new(state, tokens, (uint32_t)prompt.len + 1, (uint32_t)path.len, &job->result);
     work->start_ms = now_ms;
     work->logprobs.window = job->kill_window;
     job->engine_data = work;
 out:
     free(tokens);
     buf_clear(&prompt);
+    buf_clear(&path);
     return rc;
 }
 
@@ -316,7 +324,7 @@ static void job_finish(struct state *state, struct job *job, enum finish finish,
     job->result.finish = finish;
     job->result.latency_ms = (uint32_t)(now_ms - work->start_ms);
     logprobs_features(&work->logprobs, &job->result.features);
-    if (finish == FINISH_STEP || (finish == FINISH_LENGTH && job->step))
+    if (finish == FINISH_STEP || (finish == FINISH_LENGTH && (job->step || job->think)))
         tinylm_row_keep(state->lm, work->row); /* a child of this node will ask for it */
     work_free(state, job);
     job->state = JOB_DONE;
@@ -361,6 +369,16 @@ static bool stop_cut(const struct settings *settings, struct job *job)
     return false;
 }
 
+/* Thinking has come to its end: the text for that is no part of it. */
+static bool think_cut(const struct settings *settings, struct job *job)
+{
+    if (!job->think || !ends_with(buf_slice(&job->out), settings->think_end))
+        return false;
+    job->out.len -= settings->think_end.len;
+    job->out.data[job->out.len] = '\0';
+    return true;
+}
+
 static void token_count(const struct tinylm_draw *draw, struct work *work, struct result *result)
 {
     logprobs_sampled(&work->logprobs, draw->logprob);
@@ -381,8 +399,8 @@ static void token_take(struct state *state, struct job *job, const struct tinylm
     token_count(draw, work, &job->result);
     if (c >= 0)
         buf_put(&job->out, &(char){(char)c}, 1);
-    if (draw->token == TINYLM_EOS || (c >= 0 && stop_cut(&state->settings, job)))
-        job_finish(state, job, FINISH_STOP, now_ms);
+    if (draw->token == TINYLM_EOS || (c >= 0 && (stop_cut(&state->settings, job) || think_cut(&state->settings, job))))
+        job_finish(state, job, job->think ? FINISH_STEP : FINISH_STOP, now_ms);
     else if (job->step && ends_with(buf_slice(&job->out), state->settings.step))
         job_finish(state, job, FINISH_STEP, now_ms);
     else if (logprobs_below(&work->logprobs, job->kill_below))

@@ -858,6 +858,48 @@ static void test_exec_question(void **unused)
     engine_exec.close(&state);
 }
 
+/* The cue and the attempts before, or where thinking ends: only where there is one. */
+static void exec_is_asked(struct job *job, const char *more)
+{
+    struct buf script = {0};
+    buf_puts(&script, "read -r l; case $l in *'\\\"temperature\\\":0.5");
+    for (const char *p = more; *p != '\0'; p++)
+        buf_printf(&script, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+    buf_puts(&script, "}') echo '{\\\"text\\\":\\\"x\\\",\\\"tokens_in\\\":1,\\\"tokens_out\\\":1}';; "
+                      "*) echo \\\"$l\\\" ;; esac");
+    void *state = open_exec(script.data);
+    job->record = slice_of("{\"prompt\":\"p\"}");
+    run(&engine_exec, state, job);
+    expect_done(job);
+    engine_exec.close(&state);
+    buf_clear(&script);
+    job_clear(job);
+}
+
+static void test_exec_cues(void **unused)
+{
+    (void)unused;
+    const struct slice turns[] = {slice_of("a\n"), slice_of("b")};
+    struct job plain = {0}, revise = {.cue = CUE_REVISE, .cue_text = slice_of("again"), .turns = turns, .turns_len = 2};
+    struct job wait = {.cue = CUE_WAIT, .cue_text = slice_of("Wait"), .text = slice_of("hmWait"), .think = true};
+    wait.spec = slice_of("{\"think_end\":\"</t>\"}");
+    exec_is_asked(&plain, "");
+    assert_int_equal(plain.result.finish, FINISH_STOP);
+    exec_is_asked(&revise, ",\"cue\":\"again\",\"turns\":[\"a\\n\",\"b\"]");
+    assert_int_equal(revise.result.finish, FINISH_STOP);
+    exec_is_asked(&wait, ",\"cue\":\"Wait\",\"think_end\":\"</t>\"");
+    assert_int_equal(wait.result.finish, FINISH_STEP); /* thinking that ended by itself may go on */
+    run_reply("{\"text\":\"x\",\"tokens_in\":0,\"tokens_out\":0,\"finish\":\"step\"}", &wait);
+    assert_int_equal(wait.result.finish, FINISH_STEP);
+    run_reply("{\"text\":\"x\",\"tokens_in\":0,\"tokens_out\":0,\"finish\":\"length\"}", &wait);
+    assert_int_equal(wait.result.finish, FINISH_LENGTH);
+    job_clear(&wait);
+    wait.spec = slice_of("{}");
+    run_reply("{}", &wait);
+    expect_failed(&wait, "does not say its `think_end`");
+    job_clear(&wait);
+}
+
 static void test_exec_garbage(void **unused)
 {
     (void)unused;
@@ -958,6 +1000,7 @@ int main(void)
         cmocka_unit_test(test_synthetic_speed),
         cmocka_unit_test(test_exec_good),
         cmocka_unit_test(test_exec_question),
+        cmocka_unit_test(test_exec_cues),
         cmocka_unit_test(test_exec_garbage),
         cmocka_unit_test(test_exec_restarts),
         cmocka_unit_test(test_exec_spec),

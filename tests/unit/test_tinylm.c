@@ -534,6 +534,82 @@ static void continued_path_is_the_same_text(void **unused)
     continue_step_by_step("{\"cache_mb\":1}", false);
 }
 
+/* Thinking ends at its text, which is cut off, at the model's end, or at the cap; with the text put back the path goes on
+ * as if it had never been cut. */
+static void thinking_ends_and_goes_on(void **unused)
+{
+    (void)unused;
+    void *plain = open_spec(SPEC "}"), *state = open_spec(SPEC ",\"think_end\":\"=\"}");
+    struct job whole, think, on, capped;
+    struct buf path = {0};
+    job_init(&whole, "C15:3,5,7", "", 3);
+    run_done(plain, &whole);
+    job_init(&think, "C15:3,5,7", "", 3);
+    think.think = true;
+    run_done(state, &think);
+    size_t before = strcspn(text_of(&whole), "=");
+    assert_true(before < whole.out.len);
+    assert_int_equal(think.result.finish, FINISH_STEP);
+    assert_int_equal(think.out.len, before);
+    assert_int_equal(think.result.tokens_out, before + 1); /* what ended it was generated too */
+    buf_put(&path, think.out.data, think.out.len);
+    buf_puts(&path, "=");
+    job_init(&on, "C15:3,5,7", path.data, 3);
+    on.cue = CUE_ANSWER;
+    on.cue_text = slice_of("=");
+    run_done(state, &on);
+    assert_string_equal(text_of(&on), text_of(&whole) + before + 1);
+    assert_int_equal(on.result.finish, FINISH_STOP);
+    assert_int_equal(on.result.tokens_reread, 0); /* what was evaluated for the thinking is still there */
+    job_init(&capped, "C15:3,5,7", "", 3);
+    capped.think = true;
+    capped.tokens_max = 2;
+    run_done(state, &capped);
+    assert_int_equal(capped.result.finish, FINISH_LENGTH);
+    job_clear(&capped);
+    void *never = open_spec(SPEC ",\"think_end\":\"none\"}");
+    job_init(&capped, "C15:3,5,7", "", 3);
+    capped.think = true;
+    run_done(never, &capped);
+    assert_int_equal(capped.result.finish, FINISH_STEP); /* the model's end */
+    assert_string_equal(text_of(&capped), text_of(&whole));
+    job_clear(&capped);
+    job_init(&capped, "C15:3,5,7", "", 3);
+    capped.think = true;
+    run_alone(plain, &capped);
+    assert_int_equal(capped.state, JOB_FAILED);
+    assert_non_null(strstr(capped.error.text, "think_end"));
+    job_clear(&capped);
+    job_clear(&whole);
+    job_clear(&think);
+    job_clear(&on);
+    buf_clear(&path);
+    engine_tinylm.close(&plain);
+    engine_tinylm.close(&state);
+    engine_tinylm.close(&never);
+}
+
+/* Attempts and instructions stand one behind the other, as one text would. */
+static void turns_are_one_text(void **unused)
+{
+    (void)unused;
+    const struct slice turns[] = {slice_of("3+5=8\n"), slice_of("3+7=10\n")};
+    void *state = open_spec(SPEC "}");
+    struct job turn, text;
+    job_init(&text, "C15:3,5,7", "3+5=8\n\n3+7=10\n\n", 3);
+    job_init(&turn, "C15:3,5,7", "", 3);
+    turn.cue = CUE_REVISE;
+    turn.cue_text = slice_of("\n");
+    turn.turns = turns;
+    turn.turns_len = 2;
+    run_done(state, &text);
+    run_done(state, &turn);
+    assert_same(&turn, &text);
+    job_clear(&turn);
+    job_clear(&text);
+    engine_tinylm.close(&state);
+}
+
 /* A small memory forgets, and that costs time only. */
 static void forgotten_prefixes_change_nothing(void **unused)
 {
@@ -952,6 +1028,8 @@ int main(void)
         cmocka_unit_test(logprobs_agree_with_double),
         cmocka_unit_test(ends_where_confidence_falls),
         cmocka_unit_test(continued_path_is_the_same_text),
+        cmocka_unit_test(thinking_ends_and_goes_on),
+        cmocka_unit_test(turns_are_one_text),
         cmocka_unit_test(forgotten_prefixes_change_nothing),
         cmocka_unit_test(stop_is_cut_off),
         cmocka_unit_test(caps_end_a_text),
