@@ -242,7 +242,8 @@ static void dump_cells(const struct core *core, const struct arm *arm, struct bu
         const struct cell *cell = &arm->cells[p];
         if (cell->opened == 0 && cell->decided == DECIDED_NOT)
             continue;
-        PUT(opened, .arm = arm->id, .prompt = p, .count = cell->opened, .delivered = arm->strict ? cell->delivered : 0,
+        bool window = arm->strict && arm->trees == 0; /* trees follow their own order, whatever the arm says */
+        PUT(opened, .arm = arm->id, .prompt = p, .count = cell->opened, .delivered = window ? cell->delivered : 0,
             .freed = cell->trees == NULL);
         for (uint32_t t = 0; cell->trees != NULL && t < arm->trees; t++)
             dump_tree(core, arm, p, t, out);
@@ -437,7 +438,7 @@ static int opened_apply(struct core *core, const struct fact_opened *f)
     if (f->freed)
         trees_free(arm, cell);
     arm->fifo.len = 0; /* fifo facts follow */
-    return arm->strict && f->delivered > 0 ? cell_restore(core, arm, f->prompt, f->delivered) : 0;
+    return arm->strict && arm->trees == 0 && f->delivered > 0 ? cell_restore(core, arm, f->prompt, f->delivered) : 0;
 }
 
 static int task_apply(struct core *core, const struct fact_task *f)
