@@ -1,6 +1,7 @@
 /* fit_strategies.c - see fit_strategies.h. */
 #include "broker/fit_strategies.h"
 #include "common/json.h"
+#include "common/limits.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct known {
 struct table {
     struct known *rows;
     uint32_t len;
+    uint32_t ids[LIMIT_ARMS], arms; /* candidates */
     double pilot_tokens;
 };
 
@@ -97,13 +99,25 @@ static double cost_of(const struct core *core, const struct arm_info *arm, uint3
     return sum + pilot - fmin(pilot, shared);
 }
 
+/* What a bin may have: arms that are parts of an arm of bins know some prompts only. Returns how many there are. */
+static uint32_t candidates_of(const struct core *core, uint32_t sweep, uint32_t ids[LIMIT_ARMS])
+{
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
+        if (arm.of[0] == '\0')
+            ids[len++] = arm.id;
+    }
+    return len;
+}
+
 static bool know(const struct core *core, const struct fit_strategies_request *request, struct known *row,
-                 double *pilot)
+                 const uint32_t *ids, double *pilot)
 {
     row->value = pilot_value(core, request->sweep, request->pool, request->verifier, request->pilot, row->prompt);
     *pilot = pilot_tokens(core, request, row->prompt);
     for (uint32_t i = 0; i < row->arms; i++) {
-        struct arm_info arm = core_arm(core, core_sweep_arm(core, request->sweep, i));
+        struct arm_info arm = core_arm(core, ids[i]);
         bool right;
         if (!outcome_of(core, &arm, row->prompt, request->truth, &right))
             return false;
@@ -116,10 +130,11 @@ static struct table table_new(const struct core *core, const struct fit_strategi
 {
     struct sweep_info sweep = core_sweep(core, request->sweep);
     struct table table = {.rows = xalloc(sweep.prompts * sizeof *table.rows)};
+    table.arms = candidates_of(core, request->sweep, table.ids);
     for (uint32_t p = 0; p < sweep.prompts; p++) {
-        struct known row = {p, sweep.arms, 0, xalloc(sweep.arms * sizeof *row.at)};
+        struct known row = {p, table.arms, 0, xalloc((table.arms + (size_t)1) * sizeof *row.at)};
         double pilot;
-        if (!know(core, request, &row, &pilot)) {
+        if (table.arms == 0 || !know(core, request, &row, table.ids, &pilot)) {
             free(row.at);
             continue;
         }
@@ -276,8 +291,7 @@ static void hold_out(const struct table *table, const struct fit_strategies_requ
     free(unseen.at);
 }
 
-static void fit_all(const struct core *core, const struct table *table, const struct fit_strategies_request *request,
-                    struct fit_strategies *fit)
+static void fit_all(const struct table *table, const struct fit_strategies_request *request, struct fit_strategies *fit)
 {
     const struct rows all = {.table = table};
     edges_of(&all, fit->edges);
@@ -292,9 +306,9 @@ static void fit_all(const struct core *core, const struct table *table, const st
         const struct strategies_outlook *at = &sums.at[(uint32_t)q * sums.arms + fit->arms[q]];
         fit->bins[q] = (struct strategies_outlook){at->right / len, at->tokens / len};
         fit->shares[q] = (double)sums.prompts[q] / sums.all;
-        fit->arms[q] = core_sweep_arm(core, request->sweep, fit->arms[q]);
+        fit->arms[q] = table->ids[fit->arms[q]];
     }
-    fit->single = fit->single != NO_ID ? core_sweep_arm(core, request->sweep, fit->single) : NO_ID;
+    fit->single = fit->single != NO_ID ? table->ids[fit->single] : NO_ID;
     free(sums.at);
 }
 
@@ -304,7 +318,7 @@ bool fit_strategies(const struct core *core, const struct fit_strategies_request
     *fit = (struct fit_strategies){.prompts = table.len, .pilot_tokens = table.pilot_tokens};
     bool enough = table.len >= BINS && table.len >= 2 * request->folds;
     if (enough) {
-        fit_all(core, &table, request, fit);
+        fit_all(&table, request, fit);
         for (uint32_t fold = 0; fold < request->folds; fold++)
             hold_out(&table, request, fold, fit);
     }

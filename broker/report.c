@@ -4,6 +4,7 @@
 #include "broker/calibration.h"
 #include "broker/report_curve.h"
 #include "broker/report_parts.h"
+#include "common/limits.h"
 
 #include <assert.h>
 #include <math.h>
@@ -58,6 +59,12 @@ static void spot_add(struct spots *spots, uint32_t arm, uint32_t n)
     spots->at[spots->len++] = (struct spot){arm, n};
 }
 
+static struct arm_info arm_of(const struct core *core, uint32_t id)
+{
+    struct arm_info arm = core_arm(core, id);
+    return arm.of[0] != '\0' ? arm_whole(core, id) : arm;
+}
+
 /* A verdict that compared all n rollouts says nothing of fewer, and neither does a tree. */
 static void spots_of_arm(struct spots *spots, const struct core *core, const struct arm_info *arm)
 {
@@ -80,19 +87,23 @@ static int by_n(const void *a, const void *b)
     return (x->n > y->n) - (x->n < y->n);
 }
 
-/* All spots of the arms that share the name of the i-th; none when an earlier arm has that name. */
+/* All spots of the arms that share the name of the i-th; none when an earlier arm has that name. An arm of bins has one,
+ * whatever its bins have. */
 static struct spots spots_of(const struct core *core, uint32_t sweep, uint32_t i)
 {
     struct spots spots = {0};
-    const char *name = core_arm(core, core_sweep_arm(core, sweep, i)).name;
+    const struct arm_info first = arm_of(core, core_sweep_arm(core, sweep, i));
     for (uint32_t j = 0; j < core_sweep(core, sweep).arms; j++) {
-        struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, j));
-        if (strcmp(arm.name, name) != 0)
+        struct arm_info arm = arm_of(core, core_sweep_arm(core, sweep, j));
+        if (strcmp(arm.name, first.name) != 0)
             continue;
         if (j < i)
             return spots;
-        spots_of_arm(&spots, core, &arm);
+        if (!arm.whole)
+            spots_of_arm(&spots, core, &arm);
     }
+    if (first.whole)
+        spot_add(&spots, first.id, first.n);
     if (spots.len > 0)
         qsort(spots.at, spots.len, sizeof *spots.at, by_n);
     return spots;
@@ -141,7 +152,7 @@ struct work {
 
 static void spot_points(struct work *work, const struct spot *spot, uint32_t curve, uint32_t i)
 {
-    struct arm_info arm = core_arm(work->core, spot->arm);
+    struct arm_info arm = arm_of(work->core, spot->arm);
     struct report *report = work->report;
     for (uint32_t p = 0; p < arm.prompts; p++)
         work->samples[p] = sample_at(work->core, &arm, p, spot->n);
@@ -155,29 +166,79 @@ static void spot_points(struct work *work, const struct spot *spot, uint32_t cur
     }
 }
 
-static char *models_of(const struct core *core, uint32_t arm)
+/* Some part ahead of the i-th draws from this model, or the i-th does on an earlier leg. */
+static bool named(const struct core *core, const struct arm_info *whole, uint32_t i, uint32_t leg, uint32_t model)
+{
+    for (uint32_t j = 0; j <= i; j++) {
+        struct arm_info part = core_arm(core, core_sweep_arm(core, whole->sweep, j));
+        uint32_t legs = j < i ? part.schedule->legs : leg;
+        for (uint32_t l = 0; arm_is_part(core, whole, part.id) && l < legs; l++)
+            if (core_pool(core, part.pools[l]).model == model)
+                return true;
+    }
+    return false;
+}
+
+/* Of an arm of bins those of its parts, each once. */
+static char *models_of(const struct core *core, const struct arm_info *arm)
 {
     struct buf names = {0};
-    core_arm_models(core, arm, &names);
+    if (!arm->whole)
+        core_arm_models(core, arm->id, &names);
+    for (uint32_t i = 0; arm->whole && i < core_sweep(core, arm->sweep).arms; i++) {
+        struct arm_info part = core_arm(core, core_sweep_arm(core, arm->sweep, i));
+        for (uint32_t leg = 0; arm_is_part(core, arm, part.id) && leg < part.schedule->legs; leg++) {
+            uint32_t model = core_pool(core, part.pools[leg]).model;
+            if (!named(core, arm, i, leg, model))
+                buf_printf(&names, "%s%s", names.len > 0 ? "+" : "", core_model(core, model).name);
+        }
+    }
     return names.data;
+}
+
+/* What each bin of an arm gave on all prompts; NULL: it has none. */
+static struct report_bin *curve_bins(const struct work *work, const struct arm_info *arm, uint32_t *len)
+{
+    const struct core *core = work->core;
+    struct report_bin *bins = arm->whole ? xalloc(LIMIT_BINS * sizeof *bins) : NULL;
+    *len = 0;
+    for (uint32_t i = 0; arm->whole && i < core_sweep(core, arm->sweep).arms && *len < LIMIT_BINS; i++) {
+        struct report_bin bin = {.arm = core_arm(core, core_sweep_arm(core, arm->sweep, i))};
+        if (!arm_is_part(core, arm, bin.arm.id) || bin.arm.bin == 0)
+            continue;
+        for (uint32_t p = 0; p < bin.arm.prompts; p++) {
+            enum decided decided = core_cell(core, bin.arm.id, p).decided;
+            struct sample sample = sample_at(core, arm, p, arm->n);
+            if (decided == DECIDED_NOT || decided == DECIDED_ELSEWHERE)
+                continue;
+            bin.prompts++;
+            bin.rollouts += sample.rollouts;
+            bin.judged += sample.judgement == JUDGED;
+            bin.right += sample.judgement == JUDGED ? sample.right : 0;
+        }
+        bins[(*len)++] = bin;
+    }
+    return bins;
 }
 
 static void curve_add(struct work *work, const struct spots *spots)
 {
     struct report *report = work->report;
     uint32_t curve = report->curves_len++;
-    struct arm_info arm = core_arm(work->core, spots->at[spots->len - 1].arm);
+    struct arm_info arm = arm_of(work->core, spots->at[spots->len - 1].arm);
     for (uint32_t g = 0; g < report->groups_len; g++) {
         struct report_group *group = &report->groups[g];
         group->curves = xrealloc(group->curves, report->curves_len * sizeof *group->curves);
         group->curves[curve] = (struct report_curve){
             .arm = arm,
-            .model = models_of(work->core, arm.id),
+            .model = models_of(work->core, &arm),
             .sweep = arm.sweep == report->sweep.id ? NULL : core_sweep(work->core, arm.sweep).name,
             .points = xalloc(spots->len * sizeof(struct report_point)),
             .points_len = spots->len,
         };
     }
+    struct report_curve *all = &report->groups[0].curves[curve];
+    all->bins = curve_bins(work, &arm, &all->bins_len);
     for (uint32_t i = 0; i < spots->len; i++)
         spot_points(work, &spots->at[i], curve, i);
 }
@@ -370,6 +431,7 @@ void report_free(struct report **report_ptr)
         for (uint32_t c = 0; c < report->curves_len; c++) {
             free(report->groups[g].curves[c].points);
             free(report->groups[g].curves[c].model);
+            free(report->groups[g].curves[c].bins);
         }
         free(report->groups[g].curves);
     }

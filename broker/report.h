@@ -34,8 +34,18 @@ struct report_point {
     uint32_t exhausted;         /* prompts whose recorded pool ended before n */
 };
 
+/* One bin of an arm of bins: the prompts that fell into it. */
+struct report_bin {
+    struct arm_info arm;
+    uint32_t prompts, judged; /* decided; with a known truth */
+    double right;             /* of the judged */
+    uint64_t rollouts;        /* used, with the pilot's */
+};
+
 struct report_curve {
-    struct arm_info arm;         /* the one of the largest n */
+    struct arm_info arm;     /* the one of the largest n; of an arm of bins as arm_whole has it */
+    struct report_bin *bins; /* of such an arm, in the group of all prompts; bins_len of them */
+    uint32_t bins_len;
     char *model;                 /* owned: of several as "small+large" */
     const char *sweep;           /* of the arm, when it is another one that stands beside; else NULL */
     struct report_point *points; /* by n */

@@ -189,8 +189,9 @@ static void effort_of_curve(const struct core *core, const struct report *report
 
 static bool alike(const struct arm_info *a, const struct arm_info *b)
 {
-    return a->strategy == b->strategy && a->allocator == b->allocator && a->stopper == b->stopper &&
-           a->selector == b->selector && a->verifier == b->verifier && a->trees == b->trees && a->n == b->n &&
+    return !a->whole && !b->whole && a->strategy == b->strategy && a->allocator == b->allocator &&
+           a->stopper == b->stopper && a->selector == b->selector && a->verifier == b->verifier &&
+           a->trees == b->trees && a->n == b->n &&
            memcmp(a->options[0], b->options[0], POLICY_OPTIONS_MAX * sizeof(double)) == 0;
 }
 

@@ -165,22 +165,24 @@ static void charge(const struct core *core, const struct arm_info *arm, const st
 {
     struct rollout_info rollout;
     struct verdict verdict;
+    bool judged, paid = core_paid(core, arm->id, key, &judged);
     if (!core_rollout(core, key, &rollout) || rollout.state == ROLLOUT_OPEN)
         return;
     bool root = rollout.parent == NO_ORDINAL; /* what lies below was charged with its ancestors */
-    sample->tokens += (root ? rollout.tokens_in : 0) + (uint64_t)rollout.tokens_out;
-    sample->slot_ms += rollout.latency_ms;
-    sample->cost += rollout.cost;
-    if (rollout.finish == FINISH_KILLED && arm->verifier != arm->truth)
+    sample->tokens += paid ? 0 : (root ? rollout.tokens_in : 0) + (uint64_t)rollout.tokens_out;
+    sample->slot_ms += paid ? 0 : rollout.latency_ms;
+    sample->cost += paid ? 0 : rollout.cost;
+    if (judged || (rollout.finish == FINISH_KILLED && arm->verifier != arm->truth))
         return; /* no verdict was asked for */
     if (arm->verifier != NO_ID && (arm->trees == 0 || core_verdict(core, key, arm->verifier, &verdict)))
         sample->cost += core_verifier(core, arm->verifier).price;
 }
 
-static void count(const struct core *core, const struct key *key, struct sample *sample)
+static void count(const struct core *core, const struct arm_info *arm, const struct key *key, struct sample *sample)
 {
     struct rollout_info rollout;
-    if (!core_rollout(core, key, &rollout))
+    bool judged;
+    if (!core_rollout(core, key, &rollout) || core_paid(core, arm->id, key, &judged))
         return;
     sample->rollouts++;
     sample->truncated += rollout.finish == FINISH_LENGTH;
@@ -196,8 +198,69 @@ static void charge_trees(const struct core *core, const struct arm_info *arm, ui
     }
 }
 
+/* -- arms of bins ------------------------------------------------------------------------------------------- */
+
+bool arm_is_part(const struct core *core, const struct arm_info *whole, uint32_t arm)
+{
+    struct arm_info part = core_arm(core, arm);
+    return part.sweep == whole->sweep && strcmp(part.of, whole->of) == 0;
+}
+
+struct arm_info arm_whole(const struct core *core, uint32_t part)
+{
+    struct arm_info whole = core_arm(core, part);
+    for (uint32_t i = 0, n = 0; i < core_sweep(core, whole.sweep).arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, whole.sweep, i));
+        if (!arm_is_part(core, &whole, arm.id))
+            continue;
+        whole.oracle = whole.oracle || arm.oracle;
+        if (arm.bin == 0 || arm.n <= n)
+            continue;
+        whole.n = n = arm.n;
+        whole.selector = arm.selector;
+        whole.answering = arm.answering;
+    }
+    whole.name = whole.of;
+    whole.whole = true;
+    whole.trees = 0;
+    return whole;
+}
+
+static void sample_pay(struct sample *to, const struct sample *from)
+{
+    to->rollouts += from->rollouts;
+    to->truncated += from->truncated;
+    to->raced += from->raced;
+    to->tokens += from->tokens;
+    to->slot_ms += from->slot_ms;
+    to->cost += from->cost;
+}
+
+/* What the one bin gives that the prompt is of; of the pilot only what it costs. */
+static struct sample sample_whole(const struct core *core, const struct arm_info *whole, uint32_t prompt)
+{
+    struct sample sample = {.judgement = JUDGED_UNDECIDED}, pilot = {0};
+    for (uint32_t i = 0; i < core_sweep(core, whole->sweep).arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, whole->sweep, i));
+        if (!arm_is_part(core, whole, arm.id))
+            continue;
+        struct cell_info cell = core_cell(core, arm.id, prompt);
+        if (cell.decided == DECIDED_NOT)
+            return (struct sample){.judgement = JUDGED_UNDECIDED};
+        if (arm.bin == 0)
+            pilot = sample_at(core, &arm, prompt, arm.n);
+        else if (cell.decided != DECIDED_ELSEWHERE)
+            sample = sample_at(core, &arm, prompt, arm.n);
+    }
+    if (sample.judgement != JUDGED_UNDECIDED)
+        sample_pay(&sample, &pilot);
+    return sample;
+}
+
 struct sample sample_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n)
 {
+    if (arm->whole)
+        return sample_whole(core, arm, prompt);
     struct sample sample = {.judgement = JUDGED_UNDECIDED};
     struct cell_info cell = core_cell(core, arm->id, prompt);
     if (cell.decided == DECIDED_NOT)
@@ -205,7 +268,7 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
     struct submitted submitted = submitted_at(core, arm, prompt, n);
     struct key key;
     for (uint32_t k = 0; k < submitted.used && core_delivered(core, arm->id, prompt, k, &key); k++) {
-        count(core, &key, &sample);
+        count(core, arm, &key, &sample);
         if (arm->trees == 0)
             charge(core, arm, &key, &sample);
     }
@@ -222,7 +285,7 @@ struct sample sample_at(const struct core *core, const struct arm_info *arm, uin
 
 bool sample_unbiased(const struct arm_info *arm)
 {
-    return arm->selector->covers && arm->trees == 0 && arm->allocator == &allocate_uniform &&
+    return arm->selector->covers && arm->trees == 0 && arm->of[0] == '\0' && arm->allocator == &allocate_uniform &&
            arm->stopper == &stop_none;
 }
 

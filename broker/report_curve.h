@@ -20,6 +20,12 @@ struct sample {
 /* What the arm would have done with prompt under a cap of n <= arm->n (a tree arm: n = arm->n). */
 struct sample sample_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n);
 
+/* The arm of bins that an arm is a part of, as one: its name, the n and the selector of the bin with the largest n, and of
+ * its first part (the pilot, if it has one) the rest. sample_at gives what the bin of a prompt gives, its pilot's costs
+ * included. */
+struct arm_info arm_whole(const struct core *core, uint32_t part);
+bool arm_is_part(const struct core *core, const struct arm_info *whole, uint32_t arm);
+
 /* Positions of what the arm submits under a cap of n for a decided prompt, best first; how many: 0 if it abstains. */
 uint32_t arm_submitted(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n,
                        uint32_t winners[LIMIT_TOP]);

@@ -163,7 +163,7 @@ static void pools_add(const struct core *core, struct report *report)
 
 static bool plain(const struct arm_info *arm)
 {
-    return arm->trees == 0 && arm->stopper == &stop_none &&
+    return arm->trees == 0 && !arm->whole && arm->stopper == &stop_none &&
            (arm->allocator == &allocate_uniform || arm->allocator == &allocate_existing);
 }
 
@@ -240,7 +240,9 @@ static void savings_add(const struct core *core, struct report *report)
     report->savings = xalloc(report->curves_len * (LIMIT_LEGS + (size_t)1) * sizeof *report->savings + 1);
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *arm = &report->groups[0].curves[c].arm;
-        uint32_t base = arm->trees > 0 || plain(arm) ? report->curves_len : uniform_of(report, arm);
+        uint32_t base = arm->whole                     ? alone_of(report, arm->pools[0])
+                        : arm->trees > 0 || plain(arm) ? report->curves_len
+                                                       : uniform_of(report, arm);
         if (base < report->curves_len)
             saving_add(core, report, c, base);
         for (uint32_t leg = 0; arm->schedule->legs > 1 && leg < arm->schedule->legs; leg++)

@@ -39,12 +39,13 @@ static double reused(const struct report *report)
 /* The best of n independent rollouts: how far it strays from the model has a bound. */
 static bool bounded(const struct report_curve *curve)
 {
-    return curve->arm.selector == &select_best && curve->arm.trees == 0;
+    return curve->arm.selector == &select_best && curve->arm.trees == 0 && !curve->arm.whole;
 }
 
 static const char *estimator(const struct report_curve *curve, const struct report_point *point)
 {
-    return point->unbiased               ? "pass@k, unbiased"
+    return curve->arm.whole              ? "what the prompt's bin gives"
+           : point->unbiased             ? "pass@k, unbiased"
            : curve->arm.selector->covers ? "coverage of the prefix"
                                          : "winner of the prefix";
 }
@@ -220,6 +221,29 @@ static void print_answered(const struct report_curve *curve, char letter, struct
     buf_puts(out, "\n");
 }
 
+static const char *const by_words[] = {
+    [BY_PASSES] = "share of passes", [BY_SCORE] = "mean score", [BY_AGREEMENT] = "agreement", [BY_PRIOR] = "prior"};
+
+/* An arm of bins: which prompts had which arm. */
+static void print_bins(const struct report_curve *curve, char letter, struct buf *out)
+{
+    for (uint32_t i = 0; i < curve->bins_len; i++) {
+        const struct report_bin *bin = &curve->bins[i];
+        buf_printf(out, "  %c: bin %s, %s ", letter, bin->arm.name, by_words[bin->arm.by]);
+        if (isfinite(bin->arm.up_to))
+            buf_printf(out, "up to %.4g", bin->arm.up_to);
+        else
+            buf_printf(out, "above %.4g", bin->arm.above);
+        buf_printf(out, ": %s, n %u; %u prompt%s", bin->arm.strategy->name, bin->arm.n, bin->prompts,
+                   plural(bin->prompts));
+        if (bin->prompts > 0)
+            buf_printf(out, ", %.2f rollouts each", share(bin->rollouts, bin->prompts));
+        if (bin->judged > 0)
+            buf_printf(out, ", %.3f right", bin->right / bin->judged);
+        buf_puts(out, "\n");
+    }
+}
+
 /* What a reader must know before comparing this arm with another. */
 static void print_notes(const struct report_curve *curve, char letter, bool truth, struct buf *out)
 {
@@ -248,6 +272,7 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (exhausted > 0)
         buf_printf(out, "  %c: the recorded pool is exhausted: %u prompt%s had fewer than %u rollouts\n", letter,
                    exhausted, plural(exhausted), curve->arm.n);
+    print_bins(curve, letter, out);
     if (truth)
         print_answered(curve, letter, out);
     if (raced > 0)
@@ -346,6 +371,25 @@ static void put_point(struct buf *json, const struct report_curve *curve, const 
     json_end(json, '}');
 }
 
+static void put_bins(struct buf *json, const struct report_curve *curve)
+{
+    json_key(json, "bins");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < curve->bins_len; i++) {
+        const struct report_bin *bin = &curve->bins[i];
+        json_begin(json, '{');
+        put_str(json, "arm", bin->arm.name);
+        put_f64(json, "up_to", isfinite(bin->arm.up_to) ? bin->arm.up_to : NAN);
+        put_str(json, "strategy", bin->arm.strategy->name);
+        put_u64(json, "n", bin->arm.n);
+        put_u64(json, "prompts", bin->prompts);
+        put_f64(json, "rollouts_per_prompt", share(bin->rollouts, bin->prompts));
+        put_f64(json, "right", bin->judged > 0 ? bin->right / bin->judged : NAN);
+        json_end(json, '}');
+    }
+    json_end(json, ']');
+}
+
 static void put_curve(struct buf *json, const struct report_curve *curve)
 {
     json_begin(json, '{');
@@ -353,10 +397,13 @@ static void put_curve(struct buf *json, const struct report_curve *curve)
     if (curve->sweep != NULL)
         put_str(json, "sweep", curve->sweep);
     put_str(json, "model", curve->model);
-    put_str(json, "strategy", curve->arm.strategy->name);
-    put_str(json, "allocate", curve->arm.allocator->name);
-    put_str(json, "stop", curve->arm.stopper->name);
-    put_str(json, "select", curve->arm.selector->name);
+    const struct arm_info *arm = curve->arm.whole ? NULL : &curve->arm;
+    put_str(json, "strategy", arm == NULL ? "bins" : arm->strategy->name);
+    put_str(json, "allocate", arm == NULL ? NULL : arm->allocator->name);
+    put_str(json, "stop", arm == NULL ? NULL : arm->stopper->name);
+    put_str(json, "select", arm == NULL ? NULL : arm->selector->name);
+    if (curve->bins_len > 0)
+        put_bins(json, curve);
     json_key(json, "oracle");
     json_bool(json, curve->arm.oracle);
     json_key(json, "points");

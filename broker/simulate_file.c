@@ -416,6 +416,17 @@ static int check_prior(struct sweep_reader *reader, const struct sweep_arm *arm)
                       "arm '%s' has a prior, and nothing was sampled in a world before it is simulated", arm->name);
 }
 
+/* Each arm is simulated by itself. */
+static int check_bins(struct sweep_reader *reader, const struct sweep_arm *arm)
+{
+    if (arm->bin.of[0] == '\0')
+        return 0;
+    return conf_error(
+        &reader->conf, (struct conf_mark){.line = arm->line, .column = 1}, reader->error, ERR_REFUSED,
+        "arm '%s' has a strategy for each bin, and each arm is simulated by itself: write the bins as arms",
+        arm->bin.of);
+}
+
 static int read_arms(struct sweep_reader *reader, const struct conf_node *list)
 {
     int rc = sweep_arms(reader, list, &(struct sweep_arm_defaults){.lookahead = 64});
@@ -425,6 +436,8 @@ static int read_arms(struct sweep_reader *reader, const struct conf_node *list)
             rc = check_existing(reader, &reader->spec->arms[i]);
         if (rc == 0)
             rc = check_prior(reader, &reader->spec->arms[i]);
+        if (rc == 0)
+            rc = check_bins(reader, &reader->spec->arms[i]);
     }
     return rc;
 }

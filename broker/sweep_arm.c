@@ -260,7 +260,7 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; i < reader->spec->arms_len; i++)
-        if (strcmp(reader->spec->arms[i].name, arm->name) == 0)
+        if (strcmp(reader->spec->arms[i].name, arm->name) == 0 || strcmp(reader->spec->arms[i].bin.of, arm->name) == 0)
             return conf_error(&reader->conf, v[ARM_NAME].node->mark, reader->error, ERR_CONFLICT,
                               "two arms are named '%s', the other one on line %u; names must "
                               "differ",
@@ -284,6 +284,35 @@ static int arm_references(struct sweep_reader *reader, const struct conf_node *n
     return rc;
 }
 
+static bool bin_reads_prior(const struct sweep_arm *arm)
+{
+    return arm->bin.number > 0 && arm->bin.by == BY_PRIOR;
+}
+
+static int check_table(struct sweep_reader *reader, const struct conf_node *strategy, const struct sweep_arm *arm)
+{
+    if (strategy == NULL || strategy->kind != CONF_KIND_SCALAR || strcmp(strategy->text, "bins") != 0)
+        return 0;
+    return conf_error(&reader->conf, strategy->mark, reader->error, ERR_NOT_FOUND,
+                      "arm '%s': 'bins' needs its table, like {bins: {table: [{up_to: 0.5, n: 16}, {n: 4}]}}",
+                      arm->name);
+}
+
+/* What a bin may not do although an arm may. */
+static int check_bin(struct sweep_reader *reader, const struct conf_node *node, const struct sweep_arm *arm)
+{
+    if (bin_reads_prior(arm) && arm->prior.from == NULL)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_REFUSED,
+                          "arm '%s': `by: prior` goes by what is known of its prompts; add `prior: SWEEP` or `prior: "
+                          "FILE`",
+                          arm->bin.of);
+    if (arm->bin.number > 0 && arm->allocate.policy->spent)
+        return conf_error(&reader->conf, node->mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' goes by the share of the arm's budget that is spent, and a bin has none",
+                          arm->name, arm->allocate.policy->name);
+    return 0;
+}
+
 /* `prior: FROM`, or `prior: {from: FROM, strength: S}`. */
 static int read_prior(struct sweep_reader *reader, const struct conf_node *node, struct sweep_arm *arm)
 {
@@ -303,7 +332,7 @@ static int read_prior(struct sweep_reader *reader, const struct conf_node *node,
     int rc = conf_read(&reader->conf, node, &form, reader->error);
     if (rc < 0)
         return rc;
-    if (!arm->allocate.policy->prior && !arm->stop.policy->prior)
+    if (!arm->allocate.policy->prior && !arm->stop.policy->prior && !bin_reads_prior(arm))
         return conf_error(
             &reader->conf, node->mark, reader->error, ERR_REFUSED,
             "arm '%s' has a prior, but neither '%s' nor '%s' reads it; `drover help policies` tells which "
@@ -339,15 +368,26 @@ static int check_answering(struct sweep_reader *reader, const struct conf_value 
     return 0;
 }
 
-static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
-                    const struct sweep_arm_defaults *defaults)
+/* What reading an arm takes besides it. */
+struct arms_reader {
+    struct sweep_reader *reader;
+    const struct sweep_arm_defaults *defaults;
+};
+
+static int read_arm(void *arg, const struct conf_node *node, const struct sweep_bin *bin)
 {
+    struct sweep_reader *reader = ((struct arms_reader *)arg)->reader;
+    const struct sweep_arm_defaults *defaults = ((struct arms_reader *)arg)->defaults;
     struct conf_value v[ARM_KEYS] = {{0}};
     const struct conf_form form = {.what = "arm", .keys = sweep_arm_keys, .values = v};
     struct sweep_arm arm = {.line = node->mark.line};
+    if (bin != NULL)
+        arm.bin = *bin;
     int rc = conf_read(&reader->conf, node, &form, reader->error);
     if (rc == 0)
         rc = arm_references(reader, node, v, &arm);
+    if (rc == 0)
+        rc = check_table(reader, v[ARM_STRATEGY].node, &arm);
     if (rc == 0)
         rc = sweep_budget(reader, v[ARM_BUDGET].node, true, &arm.budget);
     if (rc < 0)
@@ -359,8 +399,12 @@ static int read_arm(struct sweep_reader *reader, const struct conf_node *node,
         rc = check_answering(reader, v, &arm);
     if (rc == 0)
         rc = read_prior(reader, v[ARM_PRIOR].node, &arm);
-    if (rc < 0)
+    if (rc == 0)
+        rc = check_bin(reader, node, &arm);
+    if (rc < 0) {
+        free(arm.prior.from);
         return rc;
+    }
     arm.strict = v[ARM_ORDER].given ? v[ARM_ORDER].whole == 1 : defaults->strict;
     arm.existing = v[ARM_ROLLOUTS].whole == 1;
     arm.answering = (struct answering){v[ARM_ABSTAIN].given, v[ARM_ABSTAIN].number, (uint32_t)v[ARM_TOP].whole};
@@ -379,7 +423,8 @@ int sweep_arms(struct sweep_reader *reader, const struct conf_node *list, const 
         return conf_error(&reader->conf, list->mark, reader->error, ERR_SYNTAX,
                           "'arms' must be a list of at least one arm");
     int rc = 0;
+    struct arms_reader arms = {reader, defaults};
     for (const struct conf_node *node = list->first; rc == 0 && node != NULL; node = node->next)
-        rc = read_arm(reader, node, defaults);
+        rc = sweep_bins_of(node) == NULL ? read_arm(&arms, node, NULL) : sweep_bins(reader, node, read_arm, &arms);
     return rc;
 }

@@ -408,6 +408,7 @@ void sweep_file_help(struct buf *out)
         {"verifiers", sweep_verifier_keys},
         {"arms", sweep_arm_keys},
         {"arms.prior", sweep_prior_keys},
+        {"arms.strategy.bins", sweep_bins_keys},
         {"grid", sweep_grid_keys},
     };
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {

@@ -5,7 +5,7 @@
 #ifndef DROVER_SWEEP_FILE_H
 #define DROVER_SWEEP_FILE_H
 
-#include "broker/policy/policy.h"
+#include "broker/policy/bins.h"
 #include "broker/policy/schedule.h"
 #include "broker/prior_file.h"
 #include "common/attachment.h"
@@ -77,9 +77,19 @@ struct sweep_prior {
     double strength; /* what a rollout of another model is worth, in rollouts of the arm's own; 0 < strength <= 1 */
 };
 
-/* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name. */
+/* What an arm is of an arm of bins: `NAME.pilot`, or `NAME.1`, `NAME.2` and so on. */
+struct sweep_bin {
+    char of[65];     /* NAME; "": is no part of one */
+    uint32_t number; /* from 1; 0: the pilot */
+    enum bins_by by;
+    double above, up_to;
+};
+
+/* One arm as the core runs it: a tree arm with `report_at: [4, 16]` became two, of equal name; one of bins became its
+ * pilot and its bins. */
 struct sweep_arm {
     char name[65];
+    struct sweep_bin bin;
     uint32_t models[LIMIT_LEGS]; /* indices, one for each leg; trees have one */
     struct schedule schedule;
     uint32_t verifier; /* index, or UINT32_MAX */

@@ -54,6 +54,14 @@ struct sweep_arm_defaults {
 /* Section `arms`, after models and verifiers. */
 int sweep_arms(struct sweep_reader *reader, const struct conf_node *list, const struct sweep_arm_defaults *defaults);
 
+/* Reads one arm; bin: what it is of an arm of bins, NULL: nothing. */
+typedef int sweep_arm_reader(void *arg, const struct conf_node *arm, const struct sweep_bin *bin);
+
+/* The options of an arm of bins, NULL: it is none. */
+const struct conf_node *sweep_bins_of(const struct conf_node *arm);
+/* Has the pilot and each bin of such an arm read. */
+int sweep_bins(struct sweep_reader *reader, const struct conf_node *arm, sweep_arm_reader *read, void *arg);
+
 /* Replaces section `grid` by arms at the end of section `arms`. */
 int sweep_grids(struct sweep_reader *reader);
 
@@ -65,6 +73,6 @@ void sweep_options_json(const struct option_row *options, const struct conf_valu
 
 /* Rows of the sections, for help pages. */
 extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[], sweep_arm_keys[],
-    sweep_prior_keys[];
+    sweep_prior_keys[], sweep_bins_keys[];
 
 #endif

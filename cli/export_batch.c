@@ -177,6 +177,9 @@ static uint32_t rollouts_of(const struct sweep_spec *sweep, uint32_t model)
         uint32_t reach = schedule_reach(&arm->schedule, leg, arm->n);
         if (arm->strategy.policy->trees != NULL)
             fprintf(stderr, "drover export-batch: arm '%s' goes step by step: it is left out\n", arm->name);
+        else if (arm->bin.number > 0)
+            fprintf(stderr, "drover export-batch: arm '%s' has the prompts that its pilot finds: it is left out\n",
+                    arm->name);
         else if (sweep_arm_kill(arm).window > 0)
             fprintf(stderr, "drover export-batch: arm '%s' ends rollouts while they are generated: it is left out\n",
                     arm->name);

@@ -527,6 +527,12 @@ static int replay_arms(struct archive *archive, const struct sweep_spec *spec, c
     struct run run = {.archive = archive};
     const char *name = args->name != NULL ? args->name : archive->name;
     uint32_t timed = args->workers > 0 ? spec->arms_len : 0;
+    for (uint32_t i = 0; i < timed; i++)
+        if (spec->arms[i].bin.of[0] != '\0')
+            return error_set(error, ERR_REFUSED,
+                             "--workers times each arm alone, and the bins of arm '%s' wait for its pilot: leave "
+                             "--workers or that arm out",
+                             spec->arms[i].bin.of);
     struct arm_time *times = xalloc(timed * sizeof *times + 1);
     int rc = args->keep != NULL ? open_kept(args->keep, &run.journal, error) : 0;
     if (rc == 0)

@@ -28,6 +28,7 @@
     X(LIMIT_VERIFIERS, 64, "verifiers of one sweep")                                        \
     X(LIMIT_LEGS, 16, "models that one arm draws from")                                     \
     X(LIMIT_N, 65536, "rollouts per prompt and arm (n)")                                    \
+    X(LIMIT_BINS, 16, "bins of difficulty of one arm")                                      \
     X(LIMIT_TOP, 64, "answers that an arm submits (top)")                                   \
     X(LIMIT_TREE_N, 1024, "rollouts per prompt of a tree arm")                              \
     X(LIMIT_TREE_DEPTH, 256, "steps of one path")                                           \

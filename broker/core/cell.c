@@ -43,7 +43,7 @@ static const struct score *row_score(const struct core *core, const struct arm *
 
 /* -- statistics --------------------------------------------------------------------------------------------------- */
 
-static struct item item_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
+struct item cell_item(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k)
 {
     uint32_t leg = schedule_draw(&arm->schedule, k).leg;
     return row_item(arm_row(core, arm, prompt, k), row_score(core, arm, prompt, k), k, leg);
@@ -58,7 +58,7 @@ static struct stats *cell_stats(const struct core *core, const struct arm *arm, 
     cell->stats = xalloc(sizeof *cell->stats);
     stats_init(cell->stats, policies_read_items(arm->allocator, arm->stopper, arm->selector));
     for (uint32_t k = 0; k < cell->delivered; k++) {
-        struct item item = item_of(core, arm, prompt, k);
+        struct item item = cell_item(core, arm, prompt, k);
         stats_fold(cell->stats, &item);
     }
     return cell->stats;
@@ -174,7 +174,7 @@ int open_apply(struct core *core, const struct fact_open *f)
     struct arm *arm = &core->arms[f->arm];
     struct cell *cell = &arm->cells[f->prompt];
     if (cell->decided != DECIDED_NOT || f->count == 0 || cell->opened > arm->n || f->count > arm->n - cell->opened ||
-        (arm->trees > 0 && f->count != arm->n))
+        (arm->trees > 0 && f->count != arm->n) || bin_waits(core, arm, f->prompt))
         return ERR_CORRUPT;
     cell->opened += f->count;
     arm->unfolded += f->count;
@@ -191,23 +191,33 @@ int open_apply(struct core *core, const struct fact_open *f)
     return 0;
 }
 
+/* What the next delivered rollout costs the arm. */
+static struct amounts charge_of(const struct core *core, struct arm *arm, const struct key *key)
+{
+    const struct row *row = key_row(core, key);
+    struct amounts spent = {0};
+    bool judged, paid = bin_paid(core, arm, key, &judged);
+    if (!paid)
+        spent = cost_row(core, core->pools[key->owner].model, true, row);
+    if (arm->verifier != NO_ID && !judged && (row->state == ROW_FAILED || row_judged(core, arm, row))) {
+        struct amounts verdict = cost_verify(core, arm->verifier, 0);
+        amounts_add(&spent, &verdict);
+        arm->verdicts++;
+    }
+    return spent;
+}
+
 /* Adds the next delivered rollout to the prefix and settles what the arm reserved for it. */
 static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
     struct key key = arm_key(arm, prompt, cell->delivered);
-    const struct row *row = key_row(core, &key);
     struct stats *stats = cell_stats(core, arm, prompt);
-    struct item item = item_of(core, arm, prompt, cell->delivered);
+    struct item item = cell_item(core, arm, prompt, cell->delivered);
     stats_fold(stats, &item);
     struct amounts unit = unit_of(core, arm, prompt, key.owner);
     amounts_sub(core, &arm->reserved, &unit);
-    struct amounts spent = cost_row(core, core->pools[key.owner].model, true, row);
-    if (arm->verifier != NO_ID && (row->state == ROW_FAILED || row_judged(core, arm, row))) {
-        struct amounts verdict = cost_verify(core, arm->verifier, 0);
-        amounts_add(&spent, &verdict);
-        arm->verdicts++;
-    }
+    struct amounts spent = charge_of(core, arm, &key);
     amounts_add(&arm->charged, &spent);
     cell->delivered++;
     arm->unfolded--;
@@ -265,8 +275,9 @@ int decide_apply(struct core *core, const struct fact_decide *f)
         return ERR_CORRUPT;
     struct arm *arm = &core->arms[f->arm];
     struct cell *cell = &arm->cells[f->prompt];
-    if (cell->decided != DECIDED_NOT || f->why == DECIDED_NOT || f->why > DECIDED_EXHAUSTED || f->stop > cell->opened ||
-        f->stop < (arm->trees > 0 ? 0 : cell->delivered))
+    if (cell->decided != DECIDED_NOT || f->why == DECIDED_NOT || f->why > DECIDED_ELSEWHERE || f->stop > cell->opened ||
+        f->stop < (arm->trees > 0 ? 0 : cell->delivered) || bin_waits(core, arm, f->prompt) ||
+        (f->why == DECIDED_ELSEWHERE && (arm->bin.number == 0 || cell->opened > 0)))
         return ERR_CORRUPT;
     while (arm->trees == 0 && cell->delivered < f->stop) { /* replay: the prefix is derived */
         if (!next_ready(core, arm, f->prompt))
@@ -289,6 +300,7 @@ int decide_apply(struct core *core, const struct fact_decide *f)
     free(cell->stats);
     cell->stats = NULL;
     arm->decided++;
+    arm->bin.elsewhere += f->why == DECIDED_ELSEWHERE;
     core->sweeps[arm->sweep].undecided--;
     return 0;
 }
@@ -348,7 +360,7 @@ static void heap_remove(struct arm *arm, uint32_t prompt)
 static uint32_t cell_room(const struct core *core, const struct arm *arm, uint32_t prompt)
 {
     const struct cell *cell = &arm->cells[prompt];
-    if (cell->decided != DECIDED_NOT || cell->opened >= arm->n)
+    if (cell->decided != DECIDED_NOT || cell->opened >= arm->n || bin_waits(core, arm, prompt))
         return 0;
     if (arm->trees > 0)
         return arm->n;
@@ -458,7 +470,7 @@ static void tell_existing(struct core *core, const struct arm *arm)
     }
 }
 
-static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why)
+void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why)
 {
     struct cell *cell = &arm->cells[prompt];
     struct ranking ranking;
@@ -475,6 +487,7 @@ static void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enu
     for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
         stock_bound(core, arm->pools[leg], prompt, schedule_reach(&arm->schedule, leg, cell->stop));
     cell_settle(core, arm, prompt);
+    bin_tell(core, arm, prompt);
     if (arm->decided == arm->prompts && !arm->existing)
         tell_existing(core, arm);
 }
@@ -571,6 +584,8 @@ bool arm_fed(const struct core *core, const struct arm *arm, bool ended)
 static void arm_end(struct core *core, struct arm *arm)
 {
     if (arm->unfolded > 0 || arm->decided == arm->prompts)
+        return;
+    if (arm->bin.pilot != NO_ID && core->arms[arm->bin.pilot].decided < arm->prompts)
         return;
     if (arm->heap_len > 0 && affords_top(core, arm))
         return;

@@ -74,6 +74,10 @@ static int check_arm(const struct core *core, const struct arm *arm, struct erro
         if (cell->delivered > cell->opened)
             BROKEN("arm '%s' folded more of prompt %u than it opened", arm->name, p);
         unfolded += cell->opened - cell->delivered;
+        if (bin_waits(core, arm, p) && (cell->opened > 0 || cell->decided != DECIDED_NOT))
+            BROKEN("arm '%s' did not wait for its pilot of prompt %u", arm->name, p);
+        if (cell->decided == DECIDED_ELSEWHERE && (cell->stop > 0 || cell->winner != NO_ORDINAL))
+            BROKEN("arm '%s' used prompt %u, which is of another bin", arm->name, p);
         for (uint32_t k = 0; arm->trees == 0 && k < cell->delivered; k++) {
             const struct row *row = arm_row(core, arm, p, k);
             if (row == NULL || row->state < ROW_DONE)

@@ -307,6 +307,7 @@ static void react_arm(struct core *core, struct arm *arm)
     if (arm->beliefs != NULL && arm->beliefs_len < arm->prompts)
         return;
     heap_build(core, arm);
+    bin_place(core, arm);
     arm_advance(core, arm);
 }
 
@@ -390,6 +391,7 @@ static void arm_resume(struct core *core, struct arm *arm)
         else if (arm->cells[p].opened > 0)
             cell_resume(core, arm, p);
     }
+    bin_place(core, arm);
     arm_advance(core, arm);
 }
 

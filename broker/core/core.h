@@ -55,7 +55,8 @@ enum sweep_state {
     X(DECIDED_STOPPER, 2, "stopper")                                                               \
     X(DECIDED_SOLVED, 3, "solved")    /* the allocator needs no more of it */                      \
     X(DECIDED_BUDGET, 4, "budget")    /* the arm's own budget is spent */                          \
-    X(DECIDED_EXHAUSTED, 5, "exhausted") /* a recorded pool has no more rollouts */
+    X(DECIDED_EXHAUSTED, 5, "exhausted") /* a recorded pool has no more rollouts */            \
+    X(DECIDED_ELSEWHERE, 6, "elsewhere") /* it is of another bin than the arm's */
 /* clang-format on */
 
 enum decided {

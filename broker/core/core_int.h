@@ -6,6 +6,7 @@
 #define DROVER_CORE_INT_H
 
 #include "broker/core/core.h"
+#include "broker/policy/bins.h"
 #include "broker/policy/policy.h"
 #include "broker/policy/schedule.h"
 #include "common/attachment.h"
@@ -158,6 +159,16 @@ struct leg {
     struct task *generate; /* derived: waiting tasks of this pool that the arm pays for */
 };
 
+/* What makes an arm a part of an arm of bins: its pilot, or one bin. */
+struct bin {
+    char *of;        /* name of the arm of bins, "": is no part of one */
+    uint32_t number; /* from 1; 0: the pilot */
+    enum bins_by by;
+    double above, up_to; /* of a prompt's value */
+    uint32_t pilot;      /* arm; NO_ID: has none, or is it */
+    uint32_t elsewhere;  /* prompts that are of other bins */
+};
+
 struct arm {
     uint32_t id, sweep, verifier, plane, n;
     struct schedule schedule;   /* which leg has which of its positions */
@@ -193,6 +204,7 @@ struct arm {
     char *prior;                 /* where its beliefs come from, "": it has none */
     float (*beliefs)[2];         /* of each prompt: Beta(a, b); NULL without a prior */
     uint32_t beliefs_len;        /* that the facts have told so far */
+    struct bin bin;              /* of difficulty, see bin.c */
 };
 
 struct sweep {
@@ -412,6 +424,21 @@ void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt);
 void cell_settle(struct core *core, struct arm *arm, uint32_t prompt);
 void ring_push(struct ring *ring, uint32_t value);
 uint32_t ring_pop(struct ring *ring);
+
+struct item cell_item(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t k);
+void cell_decide(struct core *core, struct arm *arm, uint32_t prompt, enum decided why);
+
+/* bin.c: arms of one bin of difficulty */
+bool bin_valid(const struct fact_arm *f, const struct arm *arm); /* does what the fact says of a bin make sense? */
+bool bin_same(const struct fact_arm *f, const struct arm *arm);
+int bin_join(const struct core *core, const struct fact_arm *f,
+             struct arm *arm); /* ERR_CORRUPT: its pilot is not there */
+bool bin_is_pilot(const struct arm *arm);
+bool bin_waits(const struct core *core, const struct arm *arm, uint32_t prompt); /* nobody knows yet whose it is */
+void bin_place(struct core *core, struct arm *arm);                              /* every prompt that waits no more */
+void bin_tell(struct core *core, const struct arm *pilot, uint32_t prompt);      /* it decided */
+/* The pilot was charged for this rollout; verdict: for the arm's verdict on it, too. */
+bool bin_paid(const struct core *core, const struct arm *arm, const struct key *key, bool *verdict);
 
 /* tree.c */
 int spawn_apply(struct core *core, const struct fact_spawn *f);

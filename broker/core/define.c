@@ -286,7 +286,7 @@ static bool arm_policies(const struct fact_arm *f, struct arm *arm)
     if (!options_valid(arm->strategy->options, arm->options[0]) ||
         !options_valid(arm->allocator->options, arm->options[1]) ||
         !options_valid(arm->stopper->options, arm->options[2]) ||
-        !options_valid(arm->selector->options, arm->options[3]) || !arm_legs(f, arm))
+        !options_valid(arm->selector->options, arm->options[3]) || !arm_legs(f, arm) || !bin_valid(f, arm))
         return false;
     uint32_t needs = arm->allocator->needs | arm->stopper->needs | arm->selector->needs;
     if (((needs & (NEED_LEGS | NEED_BLOCKS)) != 0 && arm->schedule.legs == 1) ||
@@ -312,7 +312,7 @@ static int arm_read(const struct fact_arm *f, struct arm *arm)
          new.selector != arm->selector || memcmp(new.options, arm->options, sizeof new.options) != 0 ||
          !schedule_equal(&new.schedule, &arm->schedule) || memcmp(new.pools, arm->pools, sizeof new.pools) != 0 ||
          new.answering.abstains != arm->answering.abstains || new.answering.abstain != arm->answering.abstain ||
-         (arm->trees > 0 && f->n != arm->n)))
+         (arm->trees > 0 && f->n != arm->n) || !bin_same(f, arm)))
         return ERR_CORRUPT;
     arm->strategy = new.strategy;
     arm->allocator = new.allocator;
@@ -340,6 +340,14 @@ static uint64_t name_hash(const char *name)
     uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
     for (; *name != '\0'; name++)
         hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    return hash;
+}
+
+static uint64_t slice_hash(struct slice name)
+{
+    char *text = text_of(name);
+    uint64_t hash = name_hash(text);
+    free(text);
     return hash;
 }
 
@@ -372,7 +380,7 @@ static int arm_new(struct core *core, const struct fact_arm *f)
 {
     struct arm arm = {.id = f->id, .sweep = f->sweep, .verifier = f->verifier};
     int rc = arm_read(f, &arm);
-    if (rc != 0 || !legs_match(core, &arm)) {
+    if (rc != 0 || !legs_match(core, &arm) || bin_join(core, f, &arm) != 0) {
         free(arm.report_at);
         return ERR_CORRUPT;
     }
@@ -411,7 +419,7 @@ static void arm_extend(struct core *core, struct arm *arm, uint32_t n_old)
             ring_push(&arm->fifo, prompt);
     }
     bool fed = arm_fed(core, arm, true); /* by an arm whose n may grow too */
-    for (uint32_t p = 0; p < arm->prompts; p++) {
+    for (uint32_t p = 0; p < arm->prompts && !bin_is_pilot(arm); p++) {
         struct cell *cell = &arm->cells[p];
         bool more = arm->existing && (fed || arm_row(core, arm, p, cell->stop) != NULL);
         bool ended = cell->decided == DECIDED_BUDGET || (cell->decided == DECIDED_CAP && arm->n > n_old) ||
@@ -561,6 +569,7 @@ void arm_free(struct arm *arm)
     free(arm->report_at);
     free(arm->name);
     free(arm->prior);
+    free(arm->bin.of);
     free(arm->beliefs);
 }
 
@@ -582,7 +591,10 @@ struct mapping {
     bool verifier_groups[LIMIT_VERIFIERS];
     uint32_t beliefs, beliefs_due; /* of the arm that was seen last */
     uint32_t arm_new;              /* id in the core of the arm that was emitted last, if it is new there; else NO_ID */
-    uint64_t names[LIMIT_ARMS];    /* hashes of the names and, for trees, n of its arms */
+    uint64_t names[LIMIT_ARMS];    /* hashes of the names of its arms */
+    uint32_t namesakes[LIMIT_ARMS]; /* n of trees, which may share a name; 0: no other arm has it */
+    uint64_t pilots[LIMIT_ARMS];    /* hashes of the arms of bins whose pilots were seen */
+    uint32_t pilots_len;
 };
 
 static uint32_t find_set(const struct core *core, const struct fact_set *f)
@@ -620,7 +632,7 @@ static uint32_t find_arm(const struct core *core, uint32_t sweep, const struct f
         return NO_ID;
     for (uint32_t i = 0; i < core->sweeps[sweep].arms_len; i++) {
         const struct arm *arm = &core->arms[core->sweeps[sweep].arms[i]];
-        if (same(f->name, arm->name) && (arm->trees == 0 || arm->n == f->n))
+        if (same(f->name, arm->name) && (arm->trees == 0 || arm->bin.number > 0 || arm->n == f->n))
             return arm->id;
     }
     return NO_ID;
@@ -646,6 +658,10 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     for (int i = 0; i < 4; i++)
         if (!same(new[i], old[i]) || memcmp(options[i], arm->options[i], sizeof options[i]) != 0)
             return words[i];
+    if (!bin_same(f, arm))
+        return "table of bins (its edges, what they go by, or its pilot)";
+    if (arm->trees > 0 && arm->n != f->n)
+        return "n (its trees are grown for it)";
     const uint32_t versions[4] = {f->strategy_version, f->allocator_version, f->stopper_version, f->selector_version};
     for (int i = 0; i < 4; i++)
         if (versions[i] != arm->versions[i])
@@ -815,17 +831,30 @@ static bool in_order(const struct fact *fact, struct mapping *map)
 /* Two arms of one name would become one. */
 static bool name_taken(struct mapping *map, const struct fact_arm *f)
 {
-    char name[LIMIT_NAME + 12];
-    bool tree = !same(f->strategy, "sample");
     if (f->name.len > LIMIT_NAME)
         return true;
-    snprintf(name, sizeof name, "%.*s/%u", (int)f->name.len, f->name.data, tree ? f->n : 0);
-    uint64_t hash = name_hash(name);
+    uint64_t hash = slice_hash(f->name);
+    uint32_t n = same(f->strategy, "sample") || f->bin > 0 ? 0 : f->n;
     for (uint32_t i = 0; i < map->arms_len; i++)
-        if (map->names[i] == hash)
+        if (map->names[i] == hash && (n == 0 || map->namesakes[i] == 0 || map->namesakes[i] == n))
             return true;
+    map->namesakes[map->arms_len] = n;
     map->names[map->arms_len++] = hash;
     return false;
+}
+
+/* An arm of bins has one pilot, which stands ahead of its bins. */
+static bool bin_in_order(struct mapping *map, const struct fact_arm *f)
+{
+    uint64_t hash = slice_hash(f->of);
+    bool seen = false;
+    for (uint32_t i = 0; i < map->pilots_len; i++)
+        seen = seen || map->pilots[i] == hash;
+    if (f->of.len == 0 || (f->bin > 0 && f->by == BY_PRIOR))
+        return true;
+    if (f->bin == 0 && !seen)
+        map->pilots[map->pilots_len++] = hash;
+    return (f->bin > 0) == seen;
 }
 
 /* Rollouts that are there were paid at their model's price. At another one neither a budget in money nor a report would
@@ -885,6 +914,8 @@ static int submit_look(struct core *core, const struct fact *fact, struct mappin
     case FACT_arm:
         if (name_taken(map, &fact->arm))
             return error_set(&core->update->error, ERR_CONFLICT, "two arms of one name, or a name too long");
+        if (!bin_in_order(map, &fact->arm))
+            return error_set(&core->update->error, ERR_PROTOCOL, "the submission is malformed");
         return check_arm(core, core->update, &fact->arm, map);
     }
     return 0;

@@ -377,7 +377,8 @@ static bool opens_for(const struct core *core, const struct agent *agent, const 
 
 static bool more_behind(const struct arm *a, const struct arm *b)
 {
-    uint64_t left = (uint64_t)a->decided * b->prompts, right = (uint64_t)b->decided * a->prompts;
+    const uint64_t a_has = a->prompts - a->bin.elsewhere, b_has = b->prompts - b->bin.elsewhere;
+    uint64_t left = (a->decided - a->bin.elsewhere) * b_has, right = (b->decided - b->bin.elsewhere) * a_has;
     return left != right ? left < right : a->unfolded < b->unfolded;
 }
 

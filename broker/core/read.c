@@ -133,6 +133,12 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .report_at = arm->report_at,
         .report_at_len = arm->report_at_len,
         .prior = arm->prior,
+        .of = arm->bin.of,
+        .bin = arm->bin.number,
+        .by = arm->bin.by,
+        .above = arm->bin.above,
+        .up_to = arm->bin.up_to,
+        .elsewhere = arm->bin.elsewhere,
     };
 }
 
@@ -141,6 +147,12 @@ struct belief core_belief(const struct core *core, uint32_t id, uint32_t prompt)
     assert(id < core->arms_len);
     assert(prompt < core->arms[id].prompts);
     return arm_belief(&core->arms[id], prompt);
+}
+
+bool core_paid(const struct core *core, uint32_t id, const struct key *key, bool *verdict)
+{
+    assert(id < core->arms_len);
+    return bin_paid(core, &core->arms[id], key, verdict);
 }
 
 void core_arm_models(const struct core *core, uint32_t id, struct buf *out)

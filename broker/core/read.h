@@ -8,7 +8,7 @@
 #define DROVER_READ_H
 
 #include "broker/core/core.h"
-#include "broker/policy/policy.h"
+#include "broker/policy/bins.h"
 #include "common/attachment.h"
 
 #include <stdbool.h>
@@ -65,7 +65,16 @@ struct arm_info {
     const uint32_t *report_at;
     uint32_t report_at_len;
     const char *prior; /* where its beliefs come from, "": it has none */
+    const char *of;    /* arm of bins that it is a part of, "": none */
+    uint32_t bin;      /* which of its bins, from 1; 0: its pilot */
+    enum bins_by by;
+    double above, up_to; /* values of the bin's prompts */
+    uint32_t elsewhere;  /* decided prompts that are of other bins */
+    bool whole;          /* stands for all its parts: never of the core, see report_curve.h */
 };
+
+/* The arm is of a bin, and this rollout, or the arm's verdict on it, was charged to its pilot. */
+bool core_paid(const struct core *core, uint32_t arm, const struct key *key, bool *verdict);
 
 /* What the arm's prior believes of the prompt; {0, 0} without one. */
 struct belief core_belief(const struct core *core, uint32_t arm, uint32_t prompt);

@@ -408,6 +408,7 @@ static void put_arm(const struct core *core, const struct arm *arm, struct buf *
     put_str(json, "verifier", arm->verifier == NO_ID ? NULL : core->verifiers[arm->verifier].name);
     put_count(json, "decided", arm->decided);
     put_count(json, "prompts", arm->prompts);
+    put_count(json, "elsewhere", arm->bin.elsewhere);
     put_count(json, "unfolded", arm->unfolded);
     struct killed killed = core_killed(core, arm->id);
     killed_json(&killed, json);
@@ -626,7 +627,7 @@ static void print_arms(const struct core *core, const struct sweep *sweep, struc
         core_arm_models(core, arm->id, &models);
         text_cell(&table, models.data);
         text_cellf(&table, "%u", arm->n);
-        text_cellf(&table, "%u/%u", arm->decided, arm->prompts);
+        text_cellf(&table, "%u/%u", arm->decided - arm->bin.elsewhere, arm->prompts - arm->bin.elsewhere);
         text_cellf(&table, "%llu", (unsigned long long)arm->charged.rollouts);
         text_cellf(&table, "%llu", (unsigned long long)arm->charged.tokens);
     }

@@ -8,7 +8,6 @@
 #include "common/limits.h"
 
 enum { OPT_BY, OPT_PILOT, OPT_SOLVED, OPT_EDGE, OPT_N = OPT_EDGE + BINS - 1, OPTIONS = OPT_N + BINS };
-enum { BY_PASSES, BY_SCORE, BY_AGREEMENT, BY_PRIOR };
 
 #define EDGE(number, by_default)                         \
     [OPT_EDGE + (number)-1] = {.name = "edge" #number,   \
@@ -55,47 +54,6 @@ static const struct option_row options[OPTIONS + 1] = {
     {.name = NULL},
 };
 
-/* Answers of a pilot that are the same as its i-th, where that is the first of them. */
-static uint32_t votes_for(const struct item *items, uint32_t len, uint32_t i)
-{
-    uint32_t votes = 0;
-    for (uint32_t k = 0; k < len; k++) {
-        bool same = items[k].class == items[i].class && !items[k].failed;
-        if (same && k < i)
-            return 0;
-        votes += same;
-    }
-    return votes;
-}
-
-/* Quadratic in the pilot, which is short. */
-static double agreement(const struct item *items, uint32_t len)
-{
-    uint32_t top = 0, voters = 0;
-    for (uint32_t i = 0; i < len; i++) {
-        if (items[i].class == 0 || items[i].failed)
-            continue;
-        uint32_t votes = votes_for(items, len, i);
-        top = votes > top ? votes : top;
-        voters++;
-    }
-    return voters > 0 ? (double)top / voters : 0;
-}
-
-/* Without a verdict a prompt is as hard as can be. */
-static double judged(const struct item *items, uint32_t len, bool passes)
-{
-    double sum = 0;
-    uint32_t scored = 0;
-    for (uint32_t i = 0; i < len; i++) {
-        if (!items[i].scored)
-            continue;
-        sum += passes ? items[i].passed : items[i].score;
-        scored++;
-    }
-    return scored > 0 ? sum / scored : 0;
-}
-
 static uint32_t pilot_of(const struct prompt_view *view)
 {
     if ((int)view->options[OPT_BY] == BY_PRIOR)
@@ -105,16 +63,10 @@ static uint32_t pilot_of(const struct prompt_view *view)
 
 static double value_of(const struct prompt_view *view, uint32_t pilot)
 {
-    const struct item *items = view->stats->items;
-    switch ((int)view->options[OPT_BY]) {
-    case BY_PRIOR:
+    enum bins_by by = (enum bins_by)view->options[OPT_BY];
+    if (by == BY_PRIOR)
         return view->prior.a > 0 ? view->prior.a / (view->prior.a + view->prior.b) : 0;
-    case BY_AGREEMENT:
-        return agreement(items, pilot);
-    case BY_SCORE:
-        return judged(items, pilot, false);
-    }
-    return judged(items, pilot, true);
+    return bins_value(by, view->stats->items, pilot);
 }
 
 /* Rollouts that the prompt gets as far as is known; more than its cap maybe, so that it goes on when that grows. */

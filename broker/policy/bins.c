@@ -7,6 +7,65 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* ---- how easy a prompt is ---- */
+
+/* Answers of a pilot that are the same as its i-th, where that is the first of them. */
+static uint32_t votes_for(const struct item *items, uint32_t len, uint32_t i)
+{
+    uint32_t votes = 0;
+    for (uint32_t k = 0; k < len; k++) {
+        bool same = items[k].class == items[i].class && !items[k].failed;
+        if (same && k < i)
+            return 0;
+        votes += same;
+    }
+    return votes;
+}
+
+/* Quadratic in the pilot, which is short. */
+static double agreement(const struct item *items, uint32_t len)
+{
+    uint32_t top = 0, voters = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        if (items[i].class == 0 || items[i].failed)
+            continue;
+        uint32_t votes = votes_for(items, len, i);
+        top = votes > top ? votes : top;
+        voters++;
+    }
+    return voters > 0 ? (double)top / voters : 0;
+}
+
+static double judged(const struct item *items, uint32_t len, bool passes)
+{
+    double sum = 0;
+    uint32_t scored = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        if (!items[i].scored)
+            continue;
+        sum += passes ? items[i].passed : items[i].score;
+        scored++;
+    }
+    return scored > 0 ? sum / scored : 0;
+}
+
+double bins_value(enum bins_by by, const struct item *items, uint32_t len)
+{
+    switch (by) {
+    case BY_PASSES:
+        return judged(items, len, true);
+    case BY_SCORE:
+        return judged(items, len, false);
+    case BY_AGREEMENT:
+        return agreement(items, len);
+    case BY_PRIOR:
+        break; /* no rollouts tell it */
+    }
+    return 0;
+}
+
+/* ---- cases ---- */
+
 int bins_of(const double edges[BINS - 1], double value)
 {
     int bin = 0;

@@ -13,6 +13,13 @@
 
 enum { BINS = 5 };
 
+/* What tells how easy a prompt is: of its first rollouts the share that passes, the mean score, the share of the leading
+ * answer; or the mean of the arm's prior. Stored. */
+enum bins_by { BY_PASSES, BY_SCORE, BY_AGREEMENT, BY_PRIOR };
+
+/* Of the first rollouts. Without a verdict, or an answer, a prompt is as hard as can be. Not for BY_PRIOR. */
+double bins_value(enum bins_by by, const struct item *items, uint32_t len);
+
 struct bin_case {
     double weight;        /* prompts that turn out so; > 0 */
     double value;         /* how easy the prompt then looks: what falls into the bins */

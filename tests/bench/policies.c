@@ -23,7 +23,7 @@ static const uint32_t means[] = {4, 8, 16, 32};
 enum { MEANS = sizeof means / sizeof *means, SPREAD = 16, STOPPER_CAP = 128, SELECTOR_N = 16 };
 
 enum { BINS_BY, BINS_PILOT, BINS_SOLVED, BINS_EDGES, BINS_N = BINS_EDGES + BINS - 1 }; /* options of `bins` */
-enum { BY_PASSES, BY_PRIOR = 3, PILOT = 4 };
+enum { PILOT = 4 };
 
 /* Allocators with other options than their defaults. A plan is made before any result; who knows, knows every rate, and
  * is only of interest where coverage counts; for fitted bins the mean budget says the rest of the options. */

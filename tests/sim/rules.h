@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LEASES = 16384, ARMS_MAX = 16 };
+enum { LEASES = 16384, ARMS_MAX = 24 };
 
 enum lease_mark { MARK_OVER, MARK_LIVE, MARK_WON, MARK_LOST };
 

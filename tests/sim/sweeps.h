@@ -4,9 +4,10 @@
 #define DROVER_TESTS_SIM_SWEEPS_H
 
 #include "broker/core/core.h"
-#include "broker/policy/policy.h"
+#include "broker/policy/bins.h"
 #include "common/rng.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -36,8 +37,9 @@ struct draft {
     bool again; /* an arm that only judges what exists */
     bool prior; /* the middle arm goes by beliefs about its prompts, where it eliminates */
     bool kills; /* an arm whose rollouts are ended early, over a pool of its own */
-    bool panel; /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
-    bool joins; /* an arm over both pools: */
+    bool bins, bin_passes, bin_trees, bin_strict; /* an arm of bins: how hard prompts are, what the easy ones get */
+    bool panel;                                   /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
+    bool joins;                                   /* an arm over both pools: */
     bool rounds, turned, join_strict, join_competes, join_existing;
     uint32_t join_n, join_len[2], join_verifier;
 };
@@ -86,6 +88,11 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.join_len[1] = 1 + DRAW(2);
     d.join_verifier = d.join_competes || DRAW(2) ? 1 : NO_ID;
 #undef DRAW
+    uint64_t bins = rng_u64(seed, RNG_TEST, 15, sweep);
+    d.bins = bins % 3 == 0;
+    d.bin_passes = bins >> 8 & 1;
+    d.bin_trees = bins >> 9 & 1;
+    d.bin_strict = bins >> 10 & 1;
     d.kills = rng_u64(seed, RNG_TEST, 14, sweep) % 3 == 0;
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
     return d;
@@ -117,6 +124,12 @@ struct arm_draft {
     bool kills;
 };
 
+/* What an arm is of the arm of bins; number 0 is the pilot. */
+struct bin_draft {
+    bool part, passes;
+    uint8_t number;
+};
+
 /* A window is a token, so that every rollout has a whole one. */
 static const struct kill_rule sim_kill = {.window = 1, .warmup = 2, .keep = 50};
 
@@ -136,7 +149,8 @@ struct legs_draft {
     bool rounds;
 };
 
-static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a, const struct legs_draft *legs)
+static void put_arm_of(struct buf *to, uint32_t id, const struct arm_draft *a, const struct legs_draft *legs,
+                       struct bin_draft bin)
 {
     double options[4][POLICY_OPTIONS_MAX] = {0};
     default_options(options[0], strategy_find(a->strategy)->options);
@@ -165,7 +179,17 @@ static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a,
                                         .lookahead = 5,
                                         .rollouts = a->rollouts,
                                         .prior = slice_of(a->prior ? "drawn" : ""),
+                                        .of = slice_of(bin.part ? "binned" : ""),
+                                        .bin = bin.number,
+                                        .by = bin.passes ? BY_PASSES : BY_AGREEMENT,
+                                        .above = bin.number == 2 ? 0.5 : -INFINITY,
+                                        .up_to = bin.number == 2 ? INFINITY : 0.5,
                                         .options = {(const char *)options, sizeof options}}});
+}
+
+static void put_arm_over(struct buf *to, uint32_t id, const struct arm_draft *a, const struct legs_draft *legs)
+{
+    put_arm_of(to, id, a, legs, (struct bin_draft){0});
 }
 
 static void put_arm(struct buf *to, uint32_t id, const struct arm_draft *a)
@@ -254,6 +278,33 @@ static void put_joined(struct buf *to, uint32_t id, const struct draft *d, uint3
     put_arm_over(to, id, &arm, &legs);
 }
 
+/* A pilot, and two bins: the hard prompts draw more from its pool, the easy ones less, or grow trees. */
+static void put_bins(struct buf *to, uint32_t *arms, const struct draft *d, uint32_t more)
+{
+    struct arm_draft parts[3] = {
+        {.name = "binned.pilot", .n = 2},
+        {.name = "binned.1", .n = 5 + more},
+        {.name = "binned.2", .n = 3 + more},
+    };
+    for (uint8_t i = 0; i < 3; i++) {
+        parts[i].strategy = "sample";
+        parts[i].allocator = i == 1 && d->bin_passes ? "elimination" : "uniform";
+        parts[i].stopper = i == 2 ? "beta" : "none";
+        parts[i].selector = "majority";
+    }
+    if (d->bin_trees) {
+        parts[2].strategy = "dvts";
+        parts[2].stopper = "none";
+        parts[2].n = 4;
+    }
+    for (uint8_t i = 0; i < 3; i++) {
+        parts[i].strict = d->bin_strict;
+        parts[i].verifier = d->bin_passes || (i == 2 && d->bin_trees) ? 1 : NO_ID;
+        put_arm_of(to, (*arms)++, &parts[i], &(struct legs_draft){{0}, {0}, 0, false},
+                   (struct bin_draft){true, d->bin_passes, i});
+    }
+}
+
 /* The definitions of a sweep, before or after it grew: three arms over one pool, one of which searches trees. */
 static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool grown)
 {
@@ -293,6 +344,8 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                 &(struct arm_draft){"search", d.particles ? "particles" : "dvts", "uniform", "none",
                                     d.particles ? "best" : "majority", 4, 1, false, times * d.own_search, false, false,
                                     false});
+    if (d.bins)
+        put_bins(to, &arms, &d, more);
     if (d.panel)
         put_arm(to, arms++,
                 &(struct arm_draft){"panel", "sample", "uniform", "none", "best", PANEL_N, PANEL, false, 0, false,

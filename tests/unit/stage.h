@@ -38,6 +38,9 @@ struct stage_arm {
     const float (*beliefs)[2]; /* of each prompt */
     uint32_t lens[2];          /* of an arm over the pools 0 and 1; 0 and 0: over pool 0 alone */
     bool rounds, existing;
+    const char *of; /* arm of bins; NULL: none */
+    uint8_t bin, by;
+    double above, up_to;
 };
 
 struct stage_sweep {
@@ -276,7 +279,12 @@ static inline void define_arm(struct buf *to, uint32_t id, const struct stage_ar
                                         .strict = arm->strict,
                                         .lookahead = arm->lookahead,
                                         .rollouts = arm->rollouts,
-                                        .prior = slice_of(arm->prior ? arm->prior : "")}});
+                                        .prior = slice_of(arm->prior ? arm->prior : ""),
+                                        .of = slice_of(arm->of ? arm->of : ""),
+                                        .bin = arm->bin,
+                                        .by = arm->by,
+                                        .above = arm->above,
+                                        .up_to = arm->up_to}});
 }
 
 static inline void define_sweep(struct buf *to, const struct stage_sweep *s)

@@ -157,7 +157,6 @@ static void limits_of_the_fit(void **state)
 /* ---- the allocator ---- */
 
 enum { BY, PILOT, SOLVED, EDGES, NS = EDGES + BINS - 1 };
-enum { BY_PASSES, BY_SCORE, BY_AGREEMENT, BY_PRIOR };
 
 static void bins_to_options(const struct bins *bins, double options[POLICY_OPTIONS_MAX])
 {

@@ -605,6 +605,92 @@ static void wrong_joins(void **state)
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
 
+#define BINS_OF(table)                                                                  \
+    SWEEP "models: [{name: m, backend: tinylm}, {name: n, backend: tinylm, seed: 2}]\n" \
+          "verifiers: [{name: v, kind: exact}, {name: w, kind: numeric}]\n"             \
+          "arms: [{name: b, model: m, verifier: v, stop: beta, n: 9, strategy: {bins: " table "}}]"
+
+/* A bin has the keys of its arm where it says nothing else, `verifier:` without a name included. */
+static void bins_become_arms(void **state)
+{
+    (void)state;
+    struct sweep_spec spec;
+    struct error error = {""};
+    int rc =
+        parse(BINS_OF("{pilot: 3, table: [{up_to: 0.2, n: 32, models: [m, n]}, {up_to: 0.5, verifier: , stop: none}, "
+                      "{strategy: dvts, stop: none, n: 8, verifier: w}]}"),
+              &spec, &error);
+    if (rc != 0)
+        fail_msg("%s", error.text);
+    static const struct {
+        const char *name;
+        uint32_t n, bin, verifier, legs;
+        bool beta, trees;
+    } wanted[] = {{"b.pilot", 3, 0, 0, 1, false, false},
+                  {"b.1", 32, 1, 0, 2, true, false},
+                  {"b.2", 9, 2, UINT32_MAX, 1, false, false},
+                  {"b.3", 8, 3, 1, 1, false, true}};
+    assert_int_equal(spec.arms_len, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct sweep_arm *arm = &spec.arms[i];
+        assert_string_equal(arm->name, wanted[i].name);
+        assert_string_equal(arm->bin.of, "b");
+        assert_int_equal(arm->n, wanted[i].n);
+        assert_int_equal(arm->bin.number, wanted[i].bin);
+        assert_int_equal(arm->verifier, wanted[i].verifier);
+        assert_int_equal(arm->schedule.legs, wanted[i].legs);
+        assert_int_equal(arm->stop.policy == &stop_beta, wanted[i].beta);
+        assert_int_equal(arm->strategy.policy->trees != NULL, wanted[i].trees);
+        assert_true(i < 2 || (arm->bin.above > spec.arms[i - 1].bin.above && arm->bin.up_to > arm->bin.above));
+    }
+    sweep_spec_clear(&spec);
+}
+
+static void wrong_bins(void **state)
+{
+    (void)state;
+    static const struct wrong rows[] = {
+        {HEAD "arms: [{name: b, n: 4, strategy: bins}]",
+         "s.yaml:4:34: arm 'b': 'bins' needs its table, like {bins: {table: [{up_to: 0.5, n: 16}, {n: 4}]}}"},
+        {HEAD "arms: [{n: 4, strategy: {bins: {table: [{n: 1}]}}}]", "s.yaml:4:8: an arm of bins needs a 'name'"},
+        {BINS_OF("{table: [{n: 4}]}"), "s.yaml:4:84: arm 'b': 'table' must be a list of 2 to 16 bins"},
+        {BINS_OF("{pilots: 4, table: []}"), "s.yaml:4:77: unknown key 'pilots' in the bins; did you mean 'pilot'?"},
+        {BINS_OF("{table: [{n: 4}, {n: 4}]}"),
+         "s.yaml:4:85: arm 'b': bin 1 needs 'up_to', its largest value; only the last has none"},
+        {BINS_OF("{table: [{up_to: 0.5}, {up_to: 1}]}"),
+         "s.yaml:4:100: arm 'b': the last bin has all that is above the others, and no 'up_to'"},
+        {BINS_OF("{table: [{up_to: 0.5}, {up_to: 0.5}, {}]}"),
+         "s.yaml:4:107: arm 'b': 'up_to' must rise from bin to bin, but 0.5 stands behind 0.5"},
+        {BINS_OF("{table: [{up_to: 0.5, budget: {tokens: 5}}, {}]}"),
+         "s.yaml:4:98: arm 'b': neither an arm of bins nor a bin has 'budget': each bin has its n, and the sweep's budget "
+         "caps them all"},
+        {BINS_OF("{table: [{up_to: 0.5, order: strict}, {}]}"),
+         "s.yaml:4:98: arm 'b': 'order' holds for all bins: write it beside 'strategy'"},
+        {BINS_OF("{table: [{up_to: 0.5}, {allocate: blend}]}"),
+         "s.yaml:4:99: arm 'b.2': 'blend' goes by the share of the arm's budget that is spent, and a bin has none"},
+        {BINS_OF("{by: prior, table: [{up_to: 0.5}, {}]}"),
+         "s.yaml:4:96: arm 'b': `by: prior` goes by what is known of its prompts; add `prior: SWEEP` or `prior: FILE`"},
+        {HEAD
+         "verifiers: [{name: v, kind: exact}, {name: w, kind: numeric}]\n"
+         "arms: [{name: b, verifier: v, n: 9, prior: x, strategy: {bins: {by: prior, table: [{up_to: 0.5}, {verifier: "
+         "w}]}}}]",
+         "s.yaml:5:83: arm 'b': with `by: prior` all bins have one model and one verifier, since the prior counts what that "
+         "verifier passed of that model"},
+        {HEAD "arms: [{name: b, n: 4, strategy: {bins: {table: [{up_to: 0.5}, {}]}}}]",
+         "s.yaml:4:8: arm 'b.pilot': 'best' needs a verifier; add `verifier: NAME`"},
+        {HEAD
+         "arms: [{name: b, n: 4, strategy: {bins: {by: agreement, table: [{up_to: 0.5}, {}]}}}, {name: b.1, n: 1}]",
+         "s.yaml:4:94: two arms are named 'b.1', the other one on line 4; names must differ"},
+        {HEAD "arms: [{name: b, n: 4, strategy: {bins: {by: agreement, table: [{up_to: 0.5}, {}]}}}, {name: b, n: 1}]",
+         "s.yaml:4:94: two arms are named 'b', the other one on line 4; names must differ"},
+        {HEAD
+         "arms: [{name: b, n: 4, report_at: [1, 4], strategy: {bins: {by: agreement, table: [{up_to: 0.5}, {}]}}}]",
+         "s.yaml:4:24: arm 'b': neither an arm of bins nor a bin has 'report_at': each bin has its n, and the sweep's "
+         "budget caps them all"},
+    };
+    refuse_all(rows, sizeof rows / sizeof rows[0]);
+}
+
 static void wrong_needs(void **state)
 {
     (void)state;
@@ -735,6 +821,8 @@ int main(void)
         cmocka_unit_test(models_alike),
         cmocka_unit_test(wrong_joins),
         cmocka_unit_test(wrong_needs),
+        cmocka_unit_test(bins_become_arms),
+        cmocka_unit_test(wrong_bins),
         cmocka_unit_test(wrong_grids),
         cmocka_unit_test(large_grids),
         cmocka_unit_test(help_has_every_section),
