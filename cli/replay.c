@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { FILTERS_MAX = 16, WORKERS_MAX = 100000, COMMIT_BYTES = 1 << 20 };
+enum { FILTERS_MAX = 16, WORKERS_MAX = 100000 };
 enum {
     OPTION_NAME = 1000,
     OPTION_KEEP,
@@ -270,7 +270,7 @@ struct run {
     struct archive *archive;
     struct core *core;
     struct journal *journal; /* NULL: nothing is kept */
-    struct buf facts, texts; /* for the next commit */
+    struct buf facts, texts; /* of the one commit */
     bool timed;              /* tasks take what was recorded */
     uint64_t missing, exhausted;
     uint32_t sweep;
@@ -294,24 +294,20 @@ static int64_t answer(void *arg, const struct send *task, const struct ref *refs
     return run->timed ? ms : 0;
 }
 
-static int flush(struct run *run)
-{
-    if (run->facts.len == 0)
-        return 0;
-    int rc = journal_append(run->journal, buf_slice(&run->facts), buf_slice(&run->texts), run->error);
-    buf_reset(&run->facts);
-    buf_reset(&run->texts);
-    return rc;
-}
-
-/* Nobody outside learns of a moment before all is over, so many of them may share one commit. */
 static int commit(void *arg, struct slice facts)
 {
     struct run *run = arg;
-    if (run->journal == NULL)
-        return 0;
-    buf_put(&run->facts, facts.data, facts.len);
-    return run->facts.len < COMMIT_BYTES ? 0 : flush(run);
+    if (run->journal != NULL)
+        buf_put(&run->facts, facts.data, facts.len);
+    return 0;
+}
+
+/* All moments share one commit, since nobody is told of one: what is kept is whole or not there, whenever this ends. */
+static int keep(struct run *run)
+{
+    return run->journal == NULL
+               ? 0
+               : journal_append(run->journal, buf_slice(&run->facts), buf_slice(&run->texts), run->error);
 }
 
 /* Arms first, first + 1, ... of the spec, len of them, on so many workers. */
@@ -338,7 +334,7 @@ static int run_arms(struct run *run, const char *name, const struct sweep_spec *
     if (rc == 0)
         rc = virtual_run(fleet);
     if (rc == 0)
-        rc = flush(run);
+        rc = keep(run);
     run->usage = virtual_usage(fleet, false);
     run->makespan_ms = virtual_now_ms(fleet);
     virtual_free(&fleet);
