@@ -322,19 +322,24 @@ static int put_verdict(struct writer *writer, const struct key *key, uint32_t ve
 }
 
 /* A verdict belongs to the line if an arm of the sweep used it, or it is the truth. Others are there by
- * chance: of another sweep, or of a rollout that a stop cut off in time. */
-static bool belongs(const struct writer *writer, const struct key *key, const struct arm_info *arm, uint32_t verifier)
+ * chance: of another sweep, of a rollout that a stop cut off in time, or of one that was ended early, which only a truth
+ * judges. */
+static bool belongs(const struct writer *writer, const struct key *key, const struct arm_info *arm, enum finish finish,
+                    uint32_t verifier)
 {
-    return arm != NULL ? verifier == arm->verifier || verifier == arm->truth : key->item < writer->bounds[verifier];
+    if (arm != NULL)
+        return verifier == arm->verifier || verifier == arm->truth;
+    return key->item < writer->bounds[verifier] && (finish != FINISH_KILLED || verifier == writer->sweep.truth);
 }
 
-static int put_verdicts(struct writer *writer, const struct key *key, const struct arm_info *arm, struct buf *line)
+static int put_verdicts(struct writer *writer, const struct key *key, const struct arm_info *arm, enum finish finish,
+                        struct buf *line)
 {
     int rc = 0;
     json_key(line, "verdicts");
     json_begin(line, '{');
     for (uint32_t v = 0; v < core_verifiers(writer->core) && rc == 0; v++)
-        if (belongs(writer, key, arm, v))
+        if (belongs(writer, key, arm, finish, v))
             rc = put_verdict(writer, key, v, line);
     json_end(line, '}');
     return rc;
@@ -442,7 +447,7 @@ static int write_line(struct writer *writer, const struct key *key, const struct
     put_u64(line, "seed", core_seed(writer->core, key));
     if (writer->detail >= RESULTS_FEATURES)
         put_features(writer, recorded, line);
-    rc = put_verdicts(writer, key, arm, line);
+    rc = put_verdicts(writer, key, arm, rollout.finish, line);
     if (rc != 0)
         return rc;
     if (writer->detail == RESULTS_DECISIONS) {

@@ -27,17 +27,26 @@ static void add_score(struct buf *to, const struct score *score)
     add(to, score->state == SCORE_DONE ? bits ^ score->outcome : 1);
 }
 
+/* A verdict on a rollout that was ended early is the truth's alone: if another sweep has one, that is chance. */
+static void add_scores(const struct core *core, const struct arm *arm, struct key *key, struct buf *to)
+{
+    static const struct score none = {0};
+    uint32_t truth = core->sweeps[arm->sweep].truth;
+    key->kind = TASK_VERIFY;
+    key->verifier = arm->verifier;
+    if (arm->verifier != NO_ID)
+        add_score(to, row_judged(core, arm, key_row(core, key)) ? key_score(core, key) : &none);
+    key->verifier = truth;
+    if (truth != NO_ID)
+        add_score(to, key_score(core, key));
+}
+
 static void add_rollouts(const struct core *core, const struct arm *arm, uint32_t p, struct buf *to)
 {
-    uint32_t truth = core->sweeps[arm->sweep].truth;
     for (uint32_t k = 0; k < arm->cells[p].delivered; k++) {
         struct key key = arm_key(arm, p, k);
         add_row(to, key_row(core, &key), true);
-        key.kind = TASK_VERIFY;
-        const uint32_t verifiers[2] = {arm->verifier, truth};
-        for (int i = 0; i < 2; i++)
-            if ((key.verifier = verifiers[i]) != NO_ID)
-                add_score(to, key_score(core, &key));
+        add_scores(core, arm, &key, to);
     }
 }
 
