@@ -30,6 +30,7 @@ struct arm_model {
     uint32_t sweep, n;
     bool trees, existing; /* existing: may ask for nothing that is not there */
     bool joined;          /* over several pools: which of its rollouts an ordinal is, is not followed here */
+    bool believes, began; /* goes by beliefs about its prompts; has opened one */
     struct {
         uint8_t decided;
         uint32_t stop;
@@ -50,6 +51,7 @@ struct rules {
     struct arm_model arms[ARMS_MAX];
     uint32_t arms_len;
     struct sweep_model sweeps[SWEEPS];
+    uint64_t seed;
     bool gave_up, bounded; /* bounded: a decision was made, so something may have to be voided */
     char broken[600];
 };
@@ -275,6 +277,21 @@ static void rule_arm(struct rules *r, const struct fact_arm *f)
     arm->n = f->n;
     arm->trees = f->strategy.len != strlen("sample");
     arm->joined = f->pools.len > sizeof(uint32_t);
+    arm->believes = f->prior.len > 0 && f->existing == 0 && (f->strict || sim_backend(r->seed)[0] == 's');
+}
+
+/* Who goes by beliefs begins with the prompt that it believes easiest (without a window, and beside a cache, an agent may
+ * be kept for another one). */
+static void rule_open(struct rules *r, const struct fact_open *f)
+{
+    struct arm_model *arm = &r->arms[f->arm];
+    uint32_t easiest = 0;
+    for (uint32_t p = 1; p < PROMPTS; p++)
+        if (belief_against(r->seed, p) < belief_against(r->seed, easiest))
+            easiest = p;
+    if (arm->believes && !arm->began && f->prompt != easiest)
+        broke(r, "arm %u begins with prompt %u, but believes prompt %u to be the easiest", f->arm, f->prompt, easiest);
+    arm->began = true;
 }
 
 static void rule_decide(struct rules *r, const struct fact_decide *f)
@@ -320,6 +337,9 @@ static void rule_fact(struct rules *r, const struct fact *f)
         return;
     case FACT_arm:
         rule_arm(r, &f->arm);
+        return;
+    case FACT_open:
+        rule_open(r, &f->open);
         return;
     case FACT_decide:
         rule_decide(r, &f->decide);

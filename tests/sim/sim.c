@@ -5,6 +5,7 @@
  *   sim --check             the seeds of seeds.txt, then 2,000 (TAP; as `make check` runs it)
  *   sim --seeds A B         seeds A..B-1; stops at the first broken rule, prints its seed, exit 1
  *   sim --seed S --verbose  one seed, with every fact and message
+ *   sim --damage A B        journals of these seeds, with a wrong field in one fact: damage.h
  *   sim --journal S         its journal, as facts, on standard output: seeds for fuzz_fact
  *   sim --dump S            the snapshot of its last state, likewise
  *
@@ -14,6 +15,7 @@
 #include "broker/core/core.h"
 #include "broker/core/read.h"
 #include "common/hash.h"
+#include "tests/sim/damage.h"
 #include "tests/sim/rules.h"
 #include "tests/sim/sweeps.h"
 
@@ -496,8 +498,25 @@ static bool seen(struct agent *agent, uint64_t lease)
     return false;
 }
 
+/* Where the rule ends a rollout follows from the first two of the prompt, whoever was asked for what, and when. */
+static void rule_kill(struct world *w, const struct send *send)
+{
+    double confidences[2];
+    if (send->kill_window == 0 || w->rules.gave_up || w->pool_size < 2)
+        return;
+    for (uint64_t k = 0; k < 2; k++) {
+        uint64_t seed = rng_u64(w->seed, RNG_ROLLOUT, send->key.prompt, k);
+        confidences[k] = (double)(float)rng_unit(rng_mix(seed + 2));
+    }
+    double below = send->key.item < 2 ? 0 : (confidences[0] + confidences[1]) / 2;
+    if (fabs(send->kill_below - below) > 1e-6)
+        broke(&w->rules, "rollout %u of prompt %u is to be ended below %g, not %g", send->key.item, send->key.prompt,
+              send->kill_below, below);
+}
+
 static void on_task(struct world *w, struct agent *agent, const struct send *send)
 {
+    rule_kill(w, send);
     if (agent->offer == &offer_other)
         broke(&w->rules, "lease %llu went to an agent that does not offer its model", (unsigned long long)send->lease);
     if (seen(agent, send->lease)) /* a doubled message */
@@ -857,6 +876,9 @@ static void check_dumps(struct world *w)
         for (uint32_t i = 0; i < w->sweeps; i++)
             if (core_sweep(core, i).cached != w->rules.sweeps[i].cached)
                 broke(&w->rules, "a dump forgets cached tokens");
+        for (uint32_t i = 0; i < w->rules.arms_len; i++)
+            if (core_arm(core, i).answering.top != core_arm(w->core, i).answering.top)
+                broke(&w->rules, "a dump forgets how many answers arm %u submits", i);
     }
     for (size_t at = 0; at < live.len && fact_get(buf_slice(&live), &at, &fact) == 0;)
         if (fact.type == FACT_leased && fact.leased.state != 1)
@@ -982,6 +1004,7 @@ static struct world *world_new(uint64_t seed, bool calm, bool verbose)
     w->calm = calm;
     w->faults = !calm;
     w->verbose = verbose;
+    w->rules.seed = seed;
     plan_actions(w);
     for (uint32_t s = 0; s < w->sweeps; s++)
         for (int grown = 0; grown < 2; grown++)
@@ -1084,11 +1107,12 @@ static void compare(struct world *w, const uint64_t *digests, uint64_t *events)
 }
 
 static uint64_t seed_running;
+static const char *damage_running = "";
 
 static void on_abort(int signal)
 {
-    char text[80];
-    int len = snprintf(text, sizeof text, "seed %llu: aborted\n", (unsigned long long)seed_running);
+    char text[500];
+    int len = snprintf(text, sizeof text, "seed %llu: aborted\n%s", (unsigned long long)seed_running, damage_running);
     if (len > 0 && write(STDOUT_FILENO, text, (size_t)len) < 0)
         _exit(3);
     _exit(128 + signal);
@@ -1142,6 +1166,42 @@ static int run_seeds(uint64_t from, uint64_t to, bool verbose)
     return 0;
 }
 
+/* False: a journal was refused as something else. */
+static bool damage_seed(uint64_t seed, uint64_t *refused)
+{
+    struct world *w = world_new(seed, false, false);
+    struct damage *d = xalloc(sizeof *d);
+    bool good = true;
+    run_events(w);
+    commit(w);
+    d->journal = buf_slice(&w->journal);
+    d->seed = seed_running = seed;
+    damage_running = d->text;
+    damage_read(d);
+    for (int i = 0; i < DAMAGES && good; i++) {
+        int rc = damage_try(d, sim_backend(seed));
+        *refused += rc == 1;
+        good = rc >= 0;
+    }
+    if (!good)
+        printf("seed %llu: refused without the right reason\n%s", (unsigned long long)seed, d->text);
+    damage_running = "";
+    free(d);
+    world_free(w);
+    return good;
+}
+
+static int run_damages(uint64_t from, uint64_t to)
+{
+    uint64_t refused = 0;
+    for (uint64_t seed = from; seed < to; seed++)
+        if (!damage_seed(seed, &refused))
+            return 1;
+    printf("%llu damaged journals, %llu of them refused\n", (unsigned long long)(DAMAGES * (to - from)),
+           (unsigned long long)refused);
+    return 0;
+}
+
 /* Seeds that once broke a rule, one a line, a remark behind each. */
 static int run_list(const char *path, int *count)
 {
@@ -1165,10 +1225,12 @@ static int run_list(const char *path, int *count)
 static int check(void)
 {
     int listed, rc = run_list("tests/sim/seeds.txt", &listed);
-    printf("1..2\n%s 1 - %d seeds that once broke a rule\n", rc == 0 ? "ok" : "not ok", listed);
+    printf("1..3\n%s 1 - %d seeds that once broke a rule\n", rc == 0 ? "ok" : "not ok", listed);
     int rc_new = run_seeds(0, 2000, false);
     printf("%s 2 - 2000 seeds keep every rule\n", rc_new == 0 ? "ok" : "not ok");
-    return rc | rc_new;
+    int rc_damaged = run_damages(0, 60);
+    printf("%s 3 - journals with a wrong field are refused, or do no harm\n", rc_damaged == 0 ? "ok" : "not ok");
+    return rc | rc_new | rc_damaged;
 }
 
 int main(int argc, char **argv)
@@ -1178,12 +1240,16 @@ int main(int argc, char **argv)
         return check();
     if (argc == 4 && strcmp(argv[1], "--seeds") == 0)
         return run_seeds(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), false);
+    if (argc == 4 && strcmp(argv[1], "--damage") == 0)
+        return run_damages(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
     if (argc >= 3 && strcmp(argv[1], "--seed") == 0) {
         uint64_t seed = strtoull(argv[2], NULL, 10);
         return run_seeds(seed, seed + 1, argc == 4);
     }
     if (argc == 3 && (strcmp(argv[1], "--journal") == 0 || strcmp(argv[1], "--dump") == 0))
         return write_journal(strtoull(argv[2], NULL, 10), argv[1][2] == 'd');
-    fprintf(stderr, "usage: sim --check | --seeds FROM TO | --seed S [--verbose] | --journal S | --dump S\n");
+    fprintf(
+        stderr,
+        "usage: sim --check | --seeds FROM TO | --seed S [--verbose] | --damage FROM TO | --journal S | --dump S\n");
     return 2;
 }

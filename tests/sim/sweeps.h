@@ -42,6 +42,13 @@ struct draft {
     bool joins;                                   /* an arm over both pools: */
     bool rounds, turned, join_strict, join_competes, join_existing;
     uint32_t join_n, join_len[2], join_verifier;
+    enum {
+        JOIN_PLAIN,
+        JOIN_FLIP,
+        JOIN_PRIOR
+    } join_kind;                  /* what its prompts compete by, if not as join_competes says */
+    uint64_t own_join, own_kills; /* rollouts that these arms may charge */
+    bool reselects;               /* the sweep only decides over what the first one has, and once more in the end */
 };
 
 static uint64_t draft_bits(uint64_t seed, uint32_t sweep, uint64_t what)
@@ -95,15 +102,31 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.bin_strict = bins >> 10 & 1;
     d.kills = rng_u64(seed, RNG_TEST, 14, sweep) % 3 == 0;
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
+    uint64_t bits = rng_u64(seed, RNG_TEST, 15, sweep);
+    if (d.joins && !d.join_existing && bits % 3 > 0) {
+        d.join_kind = bits % 3 == 1 ? JOIN_FLIP : JOIN_PRIOR;
+        d.join_verifier = d.join_kind == JOIN_PRIOR ? 1 : NO_ID;
+        d.join_competes = true;
+    }
+    d.own_join = (bits >> 8) % 3 == 0 ? 7 + (bits >> 16) % 14 : 0;
+    d.own_kills = (bits >> 24) % 4 == 0 ? 5 + (bits >> 32) % 14 : 0;
+    d.reselects = sweep > 0 && (bits >> 40) % 3 == 0;
+    if (d.reselects) {
+        d.rollouts = d.tokens = d.cost = d.slot_ms = d.deadline_s = 0;
+        d.grows = true;
+        d.n_more = 0;
+    }
     return d;
 }
 
 /* Are its decisions the same on any fleet, whatever happens? */
 static inline bool draft_promises(const struct draft *d)
 {
-    if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again)
+    if (d->rollouts + d->tokens + d->cost + d->slot_ms + d->deadline_s + d->own_search > 0 || d->again || d->reselects)
         return false;
-    if (d->joins && (d->join_existing || (d->join_competes && (!d->join_strict || d->grows))))
+    if (d->joins && (d->join_existing || ((d->join_competes || d->own_join > 0) && (!d->join_strict || d->grows))))
+        return false;
+    if (d->kills && d->own_kills > 0 && (!d->plain_strict || d->grows))
         return false;
     bool shared = d->own > 0 || d->competes; /* prompts compete: their order matters */
     return !shared || (d->strict && !d->grows);
@@ -133,11 +156,17 @@ struct bin_draft {
 /* A window is a token, so that every rollout has a whole one. */
 static const struct kill_rule sim_kill = {.window = 1, .warmup = 2, .keep = 50};
 
+/* What is believed to speak against a prompt, beside one pass. */
+static uint64_t belief_against(uint64_t seed, uint32_t prompt)
+{
+    return 1 + rng_u64(seed, RNG_TEST, 13, prompt) % 8;
+}
+
 /* In parts of one prompt each. */
 static void put_beliefs(struct buf *to, uint32_t arm, uint64_t seed)
 {
     for (uint32_t p = 0; p < PROMPTS; p++) {
-        float belief[2] = {1, (float)(1 + rng_u64(seed, RNG_TEST, 13, p) % 8)};
+        float belief[2] = {1, (float)belief_against(seed, p)};
         fact_put(to,
                  &(struct fact){.type = FACT_prior,
                                 .prior = {.arm = arm, .from = p, .beliefs = {(const char *)belief, sizeof belief}}});
@@ -176,6 +205,7 @@ static void put_arm_of(struct buf *to, uint32_t id, const struct arm_draft *a, c
                                         .lens = {(const char *)legs->lens, legs->legs * sizeof *legs->lens},
                                         .abstains = id % 3 == 1,
                                         .abstain = 0.4,
+                                        .top = id % 4 == 2 ? 3 : 0,
                                         .lookahead = 5,
                                         .rollouts = a->rollouts,
                                         .prior = slice_of(a->prior ? "drawn" : ""),
@@ -255,27 +285,68 @@ static void put_world(struct buf *to, uint64_t seed)
 }
 
 /* An arm over both pools, in rounds or in blocks. */
-static void put_joined(struct buf *to, uint32_t id, const struct draft *d, uint32_t more)
+static void put_joined(struct buf *to, uint32_t id, uint64_t seed, const struct draft *d, uint32_t more)
 {
     struct arm_draft arm = {.name = "joined",
                             .strategy = "sample",
-                            .allocator = d->join_competes ? "elimination" : "uniform",
-                            .stopper = d->join_competes            ? "beta"
+                            .allocator = d->join_kind == JOIN_FLIP    ? "flip"
+                                         : d->join_kind == JOIN_PRIOR ? "marginal-gain"
+                                         : d->join_competes           ? "elimination"
+                                                                      : "uniform",
+                            .stopper = d->join_kind != JOIN_PLAIN  ? "none"
+                                       : d->join_competes          ? "beta"
                                        : d->join_verifier != NO_ID ? "none"
                                        : d->rounds                 ? "agree"
                                                                    : "cascade",
-                            .selector = d->join_verifier != NO_ID ? "best"
-                                        : d->rounds               ? "two-stage"
-                                                                  : "last-model",
+                            .selector = d->join_kind == JOIN_FLIP   ? "majority"
+                                        : d->join_verifier != NO_ID ? "best"
+                                        : d->rounds                 ? "two-stage"
+                                                                    : "last-model",
                             .n = d->join_n + more,
                             .verifier = d->join_verifier,
                             .strict = d->join_strict,
-                            .existing = d->join_existing};
+                            .rollouts = d->own_join * (more > 0 ? 3 : 1),
+                            .existing = d->join_existing || d->reselects,
+                            .prior = d->join_kind == JOIN_PRIOR};
     struct legs_draft legs = {.pools = {d->turned, !d->turned},
                               .lens = {d->join_len[0], d->rounds ? d->join_len[1] : 0},
                               .legs = 2,
                               .rounds = d->rounds};
     put_arm_over(to, id, &arm, &legs);
+    if (arm.prior)
+        put_beliefs(to, id, seed);
+}
+
+static void put_kills(struct buf *to, uint32_t id, const struct draft *d, uint32_t more)
+{
+    put_arm(to, id,
+            &(struct arm_draft){.name = "kills",
+                                .strategy = "sample",
+                                .allocator = "uniform",
+                                .stopper = "deepconf",
+                                .selector = "majority",
+                                .n = d->n + more,
+                                .verifier = d->accepted ? 1 : NO_ID,
+                                .strict = d->plain_strict,
+                                .rollouts = d->own_kills * (more > 0 ? 3 : 1),
+                                .existing = d->reselects,
+                                .kills = true});
+}
+
+/* New decisions over what the first sweep has. */
+static void put_reselection(struct buf *to, uint64_t seed, const struct draft *d)
+{
+    uint32_t arms = 0;
+    put_arm(to, arms++,
+            &(struct arm_draft){"over", "sample", d->truth ? "elimination" : "uniform", "beta", "best", 9, 1, d->strict,
+                                0, true, false, false});
+    put_arm(to, arms++,
+            &(struct arm_draft){"vote", "sample", "uniform", "none", "majority", d->n, NO_ID, false, 0, true, false,
+                                false});
+    if (d->joins)
+        put_joined(to, arms++, seed, d, 0);
+    if (d->kills)
+        put_kills(to, arms++, d, 0);
 }
 
 /* A pilot, and two bins: the hard prompts draw more from its pool, the easy ones less, or grow trees. */
@@ -330,6 +401,10 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                                           .cost = times * d.cost,
                                           .deadline_s = times * d.deadline_s,
                                           .accepted = d.accepted}});
+    if (d.reselects) {
+        put_reselection(to, seed, &d);
+        return;
+    }
     put_arm(to, arms++,
             &(struct arm_draft){"middle", "sample", d.prior ? "marginal-gain" : middles[d.middle].allocator,
                                 middles[d.middle].stopper, middles[d.middle].selector, d.n + more,
@@ -359,18 +434,9 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                 &(struct arm_draft){"over", "sample", d.truth ? "elimination" : "uniform", d.truth ? "beta" : "none",
                                     "best", 9, 1, d.plain_strict, 0, true, false, false});
     if (d.joins)
-        put_joined(to, arms++, &d, more);
+        put_joined(to, arms++, seed, &d, more);
     if (d.kills)
-        put_arm(to, arms++,
-                &(struct arm_draft){.name = "kills",
-                                    .strategy = "sample",
-                                    .allocator = "uniform",
-                                    .stopper = "deepconf",
-                                    .selector = "majority",
-                                    .n = d.n + more,
-                                    .verifier = d.accepted ? 1 : NO_ID,
-                                    .strict = d.plain_strict,
-                                    .kills = true});
+        put_kills(to, arms++, &d, more);
     if (d.late_arm && more > 0)
         put_arm(to, arms++,
                 &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false, false});
