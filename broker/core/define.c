@@ -351,13 +351,16 @@ static uint64_t slice_hash(struct slice name)
     return hash;
 }
 
-/* The pools are there, of one set; and what compares all rollouts of a prompt compares those of one pool. */
+/* The pools are there, of one set; what compares all rollouts of a prompt compares those of one pool; and a tree's nodes
+ * have tokens. */
 static bool legs_match(const struct core *core, const struct arm *arm)
 {
     uint32_t set = core->sweeps[arm->sweep].set;
     for (uint32_t leg = 0; arm->schedule.legs > 1 && leg < arm->schedule.legs; leg++)
         if (arm->pools[leg] >= core->pools_len || core->pools[arm->pools[leg]].set != set)
             return false;
+    if (arm->trees > 0 && pool_most(core, arm->pools[0]) == 0)
+        return false;
     return arm->schedule.legs == 1 || arm->verifier == NO_ID || !core->verifiers[arm->verifier].group;
 }
 

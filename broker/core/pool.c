@@ -266,13 +266,28 @@ static void close_key(struct core *core, const struct key *key)
         task_close(core, task, 0);
 }
 
+/* Ordinals of one prompt that arms have read: they are there for ever. */
+static uint32_t stock_read(const struct core *core, uint32_t pool_id, uint32_t prompt)
+{
+    const struct pool *pool = &core->pools[pool_id];
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < pool->arms_len; i++) {
+        const struct arm *arm = &core->arms[pool->arms[i]];
+        if (arm->trees > 0 || core->sweeps[arm->sweep].state == SWEEP_REPLACED)
+            continue;
+        uint32_t reach = arm_reach(arm, pool_id, arm->cells[prompt].delivered);
+        most = reach > most ? reach : most;
+    }
+    return most;
+}
+
 int voided_apply(struct core *core, const struct fact_voided *f)
 {
     if (f->pool >= core->pools_len || f->prompt >= core->sets[core->pools[f->pool].set].len)
         return ERR_CORRUPT;
     struct pool *pool = &core->pools[f->pool];
     struct stock *stock = &pool->stocks[f->prompt];
-    if (f->from >= stock->issued)
+    if (f->from >= stock->issued || f->from < stock_read(core, f->pool, f->prompt))
         return ERR_CORRUPT;
     for (uint32_t k = f->from; k < stock->issued; k++) {
         struct row *row = &stock->rows[k];

@@ -82,7 +82,8 @@ static void dvts_plan(const struct tree_view *view, struct plan *plan)
         spawn(plan, NO_ORDINAL, width);
         return;
     }
-    assert(view->nodes_len >= width);
+    if (width > view->nodes_len) /* only a wrong journal grew fewer */
+        width = view->nodes_len;
     uint32_t first = view->nodes_len - width;
     uint32_t best = level_best(view, first);
     const struct node_view *node = &view->nodes[best];

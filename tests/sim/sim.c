@@ -1236,6 +1236,7 @@ static int check(void)
 int main(int argc, char **argv)
 {
     signal(SIGABRT, on_abort);
+    signal(SIGSEGV, on_abort);
     if (argc == 2 && strcmp(argv[1], "--check") == 0)
         return check();
     if (argc == 4 && strcmp(argv[1], "--seeds") == 0)
