@@ -1,5 +1,6 @@
 /* fit_strategies.c - see fit_strategies.h. */
 #include "broker/fit_strategies.h"
+#include "broker/arm_text.h"
 #include "common/json.h"
 #include "common/limits.h"
 
@@ -31,8 +32,9 @@ static double tokens_of(const struct core *core, const struct key *key)
                : 0;
 }
 
-double pilot_value(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t verifier, uint32_t pilot,
-                   uint32_t prompt)
+/* How easy the pilot finds a prompt: the share that passes; negative: nothing of it is judged. */
+static double pilot_value(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t verifier, uint32_t pilot,
+                          uint32_t prompt)
 {
     uint32_t reach = 0, passes = 0, judged = 0;
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
@@ -99,13 +101,14 @@ static double cost_of(const struct core *core, const struct arm_info *arm, uint3
     return sum + pilot - fmin(pilot, shared);
 }
 
-/* What a bin may have: arms that are parts of an arm of bins know some prompts only. Returns how many there are. */
+/* What a bin may have, and how many there are: no parts of an arm of bins, which know some prompts only, and no arms whose
+ * decisions hang on a budget or a prior of their own. */
 static uint32_t candidates_of(const struct core *core, uint32_t sweep, uint32_t ids[LIMIT_ARMS])
 {
     uint32_t len = 0;
     for (uint32_t i = 0; i < core_sweep(core, sweep).arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep, i));
-        if (arm.of[0] == '\0')
+        if (arm.of[0] == '\0' && arm_text_can(core, arm.id))
             ids[len++] = arm.id;
     }
     return len;
@@ -344,6 +347,33 @@ static void put_outlook(const char *name, const struct strategies_outlook *all, 
         buf_puts(out, "; no arm for all prompts is within the budget\n");
 }
 
+/* The arm to paste; bins behind each other that have one arm are one. Nothing when they all have. */
+static void put_section(const struct core *core, const struct fit_strategies *fit,
+                        const struct fit_strategies_request *request, struct buf *out)
+{
+    const struct arm_context context = {request->pool, request->verifier};
+    struct buf table = {0};
+    uint32_t bins = 0;
+    for (int q = 0; q < BINS; q++) {
+        bool last = q == BINS - 1;
+        if (!last && fit->arms[q] == fit->arms[q + 1])
+            continue; /* so is an empty bin, as it is like the harder one: what is left rises */
+        buf_puts(&table, "          - {");
+        if (!last)
+            buf_printf(&table, "up_to: %.6g, ", fit->edges[q]);
+        arm_text(core, fit->arms[q], &context, &table);
+        buf_puts(&table, "}\n");
+        bins++;
+    }
+    if (bins > 1)
+        buf_printf(out,
+                   "arms:\n  - name: adaptive\n    model: %s\n    verifier: %s\n    strategy:\n      bins:\n"
+                   "        pilot: %u\n        table:\n%s",
+                   core_model(core, core_pool(core, request->pool).model).name,
+                   core_verifier(core, request->verifier).name, request->pilot, table.data);
+    buf_clear(&table);
+}
+
 void fit_strategies_text(const struct core *core, const struct fit_strategies *fit,
                          const struct fit_strategies_request *request, struct buf *out)
 {
@@ -368,6 +398,13 @@ void fit_strategies_text(const struct core *core, const struct fit_strategies *f
         put_arm(core, fit->single, out);
         buf_puts(out, "\n");
     }
+    struct buf section = {0};
+    put_section(core, fit, request, &section);
+    if (section.len > 0)
+        buf_printf(out, "\n# to paste:\n%s", section.data);
+    else
+        buf_puts(out, "\nall bins have one arm: there is nothing to choose by difficulty\n");
+    buf_clear(&section);
 }
 
 static void json_outlook(const char *key, const struct strategies_outlook *outlook, struct buf *out)
@@ -423,6 +460,14 @@ void fit_strategies_json(const struct core *core, const struct fit_strategies *f
             json_outlook("held_out", &fit->single_held, out);
         json_end(out, '}');
     }
+    struct buf section = {0};
+    put_section(core, fit, request, &section);
+    json_key(out, "section"); /* null: all bins have one arm */
+    if (section.len > 0)
+        json_text(out, buf_slice(&section));
+    else
+        json_none(out);
+    buf_clear(&section);
     json_end(out, '}');
     buf_puts(out, "\n");
 }

@@ -38,10 +38,6 @@ struct fit_strategies {
 /* False: of fewer prompts than BINS, or folds, the pilot and what every arm made of it is known. */
 bool fit_strategies(const struct core *core, const struct fit_strategies_request *request, struct fit_strategies *fit);
 
-/* How easy the pilot finds a prompt: the share that passes; negative: nothing of it is judged. */
-double pilot_value(const struct core *core, uint32_t sweep, uint32_t pool, uint32_t verifier, uint32_t pilot,
-                   uint32_t prompt);
-
 void fit_strategies_text(const struct core *core, const struct fit_strategies *fit,
                          const struct fit_strategies_request *request, struct buf *out);
 void fit_strategies_json(const struct core *core, const struct fit_strategies *fit,

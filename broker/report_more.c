@@ -220,14 +220,15 @@ static void saving_add(const struct core *core, struct report *report, uint32_t 
     free(cells);
 }
 
-/* The arm that takes all N of one pool alone and goes furthest, whichever way it selects; curves_len: there is none. */
-static uint32_t alone_of(const struct report *report, uint32_t pool)
+/* The arm that takes all N of one pool alone and goes furthest, whichever way it selects, but that it measures coverage or
+ * does not; curves_len: there is none. */
+static uint32_t alone_of(const struct report *report, uint32_t pool, bool covers)
 {
     uint32_t found = report->curves_len, most = 0;
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *other = &report->groups[0].curves[c].arm;
-        if (!plain(other) || other->selector->covers || other->schedule->legs > 1 || other->pools[0] != pool ||
-            other->n <= most)
+        if (!plain(other) || other->selector->covers != covers || other->schedule->legs > 1 ||
+            other->pools[0] != pool || other->n <= most)
             continue;
         most = other->n;
         found = c;
@@ -240,13 +241,13 @@ static void savings_add(const struct core *core, struct report *report)
     report->savings = xalloc(report->curves_len * (LIMIT_LEGS + (size_t)1) * sizeof *report->savings + 1);
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *arm = &report->groups[0].curves[c].arm;
-        uint32_t base = arm->whole                     ? alone_of(report, arm->pools[0])
+        uint32_t base = arm->whole                     ? alone_of(report, arm->pools[0], arm->selector->covers)
                         : arm->trees > 0 || plain(arm) ? report->curves_len
                                                        : uniform_of(report, arm);
         if (base < report->curves_len)
             saving_add(core, report, c, base);
         for (uint32_t leg = 0; arm->schedule->legs > 1 && leg < arm->schedule->legs; leg++)
-            if ((base = alone_of(report, arm->pools[leg])) < report->curves_len)
+            if ((base = alone_of(report, arm->pools[leg], false)) < report->curves_len)
                 saving_add(core, report, c, base);
     }
 }

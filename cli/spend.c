@@ -6,12 +6,10 @@
 #include "cli/client.h"
 #include "common/limits.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <uthash.h>
 
 enum {
@@ -24,13 +22,11 @@ enum {
     OPTION_VERIFIER,
     OPTION_MODEL,
     OPTION_STRATEGIES,
-    OPTION_SPLIT,
-    OPTION_INTO,
 };
 enum { PILOT_MOST = 1024, FOLDS_MOST = 100 };
 
 struct fit_args {
-    const char *from, *state, *verifier, *model, *split, *into;
+    const char *from, *state, *verifier, *model;
     struct broker_choice choice;
     struct fit_bins_request request;
     bool by_prior, json, strategies;
@@ -48,8 +44,6 @@ static const struct argp_option fit_options[] = {
     {"model", OPTION_MODEL, "NAME", 0, "whose rollouts are counted, of a sweep with several", 0},
     {"strategies", OPTION_STRATEGIES, NULL, 0, "choose among the arms of the sweep for each bin, instead of rollouts",
      0},
-    {"split", OPTION_SPLIT, "PILOT", 0, "with --strategies: also cut the prompts of that sweep into the bins ...", 0},
-    {"into", OPTION_INTO, "DIR", 0, "... and write them to bin1.jsonl to bin5.jsonl in this folder", 0},
     {"state", 's', "DIR", 0, "state folder of the sweep (default: `state` of cluster.conf, drover-state)", 0},
     {"broker", 'b', "ENDPOINT", 0, "read the sweep from the broker with this client address instead", 0},
     {"join", 'j', "FILE", 0, "read it from the broker that this join file names", 0},
@@ -84,8 +78,6 @@ static void check_args(struct fit_args *args, struct argp_state *state)
     if (args->strategies && (args->by_prior || prior_is_file(args->from)))
         argp_error(state,
                    "--strategies compares the arms of a sweep by its pilot: it takes neither a file nor --by prior");
-    if ((args->split == NULL) != (args->into == NULL) || (args->split != NULL && !args->strategies))
-        argp_error(state, "--strategies --split PILOT --into DIR go together");
     if (args->request.budget < args->request.pilot)
         argp_error(state, "--budget %g is less than the pilot of %u", args->request.budget, args->request.pilot);
     if (args->request.folds == 1)
@@ -131,12 +123,6 @@ static error_t fit_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_STRATEGIES:
         args->strategies = true;
-        return 0;
-    case OPTION_SPLIT:
-        args->split = arg;
-        return 0;
-    case OPTION_INTO:
-        args->into = arg;
         return 0;
     case OPTION_BY:
         args->by_prior = strcmp(arg, "prior") == 0;
@@ -277,81 +263,7 @@ static int count_sweep(const struct fit_args *args, const struct core *core, str
 
 /* ---- strategies ---- */
 
-/* One file for each bin. */
-struct parts {
-    FILE *files[BINS];
-    uint32_t prompts[BINS];
-};
-
-static int parts_open(const char *dir, struct parts *parts, struct error *error)
-{
-    char path[4096];
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return error_set(error, ERR_IO, "cannot make the folder %s: %s", dir, strerror(errno));
-    for (int q = 0; q < BINS; q++) {
-        snprintf(path, sizeof path, "%s/bin%d.jsonl", dir, q + 1);
-        parts->files[q] = fopen(path, "w");
-        if (parts->files[q] == NULL)
-            return error_set(error, ERR_IO, "cannot write %s: %s", path, strerror(errno));
-    }
-    return 0;
-}
-
-static int parts_close(struct parts *parts, const char *dir, struct error *error)
-{
-    bool good = true;
-    for (int q = 0; q < BINS; q++)
-        if (parts->files[q] != NULL)
-            good = (ferror(parts->files[q]) == 0) & (fclose(parts->files[q]) == 0) & good;
-    return good ? 0 : error_set(error, ERR_IO, "cannot write to %s: %s", dir, strerror(errno));
-}
-
-/* A prompt of whose pilot nothing is judged is as hard as can be. */
-static int split_prompts(const struct fit_args *args, struct journal *journal, const struct core *core,
-                         const struct fit_strategies *fit, struct parts *parts, struct error *error)
-{
-    uint32_t sweep, pool, verifier;
-    struct buf record = {0};
-    int rc = find_sweep(core, args->split, &sweep, error);
-    if (rc == 0)
-        rc = find_pool(args, core, sweep, &pool, error);
-    if (rc == 0)
-        rc = find_judge(args, core, sweep, &verifier, error);
-    for (uint32_t p = 0; rc == 0 && p < core_sweep(core, sweep).prompts; p++) {
-        struct prompt_info prompt = core_prompt(core, core_sweep(core, sweep).set, p);
-        int bin = bins_of(fit->edges, pilot_value(core, sweep, pool, verifier, args->request.pilot, p));
-        if (prompt.attached > 0)
-            return error_set(error, ERR_REFUSED, "prompts of '%s' have files attached, which cannot be split",
-                             args->split);
-        buf_reset(&record);
-        rc = journal_text(journal, (struct text_ref){prompt.ref.commit, prompt.ref.offset, prompt.ref.len}, true,
-                          &record, error);
-        if (rc == 0)
-            fprintf(parts->files[bin], "%.*s\n", (int)record.len, record.data);
-        parts->prompts[bin]++;
-    }
-    buf_clear(&record);
-    return rc;
-}
-
-static int split(const struct fit_args *args, struct journal *journal, const struct core *core,
-                 const struct fit_strategies *fit, struct error *error)
-{
-    struct parts parts = {{0}, {0}};
-    struct error ignored;
-    int rc = parts_open(args->into, &parts, error);
-    if (rc == 0)
-        rc = split_prompts(args, journal, core, fit, &parts, error);
-    int closed = parts_close(&parts, args->into, rc == 0 ? error : &ignored);
-    for (int q = 0; rc == 0 && closed == 0 && q < BINS; q++) {
-        struct arm_info arm = core_arm(core, fit->arms[q]);
-        fprintf(stderr, "%s/bin%d.jsonl: %u prompts for %s n=%u\n", args->into, q + 1, parts.prompts[q], arm.name,
-                arm.n);
-    }
-    return rc != 0 ? rc : closed;
-}
-
-static int fit_arms(const struct fit_args *args, struct journal *journal, const struct core *core, struct error *error)
+static int fit_arms(const struct fit_args *args, const struct core *core, struct error *error)
 {
     struct fit_strategies_request request = {
         .pilot = args->request.pilot, .budget = args->request.budget, .folds = args->request.folds};
@@ -375,7 +287,7 @@ static int fit_arms(const struct fit_args *args, struct journal *journal, const 
     (args->json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
     rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
-    return rc == 0 && args->split != NULL ? split(args, journal, core, &fit, error) : rc;
+    return rc;
 }
 
 /* ---- the command ---- */
@@ -389,7 +301,7 @@ static int read_sweep(const struct fit_args *args, struct counting *counting, st
         return rc;
     rc = journal_core(source.journal, &core, error);
     if (rc == 0) {
-        rc = args->strategies ? fit_arms(args, source.journal, core, error) : count_sweep(args, core, counting, error);
+        rc = args->strategies ? fit_arms(args, core, error) : count_sweep(args, core, counting, error);
         core_free(&core);
     }
     source_close(&source);
