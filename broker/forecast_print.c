@@ -224,6 +224,12 @@ static void split_text(const struct forecast *f, uint32_t v, struct buf *out)
         struct split at = split_at(&split->law, budget);
         buf_printf(out, " C=%.0f: %u with %u%s", budget, at.solutions, at.votes, budget < 64 ? "," : "\n");
     }
+    if (!isinf(split->crossover))
+        buf_printf(
+            out,
+            "  arms: [{name: split, verifier: %s, allocate: {solve-verify: {budget: [8, 16, 32, 64], lambda: %.4g, "
+            "scale: %.4g, crossover: %.0f}}}]\n",
+            verifier->name, split->law.price, split->law.scale, split->crossover);
 }
 
 void forecast_text(const struct forecast *f, struct buf *out)

@@ -491,6 +491,8 @@ int simulation_spec_parse(struct slice text, const char *file, const char *const
     if (rc == 0)
         rc = apply_overrides(&reader, overrides, overrides_len, true);
     if (rc == 0)
+        rc = sweep_splits(&reader);
+    if (rc == 0)
         rc = read_file(&reader, spec);
     conf_clear(&reader.conf);
     if (rc != 0)

@@ -64,29 +64,6 @@ const struct conf_node *sweep_bins_of(const struct conf_node *arm)
     return strategy->first;
 }
 
-/* Children are only read, so both may have them. */
-static void take(struct conf *conf, const struct conf_node *node, struct conf_node *to)
-{
-    struct conf_node *copy = conf_node_like(conf, node);
-    copy->first = node->first;
-    copy->last = node->last;
-    copy->len = node->len;
-    conf_append(to, copy);
-}
-
-static void put_text(struct conf *conf, const struct conf_node *like, const char *key, const char *text,
-                     struct conf_node *to)
-{
-    struct conf_node *node = conf_node_like(conf, like);
-    free((char *)node->key);
-    free((char *)node->text);
-    node->kind = CONF_KIND_SCALAR;
-    node->plain = true;
-    node->key = xstrdup(key);
-    node->text = xstrdup(text);
-    conf_append(to, node);
-}
-
 /* A bin that names its models has no use for the arm's, in whichever of the two ways they are named. */
 static bool overridden(const struct conf_node *bin, const char *key)
 {
@@ -104,7 +81,7 @@ static struct conf_node *arm_like(struct table *table, const struct conf_node *l
     struct buf name = {0};
     arm->kind = CONF_KIND_MAP;
     buf_printf(&name, "%s.%s", table->name, suffix);
-    put_text(conf, conf_get(table->arm, "name"), "name", name.data, arm);
+    sweep_node_text(conf, conf_get(table->arm, "name"), "name", name.data, arm);
     buf_clear(&name);
     return arm;
 }
@@ -138,10 +115,10 @@ static int read_pilot(struct table *table, sweep_arm_reader *read, void *arg)
                           table->name);
     for (const struct conf_node *node = table->arm->first; node != NULL; node = node->next)
         if (among(keys, node->key))
-            take(conf, node, pilot);
+            sweep_node_take(conf, node, pilot);
     snprintf(n, sizeof n, "%u", table->pilot);
-    put_text(conf, table->arm, "n", n, pilot);
-    put_text(conf, table->arm, "select", table->by == BY_AGREEMENT ? "majority" : "best", pilot);
+    sweep_node_text(conf, table->arm, "n", n, pilot);
+    sweep_node_text(conf, table->arm, "select", table->by == BY_AGREEMENT ? "majority" : "best", pilot);
     struct sweep_bin bin = {.by = table->by};
     memcpy(bin.of, table->name, sizeof bin.of);
     return read(arg, pilot, &bin);
@@ -156,10 +133,10 @@ static int read_bin(struct table *table, const struct conf_node *node, struct sw
     struct conf_node *arm = arm_like(table, node, suffix);
     for (const struct conf_node *key = table->arm->first; key != NULL; key = key->next)
         if (strcmp(key->key, "name") != 0 && strcmp(key->key, "strategy") != 0 && !overridden(node, key->key))
-            take(conf, key, arm);
+            sweep_node_take(conf, key, arm);
     for (const struct conf_node *key = node->first; key != NULL; key = key->next)
         if (strcmp(key->key, "up_to") != 0)
-            take(conf, key, arm);
+            sweep_node_take(conf, key, arm);
     return read(arg, arm, bin);
 }
 

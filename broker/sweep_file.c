@@ -165,6 +165,30 @@ int sweep_budget(struct sweep_reader *reader, const struct conf_node *node, bool
     return 0;
 }
 
+/* ---- nodes that sections make of others ---- */
+
+void sweep_node_take(struct conf *conf, const struct conf_node *node, struct conf_node *to)
+{
+    struct conf_node *copy = conf_node_like(conf, node);
+    copy->first = node->first;
+    copy->last = node->last;
+    copy->len = node->len;
+    conf_append(to, copy);
+}
+
+void sweep_node_text(struct conf *conf, const struct conf_node *like, const char *key, const char *text,
+                     struct conf_node *to)
+{
+    struct conf_node *node = conf_node_like(conf, like);
+    free((char *)node->key);
+    free((char *)node->text);
+    node->kind = CONF_KIND_SCALAR;
+    node->plain = true;
+    node->key = xstrdup(key);
+    node->text = xstrdup(text);
+    conf_append(to, node);
+}
+
 /* ---- the file ---- */
 
 static char *text_or_null(const struct conf_value *value)
@@ -250,6 +274,8 @@ int sweep_spec_parse(struct slice text, const char *file, const char *const *ove
         rc = sweep_grids(&reader);
     if (rc == 0)
         rc = apply_overrides(&reader, overrides, overrides_len, true);
+    if (rc == 0)
+        rc = sweep_splits(&reader);
     if (rc == 0)
         rc = read_file(&reader);
     conf_clear(&reader.conf);
@@ -409,6 +435,7 @@ void sweep_file_help(struct buf *out)
         {"arms", sweep_arm_keys},
         {"arms.prior", sweep_prior_keys},
         {"arms.strategy.bins", sweep_bins_keys},
+        {"arms.allocate.solve-verify", sweep_split_keys},
         {"grid", sweep_grid_keys},
     };
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {

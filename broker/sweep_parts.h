@@ -62,6 +62,15 @@ const struct conf_node *sweep_bins_of(const struct conf_node *arm);
 /* Has the pilot and each bin of such an arm read. */
 int sweep_bins(struct sweep_reader *reader, const struct conf_node *arm, sweep_arm_reader *read, void *arg);
 
+/* Appends a copy whose children are the node's: both only read them. */
+void sweep_node_take(struct conf *conf, const struct conf_node *node, struct conf_node *to);
+/* Appends a scalar with the marks of another node. */
+void sweep_node_text(struct conf *conf, const struct conf_node *like, const char *key, const char *text,
+                     struct conf_node *to);
+
+/* Arms with `allocate: {solve-verify: ...}` get n, and judges that are asked so often. Before arms and verifiers are read. */
+int sweep_splits(struct sweep_reader *reader);
+
 /* Replaces section `grid` by arms at the end of section `arms`. */
 int sweep_grids(struct sweep_reader *reader);
 
@@ -73,6 +82,6 @@ void sweep_options_json(const struct option_row *options, const struct conf_valu
 
 /* Rows of the sections, for help pages. */
 extern const struct conf_key sweep_model_keys[], sweep_verifier_keys[], sweep_grid_keys[], sweep_arm_keys[],
-    sweep_prior_keys[], sweep_bins_keys[];
+    sweep_prior_keys[], sweep_bins_keys[], sweep_split_keys[];
 
 #endif
