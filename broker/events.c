@@ -760,6 +760,25 @@ static int put_decide(struct events *events, const struct fact *fact, struct err
     return 0;
 }
 
+static int put_price(struct events *events, const struct fact *fact, struct error *error)
+{
+    const struct fact_price *f = &fact->price;
+    const struct arm *arm = table_at(&events->arms, f->arm);
+    struct buf *line = &events->line;
+    if (arm == NULL)
+        return corrupt(events, "names an arm that is not there", error);
+    events->skip = !is_wanted(events, arm->sweep);
+    put_str(line, "sweep", name_of(&events->sweeps, arm->sweep));
+    put_str(line, "arm", arm->name.text);
+    put_u64(line, "n", arm->n);
+    json_key(line, "price");
+    json_f64(line, f->price);
+    json_key(line, "spent");
+    json_f64(line, f->spent);
+    put_u64(line, "decided", f->decided);
+    return 0;
+}
+
 static int put_tree(struct events *events, const struct fact *fact, struct error *error)
 {
     const struct fact_finish *f = &fact->finish;
@@ -862,7 +881,7 @@ static const struct row {
     {FACT_epoch, "broker", put_broker},   {FACT_sweep, "sweep", put_sweep},    {FACT_arm, "arm", put_arm},
     {FACT_state, "state", put_state},     {FACT_result, NULL, put_rollout},    {FACT_verdict, "verdict", put_verdict},
     {FACT_give_up, "failed", put_failed}, {FACT_decide, "decide", put_decide}, {FACT_finish, "tree", put_tree},
-    {FACT_voided, "voided", put_voided},
+    {FACT_voided, "voided", put_voided},  {FACT_price, "price", put_price},
 };
 
 static const char *rollout_or_node(struct events *events, uint64_t id)

@@ -72,6 +72,9 @@ static struct submitted decide(const struct core *core, const struct arm_info *a
 static struct submitted submitted_at(const struct core *core, const struct arm_info *arm, uint32_t prompt, uint32_t n)
 {
     struct cell_info cell = core_cell(core, arm->id, prompt);
+    /* Its price was another one then, and does not look at n. */
+    if (arm->price > 0 && n != arm->n)
+        return decide(core, arm, prompt, n < cell.stop ? n : cell.stop, false);
     if (arm->trees == 0 && n != arm->n)
         return decide(core, arm, prompt, n, true);
     if (arm->answering.top > 1)

@@ -281,6 +281,9 @@ static void print_notes(const struct report_curve *curve, char letter, bool trut
     if (bounded(curve))
         buf_printf(out, "  %c: the best of %u strays at most %.2f nats from the model's own distribution\n", letter,
                    curve->arm.n, best_of_n_divergence(curve->arm.n));
+    if (curve->arm.price > 0)
+        buf_printf(out, "  %c: the price of one more rollout, which follows its budget, was %.3g last\n", letter,
+                   curve->arm.price);
     if (curve->arm.oracle)
         buf_printf(out, "  %c: oracle: it selects with the truth itself\n", letter);
     if (truth && curve->points_len > 0 && curve->points[0].unbiased)
@@ -406,6 +409,8 @@ static void put_curve(struct buf *json, const struct report_curve *curve)
         put_bins(json, curve);
     json_key(json, "oracle");
     json_bool(json, curve->arm.oracle);
+    if (curve->arm.price > 0)
+        put_f64(json, "price", curve->arm.price);
     json_key(json, "points");
     json_begin(json, '[');
     for (uint32_t i = 0; i < curve->points_len; i++)

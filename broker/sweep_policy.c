@@ -204,6 +204,12 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
         return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
                           "arm '%s': '%s' goes by what is known of its prompts; add `prior: SWEEP` or `prior: FILE`",
                           arm->name, row->name);
+    const struct budget *caps = &arm->budget;
+    if ((row->needs & NEED_BUDGET) != 0 && caps->rollouts + caps->tokens + caps->slot_ms + caps->cost_micro == 0)
+        return conf_error(&reader->conf, mark, reader->error, ERR_REFUSED,
+                          "arm '%s': '%s' with `adapt` makes the arm's own budget last for all prompts, and it has "
+                          "none; add `budget: {rollouts: COUNT}` to the arm",
+                          arm->name, row->name);
     if (arm->n < row->min_n)
         return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
                           "arm '%s': '%s' needs an n of at least %u, not %u", arm->name, row->name, row->min_n, arm->n);

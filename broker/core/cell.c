@@ -76,22 +76,10 @@ static uint32_t existing_of(const struct core *core, const struct arm *arm, uint
     return k;
 }
 
-/* What the arm was charged of its own budget, in steps, by the cap that is nearest; without any, n of every prompt is its
- * budget. Charges only grow. */
+/* Charges only grow. */
 static uint32_t spent_steps(const struct arm *arm)
 {
-    const struct amounts *caps = &arm->caps, *charged = &arm->charged;
-    const bool capped = caps->rollouts + caps->tokens + caps->slot_ms + caps->cost > 0;
-    const struct {
-        uint64_t used, cap;
-    } parts[] = {{charged->rollouts, capped ? caps->rollouts : (uint64_t)arm->n * arm->prompts},
-                 {charged->tokens, caps->tokens},
-                 {charged->slot_ms, caps->slot_ms},
-                 {charged->cost, caps->cost}};
-    double share = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (parts[i].cap > 0 && (double)parts[i].used / (double)parts[i].cap > share)
-            share = (double)parts[i].used / (double)parts[i].cap;
+    double share = arm_spent(arm);
     return share < 1 ? (uint32_t)(share * SPENT_STEPS) : SPENT_STEPS;
 }
 
@@ -127,6 +115,7 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
         .stats = cell->delivered > 0 ? cell_stats(core, arm, prompt) : &empty,
         .schedule = &arm->schedule,
         .spent = (double)arm->spent / SPENT_STEPS,
+        .price = arm->pricing.price,
         .cost = cost_of(core, arm, prompt),
         .options = arm->options[policy],
         .prior = arm_belief(arm, prompt),
@@ -531,8 +520,22 @@ void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
     if (!decided && cell->delivered > from)
         cell_touch(core, arm, prompt);
     heap_follow(core, arm);
+    price_follow(core, arm);
     if (decided)
         cell_settle(core, arm, prompt);
+}
+
+/* Where a price moves, what was delivered was judged by the one of its time: the stopper is not asked about it again. */
+void cell_refold(struct core *core, struct arm *arm, uint32_t prompt)
+{
+    if (arm->strict || !stopper_reprices(arm->stopper, arm->options[2]))
+        return;
+    const struct cell *cell = &arm->cells[prompt];
+    uint32_t from = cell->delivered;
+    while (next_ready(core, arm, prompt) && !next_exhausted(core, arm, prompt))
+        fold_one(core, arm, prompt);
+    cell_want_truth(core, arm, prompt, from, cell->delivered);
+    cell_touch(core, arm, prompt);
 }
 
 static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t prompt)
@@ -621,6 +624,7 @@ static bool strict_step(struct core *core, struct arm *arm)
     else if (!cell_check(core, arm, prompt))
         cell_touch(core, arm, prompt);
     heap_follow(core, arm);
+    price_follow(core, arm);
     return true;
 }
 

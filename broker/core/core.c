@@ -193,6 +193,8 @@ static int apply(struct core *core, const struct fact *fact)
         return fold_apply(core, &fact->fold);
     case FACT_decide:
         return decide_apply(core, &fact->decide);
+    case FACT_price:
+        return price_apply(core, &fact->price);
     case FACT_spawn:
         return spawn_apply(core, &fact->spawn);
     case FACT_note:
@@ -323,6 +325,9 @@ static void react(struct core *core, const struct fact *fact, const struct key *
     case FACT_open:
         react_open(core, &fact->open);
         return;
+    case FACT_price:
+        react_price(core, &core->arms[fact->price.arm]);
+        return;
     case FACT_result:
         react_generated(core, key);
         return;
@@ -377,6 +382,7 @@ static void cell_resume(struct core *core, struct arm *arm, uint32_t prompt)
     cell_want_truth(core, arm, prompt, 0, cell->delivered);
     if (cell->decided == DECIDED_NOT) {
         arm_verify(core, arm, prompt, 0, cell->opened);
+        cell_refold(core, arm, prompt);
         cell_advance(core, arm, prompt);
     }
     cell_settle(core, arm, prompt);
@@ -507,8 +513,8 @@ static bool opens_top(const struct core *core, const struct fact *fact)
 
 static bool decides(enum fact_type type)
 {
-    return type == FACT_fold || type == FACT_decide || type == FACT_spawn || type == FACT_note || type == FACT_finish ||
-           type == FACT_voided || type == FACT_give_up;
+    return type == FACT_fold || type == FACT_decide || type == FACT_price || type == FACT_spawn || type == FACT_note ||
+           type == FACT_finish || type == FACT_voided || type == FACT_give_up;
 }
 
 static int audit_differs(const struct core *core, const struct fact *fact, struct error *error)

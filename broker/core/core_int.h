@@ -169,6 +169,13 @@ struct bin {
     uint32_t elsewhere;  /* prompts that are of other bins */
 };
 
+/* What one more rollout must be worth, and where its arm was when that was set. */
+struct pricing {
+    double price; /* 0: not yet */
+    double spent; /* share of the arm's budget */
+    uint32_t decided;
+};
+
 struct arm {
     uint32_t id, sweep, verifier, plane, n;
     struct schedule schedule;   /* which leg has which of its positions */
@@ -202,6 +209,7 @@ struct arm {
     uint32_t verify_len;         /* derived: length of verify */
     uint64_t seed;               /* of its trees */
     char *prior;                 /* where its beliefs come from, "": it has none */
+    struct pricing pricing;      /* of its stopper, where that follows the budget */
     float (*beliefs)[2];         /* of each prompt: Beta(a, b); NULL without a prior */
     uint32_t beliefs_len;        /* that the facts have told so far */
     struct bin bin;              /* of difficulty, see bin.c */
@@ -418,6 +426,7 @@ bool arm_open_next(struct core *core, struct arm *arm); /* order: arrival: true 
 /* Whether another arm of its sweep has rollouts of a pool of it generated; ended: or had, and is through. */
 bool arm_fed(const struct core *core, const struct arm *arm, bool ended);
 bool arm_may_open(const struct core *core, const struct arm *arm);
+void cell_refold(struct core *core, struct arm *arm, uint32_t prompt); /* what was delivered before a restart */
 int cell_restore(struct core *core, struct arm *arm, uint32_t prompt, uint32_t delivered);
 void cell_want_truth(struct core *core, struct arm *arm, uint32_t prompt, uint32_t from, uint32_t to);
 void cell_truth_done(struct core *core, struct arm *arm, uint32_t prompt);
@@ -439,6 +448,13 @@ void bin_place(struct core *core, struct arm *arm);                             
 void bin_tell(struct core *core, const struct arm *pilot, uint32_t prompt);      /* it decided */
 /* The pilot was charged for this rollout; verdict: for the arm's verdict on it, too. */
 bool bin_paid(const struct core *core, const struct arm *arm, const struct key *key, bool *verdict);
+
+/* price.c */
+double arm_spent(const struct arm *arm); /* share of its budget that it was charged */
+double arm_price(const struct arm *arm); /* 0: it follows no budget */
+int price_apply(struct core *core, const struct fact_price *f);
+void react_price(struct core *core, struct arm *arm);
+void price_follow(struct core *core, struct arm *arm); /* the arm was charged, or has decided */
 
 /* tree.c */
 int spawn_apply(struct core *core, const struct fact_spawn *f);

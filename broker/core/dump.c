@@ -256,6 +256,9 @@ static void dump_cells(const struct core *core, const struct arm *arm, struct bu
             PUT(decide, .arm = arm->id, .prompt = p, .stop = cell->stop, .winner = cell->winner,
                 .confidence = (double)cell->confidence, .why = cell->decided);
     }
+    if (arm->pricing.price > 0)
+        PUT(price, .arm = arm->id, .price = arm->pricing.price, .spent = arm->pricing.spent,
+            .decided = arm->pricing.decided);
     for (uint32_t i = 0; i < arm->fifo.len; i++)
         PUT(fifo, .arm = arm->id, .prompt = arm->fifo.at[(arm->fifo.head + i) % arm->fifo.cap]);
 }

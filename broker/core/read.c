@@ -132,6 +132,7 @@ struct arm_info core_arm(const struct core *core, uint32_t id)
         .unfolded = arm->unfolded,
         .report_at = arm->report_at,
         .report_at_len = arm->report_at_len,
+        .price = arm_price(arm),
         .prior = arm->prior,
         .of = arm->bin.of,
         .bin = arm->bin.number,

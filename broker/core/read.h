@@ -64,6 +64,7 @@ struct arm_info {
     uint64_t unfolded; /* opened and not delivered */
     const uint32_t *report_at;
     uint32_t report_at_len;
+    double price;      /* of one more rollout, where it follows the arm's budget; 0: it does not */
     const char *prior; /* where its beliefs come from, "": it has none */
     const char *of;    /* arm of bins that it is a part of, "": none */
     uint32_t bin;      /* which of its bins, from 1; 0: its pilot */

@@ -410,6 +410,10 @@ static void put_arm(const struct core *core, const struct arm *arm, struct buf *
     put_count(json, "prompts", arm->prompts);
     put_count(json, "elsewhere", arm->bin.elsewhere);
     put_count(json, "unfolded", arm->unfolded);
+    if (arm_price(arm) > 0) {
+        json_key(json, "price");
+        json_f64(json, arm_price(arm));
+    }
     struct killed killed = core_killed(core, arm->id);
     killed_json(&killed, json);
     json_key(json, "charged");
@@ -653,6 +657,16 @@ void killed_text(const struct killed *killed, struct buf *out)
                    killed->saved);
 }
 
+static void print_prices(const struct core *core, const struct sweep *sweep, struct buf *out)
+{
+    for (uint32_t i = 0; i < sweep->arms_len; i++) {
+        const struct arm *arm = &core->arms[sweep->arms[i]];
+        if (arm_price(arm) > 0)
+            buf_printf(out, "  price of one more rollout %.3g in arm %s, which follows its budget\n", arm_price(arm),
+                       arm->name);
+    }
+}
+
 static void print_truth(const struct core *core, const struct sweep *sweep, struct buf *out)
 {
     if (sweep->truth == NO_ID)
@@ -687,6 +701,7 @@ static void print_sweep(const struct core *core, uint32_t id, struct buf *out)
     cached_text(info.read, info.cached, out);
     struct killed killed = core_killed_all(core, id);
     killed_text(&killed, out);
+    print_prices(core, sweep, out);
     print_budget(sweep, out);
     print_arms(core, sweep, out);
     buf_clear(&sentence);

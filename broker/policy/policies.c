@@ -110,6 +110,11 @@ bool policies_read_items(const struct allocator *allocator, const struct stopper
     return allocator->items || stopper->items || selector->items;
 }
 
+bool stopper_reprices(const struct stopper *stopper, const double *options)
+{
+    return stopper->reprice != NULL && (stopper->needs_by(options) & NEED_BUDGET) != 0;
+}
+
 struct belief view_belief(const struct prompt_view *view, int a, int b)
 {
     return view->prior.a > 0 ? view->prior : (struct belief){view->options[a], view->options[b]};

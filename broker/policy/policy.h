@@ -29,6 +29,7 @@ enum policy_needs {
     NEED_PRIOR = 64,   /* the arm has a prior                      */
     NEED_THINKS = 128, /* backend and model can be made to think on */
     NEED_TURNS = 256,  /* the backend can be shown earlier attempts */
+    NEED_BUDGET = 512, /* the arm has a budget of its own          */
 };
 
 /* One delivered rollout, as folded into the statistics. */
@@ -95,6 +96,7 @@ struct prompt_view {
     const struct stats *stats;
     const struct schedule *schedule; /* which leg has which position */
     double spent;          /* only for allocators that say so: share of the arm's budget, in steps of 1 / SPENT_STEPS */
+    double price;          /* of the arm, where that follows its budget; 0: it does not, or has not moved yet */
     uint64_t seed;         /* of the sweep: draw with rng_u64(seed, RNG_SELECT, prompt, ordinal) */
     double cost;           /* expected cost of one more rollout, in the unit of the arm's budget; > 0 */
     const double *options; /* values of this policy's own options, in the order of its rows */
@@ -138,9 +140,15 @@ struct stopper {
     uint32_t (*needs_by)(const double *options);      /* more needs, by the options' values; NULL: none */
     bool (*stop)(const struct prompt_view *view);     /* asked after every delivered rollout */
     uint32_t (*room)(const struct prompt_view *view); /* most further rollouts it may still use; NULL: up to cap */
+    /* The arm's next price, after a period in which it spent `rate` times what would have lasted to the end; price 0: it
+     * has none yet. For options that bring NEED_BUDGET; NULL: it has none. See core/price.c. */
+    double (*reprice)(const double *options, double price, double rate);
     /* The rule of arms with these options; NULL: none. Then room keeps to the warm-up until that is delivered. */
     struct kill_rule (*kill)(const double *options);
 };
+
+/* Whether with these options the price of a rollout follows the arm's budget. */
+bool stopper_reprices(const struct stopper *stopper, const double *options);
 
 struct ranking {
     uint32_t winner;   /* ordinal, or NO_ORDINAL: abstains */

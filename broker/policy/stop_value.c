@@ -8,15 +8,18 @@
  *           Damani et al. 2024 with feedback;
  *   scores  by how much it is expected to exceed the best score: the predictive law of a normal with unknown mean and
  *           deviation is Student's, as in BEACON (2025), here with a flat prior.
- * One price for all prompts is what a common budget would set; here it is given. */
+ * One price for all prompts is what a common budget would set. It is given; or, with `adapt`, found: after each period
+ * price *= exp(adapt * (rate - 1)), with the rate of spending relative to one that lasts for all prompts, at most 2. */
 #include "broker/policy/kernel_stop.h"
 #include "broker/policy/lead.h"
 #include "common/limits.h"
 
 #include <math.h>
 
-enum { OPT_PRICE, OPT_GAIN, OPT_MIN, OPT_A, OPT_B };
+enum { OPT_PRICE, OPT_GAIN, OPT_MIN, OPT_A, OPT_B, OPT_ADAPT };
 enum { GAIN_VOTES, GAIN_PASSES, GAIN_SCORES };
+#define PRICE_MIN 1e-15 /* where the budget is more than any gain needs */
+#define PRICE_MAX 1e6
 
 static const struct option_row options[] = {
     [OPT_PRICE] = {.name = "price",
@@ -48,6 +51,12 @@ static const struct option_row options[] = {
                .max = 1000,
                .fallback = 0.5,
                .help = "rollouts that do not pass, believed in before the first, for `gain: passes`"},
+    [OPT_ADAPT] = {.name = "adapt",
+                   .type = OPTION_REAL,
+                   .min = 0,
+                   .max = 8,
+                   .help =
+                       "how fast the price follows the arm's budget, so that it lasts for all prompts; 0: it stays"},
     {.name = NULL},
 };
 
@@ -85,12 +94,26 @@ static double (*const gains[])(const struct prompt_view *view) = {
 /* What the chosen gain reads: votes read answers, the others verdicts. */
 static uint32_t value_needs(const double *values)
 {
-    return (int)values[OPT_GAIN] == GAIN_VOTES ? NEED_ANSWER : NEED_VERIFIER;
+    uint32_t budget = values[OPT_ADAPT] > 0 ? NEED_BUDGET : 0;
+    return budget | ((int)values[OPT_GAIN] == GAIN_VOTES ? NEED_ANSWER : NEED_VERIFIER);
+}
+
+static double price_of(const double *values, double price)
+{
+    return price > 0 ? price : values[OPT_PRICE];
 }
 
 static bool pays(const struct prompt_view *view, double gain)
 {
-    return gain >= view->options[OPT_PRICE] * view->cost;
+    return gain >= price_of(view->options, view->price) * view->cost;
+}
+
+/* A period that decides nothing has no rate, so what is too fast counts as twice as fast; nothing is slower than no
+ * spending at all. So no period moves the price by more than the factor exp(adapt). */
+static double value_reprice(const double *values, double price, double rate)
+{
+    double next = price_of(values, price) * exp(values[OPT_ADAPT] * (fmin(rate, 2) - 1));
+    return fmin(fmax(next, PRICE_MIN), PRICE_MAX);
 }
 
 static bool value_stop(const struct prompt_view *view)
@@ -129,4 +152,5 @@ const struct stopper stop_value = {
     .needs_by = value_needs,
     .stop = value_stop,
     .room = value_room,
+    .reprice = value_reprice,
 };

@@ -34,9 +34,10 @@ struct draft {
     uint64_t own, own_search;                             /* rollouts that the middle arm, the search arm may charge */
     bool grows, late_arm;
     uint32_t n_more;
-    bool again; /* an arm that only judges what exists */
-    bool prior; /* the middle arm goes by beliefs about its prompts, where it eliminates */
-    bool kills; /* an arm whose rollouts are ended early, over a pool of its own */
+    bool again;  /* an arm that only judges what exists */
+    bool prior;  /* the middle arm goes by beliefs about its prompts, where it eliminates */
+    bool prices; /* the middle arm's stopper has a price that follows its budget */
+    bool kills;  /* an arm whose rollouts are ended early, over a pool of its own */
     bool bins, bin_passes, bin_trees, bin_strict; /* an arm of bins: how hard prompts are, what the easy ones get */
     bool panel;                                   /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
     bool joins;                                   /* an arm over both pools: */
@@ -101,6 +102,7 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.bin_trees = bins >> 9 & 1;
     d.bin_strict = bins >> 10 & 1;
     d.kills = rng_u64(seed, RNG_TEST, 14, sweep) % 3 == 0;
+    d.prices = d.own > 0 && rng_u64(seed, RNG_TEST, 17, sweep) % 2;
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
     uint64_t bits = rng_u64(seed, RNG_TEST, 15, sweep);
     if (d.joins && !d.join_existing && bits % 3 > 0) {
@@ -186,6 +188,8 @@ static void put_arm_of(struct buf *to, uint32_t id, const struct arm_draft *a, c
     default_options(options[1], allocator_find(a->allocator)->options);
     default_options(options[2], stopper_find(a->stopper)->options);
     default_options(options[3], selector_find(a->selector)->options);
+    if (strcmp(a->stopper, "value") == 0) /* `adapt` */
+        options[2][5] = 1;
     if (a->kills) /* as the options of deepconf stand */
         memcpy(options[2], (const double[]){sim_kill.warmup, sim_kill.keep, 0.9, sim_kill.window}, 4 * sizeof(double));
     fact_put(to, &(struct fact){.type = FACT_arm,
@@ -407,7 +411,7 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
     }
     put_arm(to, arms++,
             &(struct arm_draft){"middle", "sample", d.prior ? "marginal-gain" : middles[d.middle].allocator,
-                                middles[d.middle].stopper, middles[d.middle].selector, d.n + more,
+                                d.prices ? "value" : middles[d.middle].stopper, middles[d.middle].selector, d.n + more,
                                 middles[d.middle].verifier, d.strict, times * d.own, false, d.prior, false});
     if (d.prior)
         put_beliefs(to, 0, seed);

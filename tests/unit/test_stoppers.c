@@ -877,6 +877,36 @@ static void value_of_scores(void **state)
     stats_clear(&f.stats);
 }
 
+/* price *= exp(adapt * (rate - 1)), a rate of 2 at most; the view's price stands in place of the option. */
+static void value_has_a_price_that_moves(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &stop_value, 64);
+    assert_false(stopper_reprices(&stop_value, f.values));
+    set(&f, "adapt", .5);
+    set(&f, "price", .01);
+    assert_true(stopper_reprices(&stop_value, f.values));
+    assert_true(stop_value.reprice(f.values, 0, 1) == .01); /* the first is the option's */
+    assert_true(stop_value.reprice(f.values, .2, 1) == .2);
+    assert_near(stop_value.reprice(f.values, .2, 1.5), .2 * exp(.25), 1e-12);
+    assert_near(stop_value.reprice(f.values, .2, 0), .2 * exp(-.5), 1e-12);
+    assert_near(stop_value.reprice(f.values, .2, 3), .2 * exp(.5), 1e-12);
+    assert_near(stop_value.reprice(f.values, .2, INFINITY), .2 * exp(.5), 1e-12);
+    for (double price = .2; price > 1e-15;) /* it stays a price */
+        price = stop_value.reprice(f.values, price, 0);
+    assert_true(stop_value.reprice(f.values, 1e-15, 0) > 0);
+    assert_true(isfinite(stop_value.reprice(f.values, 1e6, INFINITY)));
+    votes(&f, "AA");        /* the third is worth 1/192 */
+    assert_true(stops(&f)); /* .01 */
+    f.view.price = .005;
+    assert_false(stops(&f));
+    assert_int_equal(room(&f), 1);
+    f.view.price = .006;
+    assert_true(stops(&f));
+    stats_clear(&f.stats);
+}
+
 /* How many rollouts that all fail it takes with these options a and b, or with this prior in their place. */
 static uint32_t fails_until_stop(const struct stopper *stopper, struct belief options, struct belief prior)
 {
@@ -955,6 +985,7 @@ int main(void)
         cmocka_unit_test(value_of_votes),
         cmocka_unit_test(value_of_passes),
         cmocka_unit_test(value_of_scores),
+        cmocka_unit_test(value_has_a_price_that_moves),
         cmocka_unit_test(prior_stands_for_the_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
