@@ -18,6 +18,7 @@
     X(LIMIT_DETAIL, 65536, "bytes of the details of a verdict, unpacked")                   \
     X(LIMIT_TROUBLE, 200, "bytes that a broker keeps of what an agent waits for")           \
     X(LIMIT_GROUP, 64, "rollouts of a prompt that one verdict compares")                    \
+    X(LIMIT_COMPARED, 32u << 20, "bytes of the texts of a prompt that mbr compares")        \
     X(LIMIT_OFFERS, 256, "models that one worker's servers offer")                          \
     X(LIMIT_MESSAGE, 64u << 20, "bytes of one message")                                     \
     X(LIMIT_CHUNK, 1u << 20, "bytes of one chunk of a submitted file")                      \

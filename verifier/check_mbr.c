@@ -5,6 +5,8 @@
  * in [0, 1]. Utilities: chrF (Popovic 2015), the F2 of character n-grams for n = 1 to 6 without white space, with precision
  * and recall averaged over n; or F1 of words. With a judge in place of these: kind judge, mode pairwise. */
 #include "common/hash.h"
+#include "common/json.h"
+#include "common/limits.h"
 #include "verifier/inner.h"
 
 #include <ctype.h>
@@ -13,10 +15,12 @@
 
 enum { ORDERS = 6, WORDS = 1 };
 
-/* The n-grams of a text as sorted hashes, by n - 1. */
+/* Of characters: from each place on, its next ORDERS bytes from the highest of the number downwards, zeros behind the end,
+ * and in its lowest byte how many they are; sorted, so that the n-grams of any n stand in order, too. It is 8 bytes a
+ * character for all n. Of words: their hashes, sorted. */
 struct profile {
-    uint64_t *grams[ORDERS];
-    size_t len[ORDERS];
+    uint64_t *grams;
+    size_t len;
 };
 
 struct mbr {
@@ -29,8 +33,7 @@ struct mbr {
 static void profiles_clear(struct mbr *mbr)
 {
     for (uint32_t i = 0; i < mbr->profiles_len; i++)
-        for (size_t n = 0; n < ORDERS; n++)
-            free(mbr->profiles[i].grams[n]);
+        free(mbr->profiles[i].grams);
     free(mbr->profiles);
     mbr->profiles = NULL;
     mbr->profiles_len = 0;
@@ -80,16 +83,24 @@ static bool white(char c)
 
 static void add_words(struct slice text, struct profile *profile)
 {
-    profile->grams[0] = xalloc((text.len / 2 + 1) * sizeof *profile->grams[0]);
+    profile->grams = xalloc((text.len / 2 + 1) * sizeof *profile->grams);
     for (size_t at = 0; at < text.len;) {
         size_t from = at;
         while (at < text.len && !white(text.data[at]))
             at++;
         if (at > from)
-            profile->grams[0][profile->len[0]++] = hash_bytes(text.data + from, at - from);
+            profile->grams[profile->len++] = hash_bytes(text.data + from, at - from);
         while (at < text.len && white(text.data[at]))
             at++;
     }
+}
+
+static uint64_t gram_at(const char *text, size_t left)
+{
+    uint64_t gram = 0;
+    for (size_t i = 0; i < ORDERS; i++)
+        gram = gram << 8 | (i < left ? (unsigned char)text[i] : 0);
+    return gram << 16 | (left < ORDERS ? left : ORDERS);
 }
 
 /* Bytes stand for characters: n-grams of UTF-8 are shorter so, for both texts alike. */
@@ -100,12 +111,10 @@ static void add_characters(struct slice text, struct profile *profile)
     for (size_t i = 0; i < text.len; i++)
         if (!white(text.data[i]))
             dense[len++] = text.data[i];
-    for (size_t n = 0; n < ORDERS && n < len; n++) {
-        profile->len[n] = len - n;
-        profile->grams[n] = xalloc(profile->len[n] * sizeof *profile->grams[n]);
-        for (size_t i = 0; i < profile->len[n]; i++)
-            profile->grams[n][i] = hash_bytes(dense + i, n + 1);
-    }
+    profile->len = len;
+    profile->grams = xalloc((len + 1) * sizeof *profile->grams);
+    for (size_t i = 0; i < len; i++)
+        profile->grams[i] = gram_at(dense + i, len - i);
     free(dense);
 }
 
@@ -115,37 +124,56 @@ static void profile_of(const struct mbr *mbr, struct slice text, struct profile 
         add_words(text, profile);
     else
         add_characters(text, profile);
-    for (size_t n = 0; n < ORDERS; n++)
-        if (profile->len[n] > 0)
-            qsort(profile->grams[n], profile->len[n], sizeof *profile->grams[n], rising);
+    qsort(profile->grams, profile->len, sizeof *profile->grams, rising);
 }
 
-static size_t shared(const struct profile *a, const struct profile *b, size_t n)
+/* What is compared: words, or the n-grams of characters for one n, which are the first n bytes of those that have them. */
+struct order {
+    size_t n; /* 0: words */
+    int shift;
+};
+
+static size_t skip_short(const struct profile *profile, size_t at, size_t n)
 {
-    size_t i = 0, j = 0, count = 0;
-    while (i < a->len[n] && j < b->len[n]) {
-        if (a->grams[n][i] == b->grams[n][j]) {
-            count++, i++, j++;
-        } else if (a->grams[n][i] < b->grams[n][j]) {
-            i++;
-        } else {
-            j++;
-        }
+    while (at < profile->len && (profile->grams[at] & 0xff) < n)
+        at++;
+    return at;
+}
+
+static size_t shared(const struct profile *a, const struct profile *b, struct order order)
+{
+    size_t count = 0, i = skip_short(a, 0, order.n), j = skip_short(b, 0, order.n);
+    while (i < a->len && j < b->len) {
+        uint64_t x = a->grams[i] >> order.shift, y = b->grams[j] >> order.shift;
+        count += x == y;
+        if (x <= y)
+            i = skip_short(a, i + 1, order.n);
+        if (y <= x)
+            j = skip_short(b, j + 1, order.n);
     }
     return count;
+}
+
+static size_t grams_of(const struct profile *profile, size_t n)
+{
+    if (n == 0)
+        return profile->len;
+    return profile->len >= n ? profile->len - n + 1 : 0;
 }
 
 /* F of a text against another that is taken for right. */
 static double utility(const struct mbr *mbr, const struct profile *text, const struct profile *right)
 {
-    double beta2 = mbr->utility == WORDS ? 1 : 4, precision = 0, recall = 0;
+    bool words = mbr->utility == WORDS;
+    double beta2 = words ? 1 : 4, precision = 0, recall = 0;
     size_t orders = 0;
-    for (size_t n = 0; n < ORDERS; n++) {
-        if (text->len[n] == 0 || right->len[n] == 0)
+    for (size_t n = words ? 0 : 1; n <= (words ? 0 : ORDERS); n++) {
+        size_t mine = grams_of(text, n), its = grams_of(right, n);
+        if (mine == 0 || its == 0)
             continue;
-        double common = (double)shared(text, right, n);
-        precision += common / (double)text->len[n];
-        recall += common / (double)right->len[n];
+        double common = (double)shared(text, right, (struct order){n, n == 0 ? 0 : 64 - 8 * (int)n});
+        precision += common / (double)mine;
+        recall += common / (double)its;
         orders++;
     }
     if (orders == 0 || precision + recall == 0)
@@ -176,6 +204,28 @@ static void want_profiles(struct mbr *mbr, const struct check_input *input)
         profile_of(mbr, input->group[i], &mbr->profiles[i]);
 }
 
+/* Too much text for the memory of a verifier. It is what the model wrote, so a verdict and no failure of the task. */
+static bool too_large(const struct check_input *input, struct verdict *verdict)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < input->group_len; i++)
+        len += input->group[i].len;
+    if (len <= LIMIT_COMPARED)
+        return false;
+    struct buf why = {0};
+    buf_printf(&why,
+               "the %u rollouts of this prompt have %zu bytes, and mbr compares %u at most: lower `n`, or `max_tokens` "
+               "of the model",
+               input->group_len, len, LIMIT_COMPARED);
+    *verdict = (struct verdict){.outcome = OUTCOME_ERROR};
+    json_begin(input->detail, '{');
+    json_key(input->detail, "error");
+    json_str(input->detail, why.data);
+    json_end(input->detail, '}');
+    buf_clear(&why);
+    return true;
+}
+
 /* Rollouts that failed have no text and are no evidence. One that is alone is as good as any, as for a judge. */
 static int mbr_run(void *state, const struct check_input *input, struct verdict *verdict, struct error *error)
 {
@@ -184,6 +234,8 @@ static int mbr_run(void *state, const struct check_input *input, struct verdict 
         return error_set(error, ERR_REFUSED,
                          "mbr compares all rollouts of a prompt, so it cannot stand inside another "
                          "verifier: name it in the arm");
+    if (too_large(input, verdict))
+        return 0;
     want_profiles(mbr, input);
     double sum = 0;
     uint32_t others = 0;

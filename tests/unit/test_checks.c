@@ -790,6 +790,73 @@ static double mbr_score(const char *spec, const struct slice *group, uint32_t le
     return verdict.score;
 }
 
+/* chrF as it is defined, by looking for each n-gram of one text among those of the other that are not yet taken. */
+static double chrf_slowly(struct slice text, struct slice right)
+{
+    double precision = 0, recall = 0;
+    size_t orders = 0;
+    for (size_t n = 1; n <= 6 && n <= text.len && n <= right.len; n++, orders++) {
+        bool taken[64] = {false};
+        size_t mine = text.len - n + 1, its = right.len - n + 1, common = 0;
+        for (size_t i = 0; i < mine; i++)
+            for (size_t j = 0; j < its; j++)
+                if (!taken[j] && memcmp(text.data + i, right.data + j, n) == 0) {
+                    taken[j] = true;
+                    common++;
+                    break;
+                }
+        precision += (double)common / (double)mine;
+        recall += (double)common / (double)its;
+    }
+    if (orders == 0 || precision + recall == 0)
+        return 0;
+    return 5 * precision * recall / (4 * precision + recall) / (double)orders;
+}
+
+/* Few different bytes, zeros among them, so that n-grams repeat and ends look like zeros. */
+static void mbr_counts_every_gram(void **state)
+{
+    (void)state;
+    static const char letters[] = {'a', 'b', '\0', '\xff'};
+    const char chrf[] = "{\"name\": \"m\", \"kind\": \"mbr\", \"options\": {}}";
+    for (uint64_t round = 0; round < 500; round++) {
+        char bytes[2][64];
+        struct slice pair[2];
+        for (uint64_t t = 0; t < 2; t++) {
+            pair[t] = (struct slice){bytes[t], 1 + rng_u64(round, RNG_TEST, t, 64) % (round % 2 == 0 ? 8 : 64)};
+            for (size_t i = 0; i < pair[t].len; i++)
+                bytes[t][i] = letters[(rng_u64(round, RNG_TEST, t, i) >> 8) % (1 + round % 4)];
+        }
+        assert_true(mbr_score(chrf, pair, 2, 0) == chrf_slowly(pair[0], pair[1]));
+    }
+}
+
+static void mbr_refuses_too_much_text(void **state)
+{
+    (void)state;
+    char *text = xalloc(LIMIT_TEXT);
+    memset(text, 'a', LIMIT_TEXT);
+    struct slice group[LIMIT_GROUP];
+    for (uint32_t i = 0; i < LIMIT_GROUP; i++)
+        group[i] = (struct slice){text, LIMIT_TEXT};
+    struct buf why = {0};
+    struct check_input input = {.record = slice_of("{\"id\": 1, \"prompt\": \"p\"}"),
+                                .text = group[0],
+                                .group = group,
+                                .group_len = LIMIT_GROUP,
+                                .finished = true,
+                                .detail = &why};
+    struct opened opened = open_check("{\"name\": \"m\", \"kind\": \"mbr\", \"options\": {}}");
+    struct verdict verdict;
+    struct error error;
+    assert_int_equal(opened.check->run(opened.state, &input, &verdict, &error), 0);
+    assert_int_equal(verdict.outcome, OUTCOME_ERROR);
+    assert_non_null(strstr(why.data, "268435456 bytes, and mbr compares 33554432 at most"));
+    opened.check->close(&opened.state);
+    buf_clear(&why);
+    free(text);
+}
+
 /* Utilities of words: 2 of 10 shared by the first two, 6 by first and last, 5 by the others. Of characters: as an
  * implementation with sets of texts has it. A rollout that failed is no evidence. */
 static void mbr_takes_the_middle(void **state)
@@ -844,6 +911,8 @@ int main(void)
         cmocka_unit_test(test_engine_clock),
         cmocka_unit_test(test_exec_long_detail),
         cmocka_unit_test(mbr_takes_the_middle),
+        cmocka_unit_test(mbr_counts_every_gram),
+        cmocka_unit_test(mbr_refuses_too_much_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
