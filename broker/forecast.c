@@ -554,9 +554,21 @@ static int check_pilot(const struct pilot *pilot, struct error *error)
     return 0;
 }
 
+/* As simulate does: larger ones would go on for hours. */
+static int check_size(const struct pilot *pilot, const struct forecast_options *options, struct error *error)
+{
+    uint32_t prompts = options->prompts > 0 ? options->prompts : pilot->len;
+    if ((uint64_t)prompts * options->worlds <= SIMULATE_PROMPTS_MAX)
+        return 0;
+    return error_set(error, ERR_LIMIT,
+                     "%u prompts in %u worlds are too many: at most %d prompts in all worlds; say --prompts N, for so "
+                     "many new prompts of the pilot's kind, or draw fewer worlds (--seeds)",
+                     prompts, options->worlds, SIMULATE_PROMPTS_MAX);
+}
+
 struct forecast *forecast_new(const struct pilot *pilot, const struct forecast_options *options, struct error *error)
 {
-    if (check_pilot(pilot, error) != 0)
+    if (check_pilot(pilot, error) != 0 || check_size(pilot, options, error) != 0)
         return NULL;
     struct forecast *f = xalloc(sizeof *f);
     *f = (struct forecast){.pilot = pilot, .options = *options, .best = NO_CANDIDATE};

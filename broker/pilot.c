@@ -159,22 +159,49 @@ static void fill_rises(double *rises, uint32_t len, double a)
         rises[n] = rises[n - 1] + log(a + n - 1);
 }
 
-/* How likely the named wrong rollouts of each prompt fall into classes as they did, when their shares are Dirichlet
- * with the same concentration for each of so many: ln, up to what no law changes. */
-static double partition_likelihood(const struct pilot *pilot, const uint32_t *pick, uint32_t len,
-                                   const struct wrong_law *law, double *rises, double *sums, uint32_t room)
+/* What a law of wrong answers is judged by, by counts: prompts may be a million, and laws are hundreds. */
+struct partition {
+    uint32_t room;    /* of each array: one more than the most rollouts of a prompt */
+    double *counts;   /* [k]: answers that k wrong rollouts of a prompt gave */
+    double *longer;   /* [c]: prompts with more than c different ones */
+    double *named;    /* [k]: prompts with k wrong rollouts that have an answer */
+    uint32_t longest; /* different answers of one prompt, at most */
+};
+
+static struct partition partition_of(const struct pilot *pilot, const uint32_t *pick, uint32_t len)
 {
-    double likelihood = 0;
-    fill_rises(rises, room, law->concentration);
-    fill_rises(sums, room, law->concentration * law->classes);
+    struct partition all = {.room = 1};
+    for (uint32_t i = 0; i < len; i++)
+        all.room = picked(pilot, pick, i)->n + 1 > all.room ? picked(pilot, pick, i)->n + 1 : all.room;
+    all.counts = xalloc(3 * (size_t)all.room * sizeof *all.counts);
+    all.longer = all.counts + all.room;
+    all.named = all.longer + all.room;
     for (uint32_t i = 0; i < len; i++) {
         const struct pilot_prompt *prompt = picked(pilot, pick, i);
-        if (prompt->wrong_len > law->classes)
-            return -INFINITY;
-        for (uint32_t c = 0; c < prompt->wrong_len; c++)
-            likelihood += rises[prompt->wrong[c].count] + log(law->classes - c); /* whichever of those that are left */
-        likelihood -= sums[prompt->n - prompt->right - prompt->blank];
+        for (uint32_t c = 0; c < prompt->wrong_len; c++) {
+            all.counts[prompt->wrong[c].count]++;
+            all.longer[c]++;
+        }
+        all.named[prompt->n - prompt->right - prompt->blank]++;
+        all.longest = prompt->wrong_len > all.longest ? prompt->wrong_len : all.longest;
     }
+    return all;
+}
+
+/* How likely the named wrong rollouts of each prompt fall into classes as they did, when their shares are Dirichlet
+ * with the same concentration for each of so many: ln, up to what no law changes. rises, sums: room for all->room. */
+static double partition_likelihood(const struct partition *all, const struct wrong_law *law, double *rises,
+                                   double *sums)
+{
+    double likelihood = 0;
+    if (all->longest > law->classes)
+        return -INFINITY;
+    fill_rises(rises, all->room, law->concentration);
+    fill_rises(sums, all->room, law->concentration * law->classes);
+    for (uint32_t k = 0; k < all->room; k++)
+        likelihood += all->counts[k] * rises[k] - all->named[k] * sums[k];
+    for (uint32_t c = 0; c < all->longest; c++)
+        likelihood += all->longer[c] * log(law->classes - c); /* whichever of those that are left */
     return likelihood;
 }
 
@@ -185,19 +212,18 @@ static struct wrong_law fit_wrong(const struct pilot *pilot, const uint32_t *pic
     enum { STEPS = 24 };
     struct wrong_law best = {.classes = classes[0], .concentration = 0.3};
     double highest = -INFINITY;
-    uint32_t room = 1;
-    for (uint32_t i = 0; i < len; i++)
-        room = picked(pilot, pick, i)->n + 1 > room ? picked(pilot, pick, i)->n + 1 : room;
-    double *rises = xalloc(2 * (size_t)room * sizeof *rises);
+    struct partition all = partition_of(pilot, pick, len);
+    double *rises = xalloc(2 * (size_t)all.room * sizeof *rises);
     for (size_t k = 0; k < sizeof classes / sizeof classes[0]; k++)
         for (int step = 0; step <= STEPS; step++) {
             struct wrong_law law = {classes[k], 0.005 * pow(4000, (double)step / STEPS)}; /* to 20 */
-            double likelihood = partition_likelihood(pilot, pick, len, &law, rises, rises + room, room);
+            double likelihood = partition_likelihood(&all, &law, rises, rises + all.room);
             if (likelihood > highest + 1e-9)
                 best = law;
             highest = fmax(highest, likelihood);
         }
     free(rises);
+    free(all.counts);
     return highest < 0 ? best : (struct wrong_law){classes[0], 0.3};
 }
 

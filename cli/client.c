@@ -272,6 +272,8 @@ static int submit(const struct client_args *args, const struct sweep_input *inpu
     if (args->dry_run)
         request =
             (struct msg){.type = MSG_examine, .examine = {digest, file, yaml, buf_slice(&overrides), prompts_file}};
+    /* It reads all prompts before it answers: a second for each megabyte is far more than that takes. */
+    client_patience(client, ANSWER_MS + (int64_t)(input->prompts_len / 1000));
     if (rc == 0)
         rc = client_ask(client, &request, &name, error);
     if (rc == 0 && !args->dry_run)

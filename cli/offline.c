@@ -472,8 +472,17 @@ static int do_journal(const struct read_args *args, struct journal *journal, str
 struct audit {
     struct core *core;
     struct error *error;
-    uint64_t facts, commits, next_check;
+    uint64_t facts, commits;
+    uint64_t next_check, checked; /* commit of the next look at everything, facts at the last */
 };
+
+static uint64_t cells_of(const struct core *core)
+{
+    uint64_t cells = 0;
+    for (uint32_t i = 0; i < core_sweeps(core); i++)
+        cells += core_sweep(core, i).cells;
+    return cells;
+}
 
 static int audit_commit(void *arg, uint64_t commit, struct slice facts)
 {
@@ -492,10 +501,12 @@ static int audit_commit(void *arg, uint64_t commit, struct slice facts)
     if (!core_budget_ok(audit->core))
         return error_set(audit->error, ERR_CORRUPT, "commit %llu: more is spent and reserved than a budget allows",
                          (unsigned long long)commit);
-    if (audit->commits < audit->next_check)
+    /* Looks at everything, so less and less often: each time the journal has grown by 1 %, and by so many facts that all
+     * prompts of arms are looked at 16 times a fact at most. */
+    if (audit->commits < audit->next_check || audit->facts - audit->checked < cells_of(audit->core) / 16)
         return 0;
-    /* Looks at everything, so less and less often: each time the journal has grown by 1 %. */
     audit->next_check = audit->commits + 1 + audit->commits / 100;
+    audit->checked = audit->facts;
     return core_check(audit->core, audit->error);
 }
 

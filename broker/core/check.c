@@ -101,15 +101,20 @@ static int check_arm(const struct core *core, const struct arm *arm, struct erro
 static int check_rows(const struct core *core, uint32_t id, struct error *error)
 {
     const struct pool *pool = &core->pools[id];
-    for (uint32_t p = 0; p < core->sets[pool->set].len; p++) {
-        for (uint32_t k = 0; k < pool->stocks[p].issued; k++) {
-            const struct row *row = &pool->stocks[p].rows[k];
-            const struct task *task = task_find(core, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID});
-            if ((row->state == ROW_LEASED) != (task != NULL))
-                BROKEN("rollout %u of prompt %u in pool %u is %s", k, p, id,
-                       task != NULL ? "closed, but still a task" : "open, but no task");
-        }
-    }
+    for (uint32_t p = 0; p < core->sets[pool->set].len; p++)
+        for (uint32_t k = 0; k < pool->stocks[p].issued; k++)
+            if (pool->stocks[p].rows[k].state == ROW_LEASED &&
+                task_find(core, &(struct key){TASK_GENERATE, id, p, NO_ID, k, NO_ID}) == NULL)
+                BROKEN("rollout %u of prompt %u in pool %u is open, but no task", k, p, id);
+    return 0;
+}
+
+/* The other half of it, from the side of the tasks: there are far fewer of them than of rows. */
+static int check_open(const struct core *core, const struct key *key, struct error *error)
+{
+    const struct row *row = key->kind == TASK_GENERATE && key->tree == NO_ID ? key_row(core, key) : NULL;
+    if (row != NULL && row->state != ROW_LEASED)
+        BROKEN("rollout %u of prompt %u in pool %u is closed, but still a task", key->item, key->prompt, key->owner);
     return 0;
 }
 
@@ -123,6 +128,9 @@ static int check_tasks(const struct core *core, struct error *error)
         if ((task->state == TASK_LEASED) != (live > 0))
             BROKEN("task on prompt %u item %u has %u live leases in state %u", task->key.prompt, task->key.item, live,
                    task->state);
+        int rc = check_open(core, &task->key, error);
+        if (rc != 0)
+            return rc;
     }
     for (uint32_t i = 0; i < core->sweeps_len; i++) {
         const struct sweep *sweep = &core->sweeps[i];
