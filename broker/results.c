@@ -240,6 +240,18 @@ static const char *finish_text(enum finish finish)
     return "unknown";
 }
 
+static const char *cue_name(enum cue cue)
+{
+    switch (cue) {
+#define X(name, value, text) \
+    case name:               \
+        return text;
+        CUE_TABLE(X)
+#undef X
+    }
+    return "unknown";
+}
+
 static const char *outcome_text(enum outcome outcome)
 {
     switch (outcome) {
@@ -359,6 +371,8 @@ static void put_place(const struct key *key, const struct rollout_info *rollout,
         json_none(line);
     else
         json_u64(line, rollout->parent);
+    if (rollout->cue != CUE_NONE)
+        put_str(line, "cue", cue_name(rollout->cue));
 }
 
 /* Below the prompt, what a task read depends on which prefixes were warm. */

@@ -248,9 +248,13 @@ static void option_json(const struct option_row *option, const struct conf_value
 /* Options of later releases say nothing at their defaults, so that specs stay equal, and with them their pools. */
 static bool left_out(const struct option_row *option, const struct conf_value *value)
 {
+    static const char *const later[] = {"per_request", "fix", "spoil"};
     if (strcmp(option->name, "continue") == 0)
         return value->whole == 0;
-    return strcmp(option->name, "per_request") == 0 && value->number == option->fallback;
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (strcmp(option->name, later[i]) == 0)
+            return value->number == option->fallback;
+    return false;
 }
 
 void sweep_options_json(const struct option_row *options, const struct conf_value *values, struct buf *out)

@@ -216,6 +216,19 @@ static int check_needs(struct sweep_reader *reader, struct conf_mark mark, const
     return 0;
 }
 
+/* Thinking that is longer than a rollout of the model may be. */
+static int check_most(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
+{
+    const struct strategy *strategy = arm->strategy.policy;
+    const struct sweep_model *model = &reader->spec->models[arm->models[0]];
+    uint32_t most = strategy->most == NULL ? 0 : strategy->most(arm->strategy.options);
+    if (most <= model->max_tokens)
+        return 0;
+    return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                      "arm '%s': '%s' asks for %u tokens at once, but the max_tokens of model '%s' is %u; raise that",
+                      arm->name, strategy->name, most, model->name, model->max_tokens);
+}
+
 /* A verifier of groups is asked when all n rollouts of a prompt are there, so nothing may stop before, and the groups of
  * arms that share its verdicts must be the same. */
 static int check_group(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
@@ -293,6 +306,8 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof rows[0]; i++)
         rc = check_needs(reader, mark, arm, &rows[i]);
+    if (rc == 0)
+        rc = check_most(reader, mark, arm);
     if (rc == 0)
         rc = check_kill(reader, mark, arm);
     return rc == 0 ? check_group(reader, mark, arm) : rc;

@@ -38,6 +38,10 @@ static const struct option_row synthetic_options[] = {
     {"fail_rate", OPTION_REAL, 0, 1, 0, NULL, "probability that an attempt fails"},
     {"drift", OPTION_REAL, 0, 10, 0, NULL,
      "by how much each step moves the odds of a right end (sigma of their logarithm), and the generator foresees it"},
+    {"fix", OPTION_REAL, -1, 1, -1, NULL,
+     "probability that a revision of a wrong attempt is right; below 0: as if it were drawn anew"},
+    {"spoil", OPTION_REAL, -1, 1, -1, NULL,
+     "probability that a revision of a right attempt is wrong; below 0: as if it were drawn anew"},
     {0},
 };
 
@@ -262,7 +266,7 @@ unsigned backend_has(const char *name)
         unsigned has;
     } rows[] = {
         {"tinylm", BACKEND_STEPS | BACKEND_KILLS | BACKEND_THINKS | BACKEND_TURNS},
-        {"synthetic", BACKEND_STEPS},
+        {"synthetic", BACKEND_STEPS | BACKEND_THINKS | BACKEND_TURNS},
         {"exec", BACKEND_STEPS | BACKEND_THINKS | BACKEND_TURNS},
         {"openai", BACKEND_STEPS | BACKEND_OFFERS | BACKEND_PREFIX | BACKEND_KILLS | BACKEND_THINKS | BACKEND_TURNS},
     };

@@ -40,14 +40,22 @@ enum extent {
  * WAIT, ANSWER and FINAL are inline: the text of the node begins with its cue, so the texts of a path, one behind the
  * other, are what the model saw behind the prompt. REVISE opens a turn: each node is a whole attempt, its text is the
  * attempt alone, and the instruction stands behind each attempt that the model is shown. */
+/* clang-format off */
+#define CUE_TABLE(X)                                                                               \
+    X(CUE_NONE, 0, "none")                                                                         \
+    X(CUE_WAIT, 1, "wait")     /* thinking goes on: the model's `wait` */                          \
+    X(CUE_ANSWER, 2, "answer") /* the model ended its thinking: `think_end` */                     \
+    X(CUE_FINAL, 3, "final")   /* its thinking was cut: `think_end` and then `final` */            \
+    X(CUE_REVISE, 4, "revise") /* an earlier attempt is revised: `revise` */
+/* clang-format on */
+
 enum cue {
-    CUE_NONE,
-    CUE_WAIT,   /* thinking goes on: the model's `wait` */
-    CUE_ANSWER, /* the model ended its thinking: `think_end` */
-    CUE_FINAL,  /* its thinking was cut: `think_end` and then `final` */
-    CUE_REVISE, /* an earlier attempt is revised: `revise` */
-    CUES
+#define X(name, value, text) name = (value),
+    CUE_TABLE(X)
+#undef X
 };
+
+#define CUES (CUE_REVISE + 1)
 
 static inline bool cue_inline(enum cue cue)
 {

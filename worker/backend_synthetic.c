@@ -11,6 +11,9 @@
  *                         foresees the chance of a right end and the mean tokens up to it
  *   lp_mean               normal, sigma 0.25, mean -0.6 when right and -0.9 when wrong, at most -0.01
  *
+ *   a revision            with `fix` and `spoil`, right by these chances where the latest attempt was wrong and right
+ *   thinking              filler, each phase with a length of its own; it ends early unless its cap is shorter
+ *
  * A step job writes "step K of N\n"; the first draws N in 3..6, the N-th is the answer instead. Waiting costs no thread:
  * a job that takes time is looked at again when it is due. */
 #include "worker/backend.h"
@@ -50,6 +53,7 @@ enum draw {
 
 struct laws {
     double success, success_spread, length_mean, length_sigma, latency_ms, latency_sigma, fail_rate, drift;
+    double fix, spoil; /* below 0: not said */
     uint64_t answers, text_bytes;
 };
 
@@ -79,10 +83,16 @@ static int read_laws(const struct fields *options, struct laws *laws, struct err
         const char *key;
         double min, max, *value;
     } reals[] = {
-        {"success", 0, 1, &laws->success},           {"success_spread", 0, 1, &laws->success_spread},
-        {"length_mean", 1, 1e6, &laws->length_mean}, {"length_sigma", 0, 4, &laws->length_sigma},
-        {"latency_ms", 0, 1e7, &laws->latency_ms},   {"latency_sigma", 0, 4, &laws->latency_sigma},
-        {"fail_rate", 0, 1, &laws->fail_rate},       {"drift", 0, 10, &laws->drift},
+        {"success", 0, 1, &laws->success},
+        {"success_spread", 0, 1, &laws->success_spread},
+        {"length_mean", 1, 1e6, &laws->length_mean},
+        {"length_sigma", 0, 4, &laws->length_sigma},
+        {"latency_ms", 0, 1e7, &laws->latency_ms},
+        {"latency_sigma", 0, 4, &laws->latency_sigma},
+        {"fail_rate", 0, 1, &laws->fail_rate},
+        {"drift", 0, 10, &laws->drift},
+        {"fix", -1, 1, &laws->fix},
+        {"spoil", -1, 1, &laws->spoil},
     };
     for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
         int rc = fields_real(options, reals[i].key, reals[i].min, reals[i].max, reals[i].value, error);
@@ -100,7 +110,8 @@ static int synthetic_open(struct slice json, void **opaque, struct error *error)
     struct fields *spec;
     struct error what;
     struct state *state = xalloc(sizeof(*state));
-    state->laws = (struct laws){.success = 0.5, .length_mean = 64, .length_sigma = 0.5, .answers = 8};
+    state->laws =
+        (struct laws){.success = 0.5, .length_mean = 64, .length_sigma = 0.5, .answers = 8, .fix = -1, .spoil = -1};
     *opaque = NULL;
     int rc = fields_parse(json, &spec, &what);
     if (rc == 0)
@@ -235,8 +246,32 @@ static unsigned steps_of(uint64_t seed)
     return STEPS_MIN + (unsigned)(rng_u64(seed, RNG_SYNTHETIC, DRAW_STEPS, 0) % (STEPS_MAX - STEPS_MIN + 1));
 }
 
-static double draft_chance(const struct laws *laws, const struct job *job, double success)
+/* An attempt's last line is its answer. */
+static bool was_right(struct slice attempt, struct slice right)
 {
+    size_t from = attempt.len;
+    while (from > 0 && attempt.data[from - 1] != '\n')
+        from--;
+    return attempt.len - from == right.len &&
+           (right.len == 0 || memcmp(attempt.data + from, right.data, right.len) == 0);
+}
+
+/* A revision goes by what became of the latest attempt, where the laws say so. */
+static bool is_revised(const struct laws *laws, const struct job *job, struct slice right, double *chance)
+{
+    if (job->cue != CUE_REVISE || job->turns_len == 0)
+        return false;
+    bool was = was_right(job->turns[job->turns_len - 1], right);
+    *chance = was ? 1 - laws->spoil : laws->fix;
+    return was ? laws->spoil >= 0 : laws->fix >= 0;
+}
+
+static double draft_chance(const struct laws *laws, const struct job *job, const struct prompt *prompt)
+{
+    double success = prompt->success;
+    if (is_revised(laws, job, buf_slice(&prompt->right), &success))
+        return success;
+    success = prompt->success;
     if (laws->drift <= 0 || success <= 0 || success >= 1)
         return success;
     double steps = job->step ? 1 : steps_of(job->seed); /* a whole rollout has them all */
@@ -267,7 +302,7 @@ static void draft_step(const struct job *job, struct draft *draft)
 static void draft_make(const struct laws *laws, const struct job *job, const struct prompt *prompt, struct draft *draft)
 {
     *draft = (struct draft){.prompt = prompt};
-    draft->chance = draft_chance(laws, job, prompt->success);
+    draft->chance = draft_chance(laws, job, prompt);
     draft->right = uniform(job->seed, DRAW_RIGHT) < draft->chance;
     draft->answer = buf_slice(&prompt->right);
     if (!draft->right) {
@@ -314,7 +349,7 @@ static void put_draft(const struct laws *laws, struct job *job, const struct dra
 {
     char line[48];
     struct buf tail = {0};
-    if (job->result.finish == FINISH_LENGTH) {
+    if (job->result.finish == FINISH_LENGTH || job->think) {
         put_text(laws, &job->out, job->result.tokens_out, (struct slice){0}, (struct slice){0});
         return;
     }
@@ -340,6 +375,15 @@ static void put_draft(const struct laws *laws, struct job *job, const struct dra
     buf_clear(&tail);
 }
 
+/* Bytes of earlier attempts, each with the instruction behind it. */
+static size_t turns_len(const struct job *job)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < job->turns_len; i++)
+        len += job->turns[i].len + job->cue_text.len;
+    return len;
+}
+
 static void job_write(struct state *state, struct job *job)
 {
     struct draft draft;
@@ -349,8 +393,8 @@ static void job_write(struct state *state, struct job *job)
         return;
     }
     draft_make(&state->laws, job, prompt, &draft);
-    job->result.finish = draft.step < draft.steps ? FINISH_STEP : FINISH_STOP;
-    job->result.tokens_in = (uint32_t)((job->record.len + job->text.len) / 4 + 1);
+    job->result.finish = draft.step < draft.steps || job->think ? FINISH_STEP : FINISH_STOP;
+    job->result.tokens_in = (uint32_t)((job->record.len + job->text.len + turns_len(job)) / 4 + 1);
     job->result.tokens_out = draft.tokens;
     if (job->tokens_max > 0 && draft.tokens > job->tokens_max) {
         job->result.finish = FINISH_LENGTH;

@@ -14,7 +14,6 @@ static void put_cue(const struct fields *spec, enum cue cue, struct buf *out)
 {
     switch (cue) {
     case CUE_NONE:
-    case CUES:
         return;
     case CUE_WAIT:
         put(spec, "wait", CUE_WAIT_TEXT, out);

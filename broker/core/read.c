@@ -389,8 +389,13 @@ bool core_rollout(const struct core *core, const struct key *key, struct rollout
     if (row == NULL)
         return false;
     *out = (struct rollout_info){.state = state_of(row), .parent = NO_ORDINAL};
-    if (key->tree != NO_ID)
-        out->parent = core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].parent;
+    if (key->tree != NO_ID) {
+        const struct node_view *view = &core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item];
+        out->parent = view->parent;
+        out->depth = view->depth;
+        out->cue = view->cue;
+        out->thinks = view->extent == EXTENT_THINK;
+    }
     if (out->state == ROLLOUT_OPEN)
         return true;
     out->finish = (enum finish)row->finish;

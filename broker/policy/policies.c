@@ -6,7 +6,8 @@
 #include <string.h>
 
 const struct strategy *const strategies[] = {
-    &strategy_sample, &strategy_dvts, &strategy_zip_rc, &strategy_particles, NULL,
+    &strategy_sample,    &strategy_dvts, &strategy_zip_rc, &strategy_budget_forcing, &strategy_revise,
+    &strategy_particles, NULL,
 };
 
 const struct allocator *const allocators[] = {

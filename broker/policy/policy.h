@@ -221,9 +221,12 @@ struct strategy {
     /* For strategies whose nodes are whole attempts (CUE_REVISE): how many earlier ones a revision is shown; NULL: paths
      * are continued. */
     uint32_t (*memory)(const double *options);
+    /* Tokens that one node may be asked for by these options: more than the model's max_tokens is refused. NULL: none. */
+    uint32_t (*most)(const double *options);
 };
 
 extern const struct strategy strategy_sample, strategy_particles, strategy_dvts, strategy_zip_rc;
+extern const struct strategy strategy_budget_forcing, strategy_revise;
 extern const struct allocator allocate_uniform, allocate_elimination, allocate_existing, allocate_bins;
 extern const struct allocator allocate_flip, allocate_blend, allocate_marginal_gain, allocate_expected_improvement;
 extern const struct stopper stop_none, stop_beta;

@@ -78,12 +78,10 @@ static void dvts_plan(const struct tree_view *view, struct plan *plan)
 {
     uint32_t width = (uint32_t)view->options[OPT_WIDTH];
     plan->parents_len = plan->finals_len = 0;
-    if (view->nodes_len == 0) {
+    if (view->nodes_len < width) { /* none, if the journal is not damaged */
         spawn(plan, NO_ORDINAL, width);
         return;
     }
-    if (width > view->nodes_len) /* only a wrong journal grew fewer */
-        width = view->nodes_len;
     uint32_t first = view->nodes_len - width;
     uint32_t best = level_best(view, first);
     const struct node_view *node = &view->nodes[best];

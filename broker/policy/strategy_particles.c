@@ -131,12 +131,11 @@ static double log_factor(const struct tree_view *view, double r, double before)
 static void fold_step(const struct tree_view *view, struct particles *p)
 {
     uint32_t live = live_count(view, p);
-    assert(live <= view->nodes_len);
-    uint32_t next = view->nodes_len - live;
+    uint32_t next = view->nodes_len - (live < view->nodes_len ? live : view->nodes_len);
     double before = log_sum_exp(p->log_weight, view->n);
     for (uint32_t i = 0; i < view->n; i++) {
         double r = p->score[i];
-        if (is_live(view, p->node[i])) {
+        if (is_live(view, p->node[i]) && next < view->nodes_len) {
             p->node[i] = next++;
             r = likelihood(&view->nodes[p->node[i]]);
         }
@@ -202,6 +201,19 @@ static void start(const struct tree_view *view, struct particles *p)
     }
 }
 
+/* A record of a damaged journal may say anything: then of nodes and numbers that there are. */
+static void repair(const struct tree_view *view, struct particles *p)
+{
+    for (uint32_t i = 0; i < view->n; i++) {
+        if (p->node[i] != NO_ORDINAL && p->node[i] >= view->nodes_len)
+            p->node[i] = view->nodes_len - 1;
+        if (!isfinite(p->log_weight[i]))
+            p->log_weight[i] = 0;
+        if (!(p->score[i] > 0 && p->score[i] <= 1))
+            p->score[i] = SCORE_EPS;
+    }
+}
+
 static void particles_plan(const struct tree_view *view, struct plan *plan)
 {
     assert(plan->cap >= view->n);
@@ -211,6 +223,7 @@ static void particles_plan(const struct tree_view *view, struct plan *plan)
     if (view->nodes_len == 0) {
         start(view, &p);
     } else {
+        repair(view, &p);
         fold_step(view, &p);
         if (live_count(view, &p) > 0 && must_resample(view, &p))
             resample(view, &p, plan->finals); /* finals: room for n counts, still unused */

@@ -37,6 +37,13 @@ struct arm_model {
     } cells[PROMPTS];
 };
 
+enum { TREES = 4, TREE_NODES = 256 };
+
+/* The token caps of the nodes of one tree, as its plans said. */
+struct tree_model {
+    uint32_t len, caps[TREE_NODES];
+};
+
 struct sweep_model {
     uint64_t rollouts, tokens; /* caps */
     uint64_t rollouts_used, tokens_used;
@@ -50,6 +57,7 @@ struct rules {
     uint64_t leases_len;
     struct arm_model arms[ARMS_MAX];
     uint32_t arms_len;
+    struct tree_model trees[ARMS_MAX][PROMPTS][TREES];
     struct sweep_model sweeps[SWEEPS];
     uint64_t seed;
     bool gave_up, bounded; /* bounded: a decision was made, so something may have to be voided */
@@ -155,7 +163,7 @@ static void rule_lease(struct rules *r, const struct fact_lease *f)
         .rollouts = generate && !tree, /* of trees a lower bound: which nodes are roots is not followed here */
         .tokens = !generate ? 0
                   : tree
-                      ? MAX_TOKENS
+                      ? r->trees[f->owner][f->prompt][f->tree].caps[f->item]
                       : BYTES_FIRST + f->prompt + TEMPLATE_TOKENS + (f->owner == DEAR_POOL ? DEAR_TOKENS : MAX_TOKENS),
     };
     if (!generate && f->verifier == PANEL)
@@ -294,6 +302,19 @@ static void rule_open(struct rules *r, const struct fact_open *f)
     arm->began = true;
 }
 
+static void rule_spawn(struct rules *r, const struct fact_spawn *f)
+{
+    struct tree_model *tree = &r->trees[f->arm][f->prompt][f->tree];
+    for (size_t i = 0; i < f->parents.len / 4 && tree->len < TREE_NODES; i++) {
+        uint32_t cap = MAX_TOKENS;
+        if (f->caps.len > 0)
+            memcpy(&cap, f->caps.data + 4 * i, 4);
+        if (cap == 0 || cap > MAX_TOKENS)
+            broke(r, "node %u of arm %u may have %u tokens, its model at most %d", tree->len, f->arm, cap, MAX_TOKENS);
+        tree->caps[tree->len++] = cap;
+    }
+}
+
 static void rule_decide(struct rules *r, const struct fact_decide *f)
 {
     struct arm_model *arm = &r->arms[f->arm];
@@ -340,6 +361,9 @@ static void rule_fact(struct rules *r, const struct fact *f)
         return;
     case FACT_open:
         rule_open(r, &f->open);
+        return;
+    case FACT_spawn:
+        rule_spawn(r, &f->spawn);
         return;
     case FACT_decide:
         rule_decide(r, &f->decide);

@@ -39,6 +39,7 @@ struct draft {
     bool prices; /* the middle arm's stopper has a price that follows its budget */
     bool kills;  /* an arm whose rollouts are ended early, over a pool of its own */
     bool bins, bin_passes, bin_trees, bin_strict; /* an arm of bins: how hard prompts are, what the easy ones get */
+    const char *loops;                            /* strategy of an arm that continues its texts; NULL: there is none */
     bool panel;                                   /* an arm whose verifier, PANEL, compares its PANEL_N rollouts */
     bool joins;                                   /* an arm over both pools: */
     bool rounds, turned, join_strict, join_competes, join_existing;
@@ -101,6 +102,8 @@ static struct draft draft_sweep(uint64_t seed, uint32_t sweep)
     d.bin_passes = bins >> 8 & 1;
     d.bin_trees = bins >> 9 & 1;
     d.bin_strict = bins >> 10 & 1;
+    static const char *const loops[] = {"revise", "budget-forcing", NULL, NULL};
+    d.loops = loops[rng_u64(seed, RNG_TEST, 16, sweep) % 4];
     d.kills = rng_u64(seed, RNG_TEST, 14, sweep) % 3 == 0;
     d.prices = d.own > 0 && rng_u64(seed, RNG_TEST, 17, sweep) % 2;
     d.prior = d.middle == 1 && rng_u64(seed, RNG_TEST, 12, sweep) % 2;
@@ -441,6 +444,15 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
         put_joined(to, arms++, seed, &d, more);
     if (d.kills)
         put_kills(to, arms++, &d, more);
+    if (d.loops != NULL)
+        put_arm(to, arms++,
+                &(struct arm_draft){.name = "loops",
+                                    .strategy = d.loops,
+                                    .allocator = "uniform",
+                                    .stopper = "none",
+                                    .selector = d.accepted ? "best" : "majority",
+                                    .n = 4,
+                                    .verifier = d.accepted ? 1 : NO_ID});
     if (d.late_arm && more > 0)
         put_arm(to, arms++,
                 &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false, false});
