@@ -420,6 +420,7 @@ void report_tables_fill(const struct core *core, struct report *report)
         return;
     report_rollouts_fill(core, report);
     report_arms_fill(core, report);
+    report_turns_fill(core, report);
 }
 
 void report_free(struct report **report_ptr)

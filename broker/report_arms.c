@@ -113,6 +113,29 @@ static void flips_of_pools(const struct core *core, const struct report *report,
     flips_row(table, "rollouts", a->model, b->model, &flips);
 }
 
+/* From each attempt to those that revise it. */
+static void flips_of_turns(const struct core *core, const struct report *report, const struct arm_info *arm,
+                           struct report_table *table)
+{
+    struct flips flips = {{{0}}};
+    struct key key = {TASK_GENERATE, arm->id, 0, 0, 0, NO_ID};
+    for (key.prompt = 0; key.prompt < arm->prompts; key.prompt++) {
+        for (key.tree = 0; key.tree < arm->trees; key.tree++) {
+            for (key.item = 0; key.item < core_tree_nodes(core, arm->id, key.prompt, key.tree); key.item++) {
+                struct rollout_info node;
+                struct key before = key;
+                bool was, is;
+                if (!core_rollout(core, &key, &node) || node.parent == NO_ORDINAL)
+                    continue;
+                before.item = node.parent;
+                if (judged(core, report, &before, &was) && judged(core, report, &key, &is))
+                    flips.counts[was][is]++;
+            }
+        }
+    }
+    flips_row(table, "turns", arm->name, "revised", &flips);
+}
+
 static void flips_add(const struct core *core, struct report *report)
 {
     struct report_table *table = report_table_add(
@@ -121,6 +144,11 @@ static void flips_add(const struct core *core, struct report *report)
         flips_of_arms(core, report, c, table);
     for (uint32_t i = 1; i < report->pools_len; i++)
         flips_of_pools(core, report, i, table);
+    for (uint32_t i = 0; i < report->sweep.arms; i++) {
+        struct arm_info arm = core_arm(core, core_sweep_arm(core, report->sweep.id, i));
+        if (arm.strategy->memory != NULL)
+            flips_of_turns(core, report, &arm, table);
+    }
 }
 
 /* -- effort ----------------------------------------------------------------------------------------------------------- */

@@ -20,6 +20,9 @@ void report_rollouts_fill(const struct core *core, struct report *report);
 /* report_arms.c: arms and models beside each other. */
 void report_arms_fill(const struct core *core, struct report *report);
 
+/* report_turns.c: arms whose texts are continued. */
+void report_turns_fill(const struct core *core, struct report *report);
+
 /* Of nothing there is no share. */
 static inline double share(uint64_t part, uint64_t of)
 {

@@ -793,6 +793,97 @@ static void tree_to_done(void **state)
     stage_clear(&s);
 }
 
+/* Each task of a chain of thought reserves what it may still generate, and thinking is not judged. */
+static void thinking_reserves_its_caps(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){
+        "s", 1, NO_ID,
+        .arms = {{.name = "forced", .strategy = "budget-forcing", .selector = "best", .n = 1, .verifier = 1}}});
+    joins(&s, WORKER, 1);
+    joins(&s, JUDGE, 1);
+    stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+    assert_non_null(strstr(s.said.data, "spawn 1; lease 1 0.0/0; task 1 to 11"));
+    assert_int_equal(s.update.sends[0].tokens_max, MAX_TOKENS);
+    assert_int_equal(s.update.sends[0].step, EXTENT_THINK);
+    assert_int_equal(core_sweep(s.core, 0).reserved.slot_ms, 1000);   /* of the task: no verdict is promised */
+    DOES(&s, "result 1; spawn 1; ack 1 to 11", RESULT(WORKER, 1, 0)); /* 6 tokens */
+    DISPATCHES(&s, "lease 2 0.0/1; task 2 to 11");
+    assert_int_equal(s.update.sends[0].tokens_max, MAX_TOKENS - 6);
+    assert_int_equal(s.update.sends[0].cue, CUE_WAIT);
+    assert_int_equal(core_sweep(s.core, 0).reserved.tokens, MAX_TOKENS - 6);
+    DOES(&s, "result 2; spawn 1; ack 2 to 11", RESULT(WORKER, 2, 0));
+    DISPATCHES(&s, "lease 3 0.0/2; task 3 to 11");
+    assert_int_equal(s.update.sends[0].cue, CUE_ANSWER);
+    assert_int_equal(s.update.sends[0].step, EXTENT_WHOLE);
+    assert_int_equal(core_sweep(s.core, 0).reserved.slot_ms, 1500); /* and of its verdict */
+    DOES(&s, "result 3; ack 3 to 11", RESULT(WORKER, 3, 5));
+    DISPATCHES(&s, "lease 4 0.0/2?1; task 4 to 22");
+    assert_int_equal(s.update.sends[0].refs_len, 3); /* the path is judged */
+    DOES(&s, "verdict 4; decide 0:0 at 1 by n; ack 4 to 22", VERDICT(JUDGE, 4, OUTCOME_PASS, .9));
+    stage_clear(&s);
+}
+
+/* An attempt is judged alone; a revision is shown those before it. */
+static void attempts_are_judged_alone(void **state)
+{
+    (void)state;
+    struct stage s = stage_new(&(struct stage_sweep){
+        "s", 1, NO_ID, .arms = {{.name = "turns", .strategy = "revise", .selector = "best", .n = 4, .verifier = 1}}});
+    joins(&s, WORKER, 1);
+    joins(&s, JUDGE, 1);
+    for (uint64_t turn = 0; turn < 4; turn++) {
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        assert_int_equal(s.update.sends[0].cue, turn > 0 ? CUE_REVISE : CUE_NONE);
+        assert_int_equal(s.update.sends[0].refs_len, turn);
+        stage_step(&s, (struct event){RESULT(WORKER, 2 * turn + 1, 5)});
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        assert_int_equal(s.update.sends[0].key.kind, TASK_VERIFY);
+        assert_int_equal(s.update.sends[0].refs_len, 1);
+        stage_step(&s, (struct event){VERDICT(JUDGE, 2 * turn + 2, OUTCOME_FAIL, 0)});
+    }
+    assert_non_null(strstr(s.said.data, "decide 0:0 at 4 by n"));
+    stage_clear(&s);
+}
+
+/* Nodes that no plan asks for, in a journal that is damaged or foreign. */
+static void spawns_that_cannot_be(void **state)
+{
+    (void)state;
+    static const uint32_t root[] = {NO_ORDINAL, NO_ORDINAL}, caps[][2] = {{5, MAX_TOKENS}, {0, 5}, {5, MAX_TOKENS + 1}};
+    static const char cues[] = {CUE_WAIT, CUE_REVISE, CUES, 0}, extents[] = {EXTENT_THINK, EXTENTS, 0};
+    const struct slice parents = {(const char *)root, 8};
+    const struct {
+        struct slice caps, cues, extents;
+        int rc;
+    } rows[] = {
+        {{(const char *)caps[0], 8}, {cues, 0}, {extents, 0}, 0},
+        {{(const char *)caps[0], 4}, {cues, 0}, {extents, 0}, ERR_CORRUPT}, /* of unequal lengths */
+        {{(const char *)caps[0], 7}, {cues, 0}, {extents, 0}, ERR_CORRUPT},
+        {{(const char *)caps[0], 12}, {cues, 0}, {extents, 0}, ERR_CORRUPT},
+        {{NULL, 0}, {cues, 1}, {extents, 0}, ERR_CORRUPT},
+        {{NULL, 0}, {cues, 0}, {extents, 1}, ERR_CORRUPT},
+        {{(const char *)caps[1], 8}, {cues, 0}, {extents, 0}, ERR_CORRUPT}, /* no tokens, more than the model's */
+        {{(const char *)caps[2], 8}, {cues, 0}, {extents, 0}, ERR_CORRUPT},
+        {{NULL, 0}, {cues, 2}, {extents, 0}, ERR_CORRUPT},     /* there is nothing to revise */
+        {{NULL, 0}, {cues + 2, 2}, {extents, 0}, ERR_CORRUPT}, /* unknown */
+        {{NULL, 0}, {cues, 0}, {extents, 2}, ERR_CORRUPT},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct stage s = stage_new(
+            &(struct stage_sweep){"s", 1, NO_ID, .arms = {{.name = "f", .strategy = "budget-forcing", .n = 2}}});
+        struct fact open = {.type = FACT_open, .open = {.count = 2}};
+        struct fact spawn = {
+            .type = FACT_spawn,
+            .spawn = {.parents = parents, .caps = rows[i].caps, .cues = rows[i].cues, .extents = rows[i].extents}};
+        struct core *core = stage_core(&s);
+        assert_int_equal(core_apply(core, &open), 0);
+        assert_int_equal(core_apply(core, &spawn), rows[i].rc);
+        core_free(&core);
+        stage_clear(&s);
+    }
+}
+
 /* Pending rollouts are counters: many of them cost no more than a few. */
 static void pending_costs_nothing(void **state)
 {
@@ -834,6 +925,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(submit_to_done),
+        cmocka_unit_test(thinking_reserves_its_caps),
+        cmocka_unit_test(attempts_are_judged_alone),
+        cmocka_unit_test(spawns_that_cannot_be),
         cmocka_unit_test(ordinal_order),
         cmocka_unit_test(late_result),
         cmocka_unit_test(duplicate_result),
