@@ -368,6 +368,17 @@ static int check_answering(struct sweep_reader *reader, const struct conf_value 
     return 0;
 }
 
+static int check_abstain(struct sweep_reader *reader, const struct conf_value *abstain, const struct sweep_arm *arm)
+{
+    const char *what;
+    if (!abstain->given || abstain->number <= policies_confidence_most(arm->select.policy, arm->select.options, &what))
+        return 0;
+    return conf_error(
+        &reader->conf, abstain->node->mark, reader->error, ERR_RANGE,
+        "arm '%s': 'abstain' is above every confidence that '%s' has, so it would never answer: that is %s", arm->name,
+        arm->select.policy->name, what);
+}
+
 /* What reading an arm takes besides it. */
 struct arms_reader {
     struct sweep_reader *reader;
@@ -397,6 +408,8 @@ static int read_arm(void *arg, const struct conf_node *node, const struct sweep_
     rc = sweep_policies(reader, &policies, &arm);
     if (rc == 0)
         rc = check_answering(reader, v, &arm);
+    if (rc == 0)
+        rc = check_abstain(reader, &v[ARM_ABSTAIN], &arm);
     if (rc == 0)
         rc = read_prior(reader, v[ARM_PRIOR].node, &arm);
     if (rc == 0)

@@ -37,18 +37,34 @@ static void print_exit_codes(struct buf *out)
                EXIT_OK, EXIT_FAILED, EXIT_INPUT, EXIT_LOCKED, EXIT_FAULT, EXIT_INTERRUPTED);
 }
 
-#define PRINT_TABLE(word, table)                                                  \
-    for (size_t i = 0; (table)[i] != NULL; i++) {                                 \
-        buf_printf(out, "%s %s: %s\n", word, (table)[i]->name, (table)[i]->help); \
-        conf_print_options((table)[i]->options, out);                             \
+#define PRINT_POLICY(word, policy)                                          \
+    buf_printf(out, "%s %s: %s\n", (word), (policy)->name, (policy)->help); \
+    conf_print_options((policy)->options, out);
+
+#define PRINT_TABLE(word, table)                  \
+    for (size_t i = 0; (table)[i] != NULL; i++) { \
+        PRINT_POLICY(word, (table)[i])            \
     }
+
+static void print_confidence(const struct selector *selector, struct buf *out)
+{
+    static const double plain[POLICY_OPTIONS_MAX];
+    const char *what;
+    if (selector->covers) /* `abstain` is refused */
+        return;
+    policies_confidence_most(selector, plain, &what);
+    buf_printf(out, "  (confidence)     %s%s\n", what, selector->may_vote ? "; with `vote` a share, from 0 to 1" : "");
+}
 
 static void print_policies(struct buf *out)
 {
     PRINT_TABLE("strategy", strategies)
     PRINT_TABLE("allocate", allocators)
     PRINT_TABLE("stop", stoppers)
-    PRINT_TABLE("select", selectors)
+    for (size_t i = 0; selectors[i] != NULL; i++) {
+        PRINT_POLICY("select", selectors[i])
+        print_confidence(selectors[i], out);
+    }
 }
 
 static void print_kinds(struct buf *out, const char *word, const struct kind *kind)

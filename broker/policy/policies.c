@@ -3,6 +3,7 @@
  * Adding a policy touches its own file, its line here, and a test. Positions are never stored. */
 #include "broker/policy/policy.h"
 
+#include <math.h>
 #include <string.h>
 
 const struct strategy *const strategies[] = {
@@ -55,6 +56,21 @@ const struct selector *const selectors[] = {
     &select_standard_score,
     NULL,
 };
+
+double policies_confidence_most(const struct selector *selector, const double *options, const char **what)
+{
+    static const struct {
+        const char *what;
+        double most;
+    } ranges[] = {
+        [CONFIDENCE_SHARE] = {"a share, from 0 to 1", 1},
+        [CONFIDENCE_BELOW0] = {"a log-probability or minus an entropy, at most 0", 0},
+        [CONFIDENCE_SCORE] = {"a score, any number", INFINITY},
+    };
+    enum confidence kind = selector->may_vote && options[0] > 0 ? CONFIDENCE_SHARE : selector->confidence;
+    *what = ranges[kind].what;
+    return ranges[kind].most;
+}
 
 void policies_select(const struct selector *selector, const struct answering *answering, const struct prompt_view *view,
                      struct ranking *out)

@@ -152,7 +152,14 @@ bool stopper_reprices(const struct stopper *stopper, const double *options);
 
 struct ranking {
     uint32_t winner;   /* ordinal, or NO_ORDINAL: abstains */
-    double confidence; /* share, score or log-probability of the winner; 0 when it abstains */
+    double confidence; /* of the winner, see enum confidence; 0 when it abstains */
+};
+
+/* What a selector's confidence may be, so that nobody asks for one that it never reaches. */
+enum confidence {
+    CONFIDENCE_SHARE,  /* of the votes or chances: 0 to 1                     */
+    CONFIDENCE_BELOW0, /* a log-probability, or minus an entropy: at most 0 */
+    CONFIDENCE_SCORE,  /* any number                                          */
 };
 
 struct selector {
@@ -163,6 +170,8 @@ struct selector {
     bool items;        /* reads stats->items */
     uint32_t (*wants)(const double *options); /* more such features, by the options' values; NULL: none */
     bool covers;                              /* measures coverage: right when any rollout is, whatever the winner */
+    bool may_vote;                            /* its first option is `vote`, under which the confidence is a share */
+    enum confidence confidence;
     void (*select)(const struct prompt_view *view, struct ranking *out);
 };
 
@@ -252,6 +261,9 @@ struct answering {
     double abstain;
     uint32_t top; /* answers that it submits, 1 to LIMIT_TOP: it is right when any of them is */
 };
+
+/* The highest confidence that the selector has with these options, and what it is in words; INFINITY: there is none. */
+double policies_confidence_most(const struct selector *selector, const double *options, const char **what);
 
 /* The selector's choice, or none by `answering`; the confidence stays. */
 void policies_select(const struct selector *selector, const struct answering *answering, const struct prompt_view *view,

@@ -25,5 +25,6 @@ const struct selector select_best = {
     .min_n = 1,
     .options = options,
     .covers = false,
+    .confidence = CONFIDENCE_SCORE,
     .select = best_select,
 };

@@ -30,5 +30,7 @@ const struct selector select_foreseen = {
     .features = 1u << FEATURE_FORESEEN_REWARD,
     .items = true,
     .covers = false,
+    .may_vote = true,
+    .confidence = CONFIDENCE_SCORE,
     .select = foreseen_select,
 };

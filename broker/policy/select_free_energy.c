@@ -63,5 +63,6 @@ const struct selector select_free_energy = {
     .items = true,
     .wants = free_energy_wants,
     .covers = false,
+    .confidence = CONFIDENCE_SCORE,
     .select = free_energy_select,
 };

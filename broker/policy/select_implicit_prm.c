@@ -36,5 +36,7 @@ const struct selector select_implicit_prm = {
     .features = 1u << FEATURE_LP_RATIO_SUM,
     .items = true,
     .covers = false,
+    .may_vote = true,
+    .confidence = CONFIDENCE_SCORE,
     .select = implicit_prm_select,
 };

@@ -64,5 +64,7 @@ const struct selector select_intrinsic = {
     .features = 1u << FEATURE_ENT_TAIL,
     .items = true,
     .covers = false,
+    .may_vote = true,
+    .confidence = CONFIDENCE_BELOW0,
     .select = intrinsic_select,
 };

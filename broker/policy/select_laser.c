@@ -47,5 +47,7 @@ const struct selector select_laser = {
     .features = 1u << FEATURE_LAST_TOKEN_LP,
     .items = true,
     .covers = false,
+    .may_vote = true,
+    .confidence = CONFIDENCE_SCORE,
     .select = laser_select,
 };

@@ -72,5 +72,6 @@ const struct selector select_latent = {
     .features = 1u << FEATURE_LATENT_NET | 1u << FEATURE_LATENT_SUM | 1u << FEATURE_LATENT_ALIGN,
     .items = true,
     .covers = false,
+    .may_vote = true,
     .select = latent_select,
 };

@@ -35,5 +35,7 @@ const struct selector select_standard_score = {
     .options = options,
     .items = true,
     .covers = false,
+    .may_vote = true,
+    .confidence = CONFIDENCE_SCORE,
     .select = standard_score_select,
 };

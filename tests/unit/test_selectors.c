@@ -832,6 +832,37 @@ static uint32_t among_others(const struct fixture *f, const struct selector *sel
     return kept[out.winner];
 }
 
+/* What a sweep file is held to: none is surer than it says, and shares are shares. */
+static void all_keep_to_their_confidence(void **state)
+{
+    (void)state;
+    for (size_t i = 0; selectors[i] != NULL; i++)
+        for (uint32_t vote = 0; vote <= selectors[i]->may_vote; vote++) {
+            static struct fixture f;
+            const char *what;
+            fixture_init(&f, selectors[i]);
+            if (selectors[i]->may_vote)
+                set(&f, "vote", vote);
+            double most = policies_confidence_most(selectors[i], f.values, &what);
+            for (uint32_t k = 0; k < 12; k++) {
+                for (int feature = 0; feature < FEATURES; feature++)
+                    f.features[k][feature] = (float)(30 * uniform(k, (uint64_t)feature));
+                f.features[k][FEATURE_LP_MEAN] *= -1;
+                f.features[k][FEATURE_LP_SUM] *= -1;
+                f.features[k][FEATURE_LAST_TOKEN_LP] *= -1;
+                deliver(&f, (struct item){.class = 1 + k % 4,
+                                          .have = (1u << FEATURES) - 1,
+                                          .tokens = 10 + k,
+                                          .scored = true,
+                                          .passed = k % 3 == 0,
+                                          .score = 8 * uniform(k, 99)});
+                double confidence = choose(&f).confidence;
+                assert_true(confidence <= most && (most != 1 || confidence >= 0));
+            }
+            fixture_clear(&f);
+        }
+}
+
 /* None takes a place in the delivered order for a place among those that are left. */
 static void all_submit_others(void **state)
 {
@@ -893,6 +924,7 @@ int main(void)
         cmocka_unit_test(log_odds_adds_up),
         cmocka_unit_test(several_are_submitted),
         cmocka_unit_test(all_submit_others),
+        cmocka_unit_test(all_keep_to_their_confidence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -691,6 +691,30 @@ static void wrong_bins(void **state)
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
 
+static void confidences_that_are_never_reached(void **state)
+{
+    (void)state;
+    static const struct wrong rows[] = {
+        {HEAD "arms: [{name: a, n: 4, abstain: 60}]",
+         "s.yaml:4:33: arm 'a': 'abstain' is above every confidence that 'majority' has, so it would never answer: that is a "
+         "share, from 0 to 1"},
+        {HEAD "arms: [{name: a, n: 4, select: {laser: {vote: true}}, abstain: 1.5}]",
+         "s.yaml:4:64: arm 'a': 'abstain' is above every confidence that 'laser' has, so it would never answer: that is a "
+         "share, from 0 to 1"},
+        {HEAD "arms: [{name: a, n: 4, select: best-logprob, abstain: 0.6}]",
+         "s.yaml:4:55: arm 'a': 'abstain' is above every confidence that 'best-logprob' has, so it would never answer: that "
+         "is a log-probability or minus an entropy, at most 0"},
+    };
+    refuse_all(rows, sizeof rows / sizeof rows[0]);
+    struct sweep_spec spec;
+    struct error error = {""};
+    const char *fine = HEAD "arms: [{name: a, n: 4, abstain: 1}, {name: b, n: 4, select: free-energy, abstain: 60},"
+                            "{name: c, n: 4, select: {laser: {vote: false}}, abstain: 60}]";
+    sweep_spec_parse(slice_of(fine), "s.yaml", NULL, 0, &spec, &error);
+    assert_string_equal(error.text, "");
+    sweep_spec_clear(&spec);
+}
+
 static void wrong_needs(void **state)
 {
     (void)state;
@@ -820,6 +844,7 @@ int main(void)
         cmocka_unit_test(models_with_cues),
         cmocka_unit_test(models_alike),
         cmocka_unit_test(wrong_joins),
+        cmocka_unit_test(confidences_that_are_never_reached),
         cmocka_unit_test(wrong_needs),
         cmocka_unit_test(bins_become_arms),
         cmocka_unit_test(wrong_bins),
