@@ -5,6 +5,7 @@
 #include "broker/reselect.h"
 #include "broker/compile.h"
 #include "broker/core/fact.h"
+#include "broker/own_names.h"
 #include "common/limits.h"
 
 #include <stdio.h>
@@ -20,6 +21,7 @@ struct known {
     uint32_t *verifiers; /* ids */
     struct sweep_verifier *rows;
     uint32_t pools_len, verifiers_len;
+    struct own_names *names; /* of the models, in the sweep's own words */
 };
 
 static bool knows_pool(const struct known *known, uint32_t pool)
@@ -44,9 +46,10 @@ static void know_model(const struct core *core, uint32_t pool, struct known *kno
     static const char none[] = "\"answer\":{\"kind\":\"none\"", behind[] = ",\"backend\":";
     struct model_info info = core_model(core, core_pool(core, pool).model);
     struct sweep_model *model = &known->models[known->pools_len];
-    if (knows_model(known, info.name))
+    const char *name = own_name(known->names, pool);
+    if (knows_model(known, name))
         return;
-    snprintf(model->name, sizeof model->name, "%s", info.name);
+    snprintf(model->name, sizeof model->name, "%s", name);
     model->has_answer = memmem(info.spec.data, info.spec.len, none, sizeof none - 1) == NULL;
     const char *end = memmem(info.spec.data, info.spec.len, behind, sizeof behind - 1); /* keys are sorted */
     struct buf answer = {0};
@@ -83,7 +86,7 @@ static int pool_of(const struct core *core, const struct known *known, const str
     *index = arm->models[0];
     for (uint32_t i = 0; rule.window > 0 && i < known->all; i++) {
         struct pool_info pool = core_pool(core, known->pools[i]);
-        if (strcmp(core_model(core, pool.model).name, known->models[arm->models[0]].name) != 0 ||
+        if (strcmp(own_name(known->names, pool.id), known->models[arm->models[0]].name) != 0 ||
             pool.kill.window != rule.window || pool.kill.warmup != rule.warmup || pool.kill.keep != rule.keep)
             continue;
         *index = i;
@@ -113,7 +116,8 @@ static void know_verifier(const struct core *core, uint32_t id, struct known *kn
 static struct known known_new(const struct core *core, const struct sweep_info *sweep)
 {
     uint32_t verifiers = core_verifiers(core);
-    struct known known = {.verifiers = xalloc(verifiers * sizeof *known.verifiers),
+    struct known known = {.names = own_names_new(core, sweep->id),
+                          .verifiers = xalloc(verifiers * sizeof *known.verifiers),
                           .rows = xalloc(verifiers * sizeof *known.rows)};
     if (sweep->truth != NO_ID)
         know_verifier(core, sweep->truth, &known);
@@ -130,6 +134,7 @@ static struct known known_new(const struct core *core, const struct sweep_info *
 
 static void known_clear(struct known *known)
 {
+    own_names_free(&known->names);
     free(known->verifiers);
     free(known->rows);
     for (uint32_t i = 0; i < known->pools_len; i++)

@@ -4,6 +4,7 @@
 #include "broker/core/fact.h"
 #include "broker/decisions.h"
 #include "broker/detail.h"
+#include "broker/own_names.h"
 #include "broker/prompt_id.h"
 #include "common/hash.h"
 #include "common/json.h"
@@ -158,6 +159,7 @@ struct writer {
     const struct core *core;
     struct journal *journal;
     struct sweep_info sweep;
+    struct own_names *names;
     enum results_detail detail;
     struct decisions decisions; /* on the prompt at hand */
     uint32_t *bounds;           /* by verifier: its verdicts belong to ordinals below, of the prompt at hand */
@@ -521,7 +523,7 @@ static uint32_t delivered_to(struct writer *writer, uint32_t pool, uint32_t prom
 static int write_pool(struct writer *writer, uint32_t id)
 {
     struct pool_info pool = core_pool(writer->core, id);
-    const char *model = core_model(writer->core, pool.model).name;
+    const char *model = own_name(writer->names, id);
     for (uint32_t p = 0; p < pool.prompts; p++) {
         uint32_t len = delivered_to(writer, id, p);
         int rc = len > 0 ? load_id(writer, pool.set, p) : 0;
@@ -538,7 +540,7 @@ static int write_pool(struct writer *writer, uint32_t id)
 static int write_trees(struct writer *writer, const struct arm_info *arm)
 {
     uint32_t set = core_pool(writer->core, arm->pools[0]).set;
-    const char *model = core_model(writer->core, arm->model).name;
+    const char *model = own_name(writer->names, arm->pools[0]);
     for (uint32_t p = 0; p < arm->prompts; p++) {
         int rc = core_cell(writer->core, arm->id, p).trees ? load_id(writer, set, p) : 0;
         if (writer->detail == RESULTS_DECISIONS)
@@ -574,10 +576,12 @@ static int write_all(struct writer *writer)
 
 static int run(struct writer *writer)
 {
+    writer->names = own_names_new(writer->core, writer->sweep.id);
     writer->commits = journal_next(writer->journal);
     writer->checked = xalloc(writer->commits);
     writer->bounds = xalloc(core_verifiers(writer->core) * sizeof *writer->bounds);
     int rc = write_all(writer);
+    own_names_free(&writer->names);
     free(writer->checked);
     free(writer->bounds);
     recordings_clear(&writer->recordings);

@@ -2,6 +2,7 @@
 #include "cli/archive.h"
 #include "broker/compile.h"
 #include "broker/core/fact.h"
+#include "broker/own_names.h"
 #include "broker/prompt_id.h"
 #include "broker/results.h"
 #include "common/hash.h"
@@ -362,11 +363,11 @@ static struct archive_model *model_find(const struct archive *archive, const cha
     return NULL;
 }
 
-static void know_model(const struct core *core, uint32_t id, struct archive *archive)
+static void know_model(const struct core *core, uint32_t id, const char *name, struct archive *archive)
 {
     static const char none[] = "\"answer\":{\"kind\":\"none\"";
     struct model_info from = core_model(core, id);
-    struct archive_model *model = model_find(archive, from.name);
+    struct archive_model *model = model_find(archive, name);
     if (model == NULL)
         return;
     model->has_answer = memmem(from.spec.data, from.spec.len, none, sizeof none - 1) == NULL;
@@ -421,12 +422,14 @@ static int lend_beliefs(const struct archive *archive, struct sweep_arm *arm, st
 /* What the journal knows of the models and verifiers that the arms name. */
 static void know_arms(const struct core *core, const struct sweep_info *sweep, struct archive *archive)
 {
+    struct own_names *names = own_names_new(core, sweep->id);
     for (uint32_t i = 0; i < sweep->arms; i++) {
         struct arm_info arm = core_arm(core, core_sweep_arm(core, sweep->id, i));
         for (uint32_t leg = 0; leg < arm.schedule->legs; leg++)
-            know_model(core, core_pool(core, arm.pools[leg]).model, archive);
+            know_model(core, core_pool(core, arm.pools[leg]).model, own_name(names, arm.pools[leg]), archive);
         know_verifier(core, arm.verifier, archive);
     }
+    own_names_free(&names);
     know_verifier(core, sweep->truth, archive);
 }
 

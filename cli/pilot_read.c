@@ -2,6 +2,7 @@
 #include "cli/pilot_read.h"
 
 #include "broker/results.h"
+#include "broker/own_names.h"
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "common/limits.h"
@@ -217,13 +218,16 @@ static void take_sweep(const struct core *core, uint32_t sweep, struct lines *li
     struct sweep_info info = core_sweep(core, sweep);
     if (lines->request->truth == NULL && info.truth != NO_ID)
         snprintf(lines->read->truth, sizeof lines->read->truth, "%s", core_verifier(core, info.truth).name);
+    struct own_names *names = own_names_new(core, sweep);
     for (uint32_t i = 0; i < info.arms; i++) {
-        struct model_info model = core_model(core, core_arm(core, core_sweep_arm(core, sweep, i)).model);
-        if (lines->request->model != NULL && strcmp(lines->request->model, model.name) != 0)
+        uint32_t pool = core_arm(core, core_sweep_arm(core, sweep, i)).pools[0];
+        struct model_info model = core_model(core, core_pool(core, pool).model);
+        if (lines->request->model != NULL && strcmp(lines->request->model, own_name(names, pool)) != 0)
             continue;
         lines->read->price_in = (double)model.price_in / 1e6;
         lines->read->price_out = (double)model.price_out / 1e6;
     }
+    own_names_free(&names);
 }
 
 static int read_sweep(struct lines *lines)
