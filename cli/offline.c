@@ -287,11 +287,13 @@ struct report_page report_page_here(void)
     return (struct report_page){utf8_terminal(), terminal_columns()};
 }
 
-/* Another sweep over the same prompts. */
+/* Another sweep over the same prompts; the groups that it makes of them may be others. */
 static int find_beside(const struct core *core, uint32_t sweep, const char *name, uint32_t *beside, struct error *error)
 {
     int rc = find_sweep(core, name, beside, error);
-    if (rc == 0 && core_sweep(core, *beside).set != core_sweep(core, sweep).set)
+    uint32_t set = core_sweep(core, sweep).set, other = rc == 0 ? core_sweep(core, *beside).set : set;
+    if (core_set_digest(core, other) != core_set_digest(core, set) ||
+        core_set_prompts(core, other) != core_set_prompts(core, set))
         rc = error_set(error, ERR_CONFLICT, "sweeps '%s' and '%s' are of different prompts", name,
                        core_sweep(core, sweep).name);
     if (rc == 0 && *beside == sweep)
