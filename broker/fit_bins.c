@@ -164,12 +164,22 @@ void fit_bins_text(const struct fit_bins *fit, const struct fit_bins_request *re
     buf_printf(out, "%s: %u prompts, %.1f judged rollouts each; their rates are as from Beta(%.3g, %.3g)\n\n", from,
                request->prompts, rollouts_each(request), fit->law.alpha, fit->law.beta);
     buf_printf(out, "bin  %-18s prompts       n\n", request->pilot > 0 ? "pilot that passes" : "mean of the prior");
+    struct buf none = {0};
     for (int q = 0; q < BINS; q++) {
         char edge[32] = "above";
+        if (fit->seen.outlook.share[q] <= 0) {
+            buf_printf(&none, "%s%d", none.len > 0 ? ", " : "", q + 1);
+            continue;
+        }
         if (q < BINS - 1)
             snprintf(edge, sizeof edge, "up to %.4g", fit->bins.edges[q]);
         buf_printf(out, "%-4d %-18s %5.1f %% %7u\n", q + 1, edge, 100 * fit->seen.outlook.share[q], fit->bins.n[q]);
     }
+    if (none.len > 0)
+        buf_printf(out, "Without any prompt: bin %s. %s tells fewer than five kinds of prompts apart%s.\n", none.data,
+                   request->pilot > 0 ? "The pilot" : "The prior",
+                   request->pilot > 0 ? "; a larger one may tell more" : "");
+    buf_clear(&none);
     buf_puts(out, "\n");
     put_prediction("foretold", &fit->seen, out);
     if (request->folds > 0)

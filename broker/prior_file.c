@@ -124,7 +124,10 @@ static int take_line(struct reading *r, struct slice line)
     const char *prompt = id_of(json_object_get(record, "prompt"), number);
     int rc;
     if (!json_is_object(record) || prompt[0] == '\0')
-        rc = wrong(r, "not a JSON object with the id of a `prompt`");
+        rc = wrong(
+            r,
+            "not a JSON object with the id of a `prompt`, as a count {\"prompt\": ID, \"passes\": K, \"n\": N} or a line of `drover "
+            "results` is");
     else if (json_object_get(record, "verdicts") != NULL)
         rc = take_rollout(r, record, prompt);
     else

@@ -325,6 +325,15 @@ static int fit(struct fit_args *args, const struct counting *counting, struct er
     return rc;
 }
 
+/* Whoever meant a file is told how one is named. */
+static void hint_at_files(const char *from, struct error *error)
+{
+    struct error said = *error;
+    error_set(error, ERR_NOT_FOUND,
+              "%.300s (a file of counts or results is named with a '/' in it, as in ./%.60s, or ends in .jsonl)",
+              said.text, from);
+}
+
 int cmd_fit_bins(int argc, char **argv)
 {
     const struct argp argp = {
@@ -343,6 +352,8 @@ int cmd_fit_bins(int argc, char **argv)
     struct error error = {""};
     parse_args("fit-bins", &argp, argc, argv, &args);
     int rc = prior_is_file(args.from) ? read_file(&args, &counting, &error) : read_sweep(&args, &counting, &error);
+    if (rc == ERR_NOT_FOUND && !args.strategies)
+        hint_at_files(args.from, &error);
     if (rc == 0 && !args.strategies)
         rc = fit(&args, &counting, &error);
     buf_clear(&counting.tallies);
