@@ -326,8 +326,6 @@ static void window_text(const struct calibration_window *window, struct buf *out
 
 void calibration_text(const struct calibration *c, struct buf *out)
 {
-    static const char *const heads[] = {"group", "right", "wrong", "silent", "tpr",     "95%",   "fpr",
-                                        "95%",   "rank",  "95%",   "pooled", "best-of", "chance"};
     struct text_table table;
     buf_printf(out, "verifier %s against %s", c->verifier, c->truth);
     if (!isnan(c->threshold))
@@ -335,8 +333,7 @@ void calibration_text(const struct calibration *c, struct buf *out)
                    c->chosen ? " (chosen: the largest tpr - fpr)" : "");
     buf_puts(out, "\n");
     text_table_init(&table, "lrrrrrrrrrrrr");
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+    text_heads(&table, "group|right|wrong|silent|tpr|95%|fpr|95%|rank|95%|pooled|best-of|chance");
     for (uint32_t g = 0; g < c->groups_len; g++) {
         const struct calibration_group *group = &c->groups[g];
         text_cell(&table, group->name);

@@ -101,13 +101,11 @@ static void row_text(const struct forecast *f, uint32_t c, struct text_table *ta
 
 static void table_text(const struct forecast *f, struct buf *out)
 {
-    static const char *const heads[] = {"arm", "right", "95%", "rollouts", "95%", "tokens"};
     struct text_table table;
     uint32_t *order = xalloc((f->len + (size_t)2) * sizeof *order), len = frontier(f, order);
     bool shown = f->best == NO_CANDIDATE;
     text_table_init(&table, more_costs(f) == NULL ? "lrrrrr" : "lrrrrrr");
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+    text_heads(&table, "arm|right|95%|rollouts|95%|tokens");
     if (more_costs(f) != NULL)
         text_cell(&table, more_costs(f));
     for (uint32_t i = 0; i < len; i++) {
@@ -144,6 +142,15 @@ static void judgements_text(const char *arm, struct buf *out)
                (int)(votes - 1 - name), name, (int)(end - name), name, votes[1]);
 }
 
+/* A budget in rollouts pays for judgements, too; what these take of it. */
+static void judging_text(const struct forecast *f, const struct forecast_candidate *candidate, struct buf *out)
+{
+    double judged = candidate->cost[UNIT_ROLLOUTS].mean - candidate->rollouts.mean;
+    if (f->options.unit == UNIT_ROLLOUTS && judged > 1e-9)
+        buf_printf(out, "  of these %.6g are generated, and judgements cost as much as %.6g\n",
+                   candidate->rollouts.mean * f->prompts, judged * f->prompts);
+}
+
 static void advice_text(const struct forecast *f, struct buf *out)
 {
     if (f->best == NO_CANDIDATE) {
@@ -162,6 +169,7 @@ static void advice_text(const struct forecast *f, struct buf *out)
     buf_printf(out, ": %s\n  right: %.4f (%.4f-%.4f); %s of all prompts: %.6g (%.6g-%.6g)\n", best->arm->name,
                best->accuracy.mean, best->accuracy.low, best->accuracy.high, unit_names[f->options.unit],
                cost->mean * f->prompts, cost->low * f->prompts, cost->high * f->prompts);
+    judging_text(f, best, out);
     buf_printf(out, "  kept in %.0f%% of the worlds\n\n", 100 * f->chance);
     judgements_text(best->text, out);
     buf_printf(out, "arms:\n  - %s\n\n", best->text);

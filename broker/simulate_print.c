@@ -11,7 +11,7 @@ static void mix_text(const struct simulation *s, struct buf *out)
     buf_puts(out, "prompts by how likely a rollout is right, in fifths:");
     for (int b = 0; b < MIX_BINS; b++)
         buf_printf(out, " %.2f", s->mix[b]);
-    buf_printf(out, "; never right: %.2f; the right answer is the likeliest one of %.2f\n", s->never, s->aligned);
+    buf_printf(out, "\nnever right: %.2f; the right answer is the likeliest one of %.2f\n", s->never, s->aligned);
 }
 
 static void cell_range(struct text_table *table, const struct interval *interval)
@@ -20,14 +20,12 @@ static void cell_range(struct text_table *table, const struct interval *interval
     text_cellf(table, "%.4f-%.4f", interval->low, interval->high);
 }
 
-static void arms_text(const struct simulation *s, struct buf *out)
+/* Two tables, since one would be wider than most terminals. */
+static void quality_text(const struct simulation *s, struct buf *out)
 {
-    static const char *const heads[] = {"arm",      "n",      "right",    "95%",        "covered", "at most", "mode",
-                                        "rollouts", "tokens", "verdicts", "makespan s", "busy",    "overrun"};
     struct text_table table;
-    text_table_init(&table, "lrrrrrrrrrrrr");
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+    text_table_init(&table, "lrrrrrr");
+    text_heads(&table, "arm|n|right|95%|covered|at most|mode");
     for (uint32_t a = 0; a < s->spec->sweep.arms_len; a++) {
         const struct simulated_arm *arm = &s->arms[a];
         text_cell(&table, s->spec->sweep.arms[a].name);
@@ -36,6 +34,22 @@ static void arms_text(const struct simulation *s, struct buf *out)
         text_cellf(&table, "%.4f", arm->covered.mean);
         text_cellf(&table, "%.4f", arm->rail);
         text_cellf(&table, "%.4f", arm->mode.mean);
+    }
+    text_table_print(&table, 2, out);
+    text_table_clear(&table);
+    buf_puts(out, "right: winners that are; covered: prompts with a right rollout; at most: what an\n"
+                  "allocation of as many rollouts could cover that knows every rate; mode:\n"
+                  "winners that are the likeliest answer\n\n");
+}
+
+static void effort_text(const struct simulation *s, struct buf *out)
+{
+    struct text_table table;
+    text_table_init(&table, "lrrrrrr");
+    text_heads(&table, "arm|rollouts|tokens|verdicts|makespan s|busy|overrun");
+    for (uint32_t a = 0; a < s->spec->sweep.arms_len; a++) {
+        const struct simulated_arm *arm = &s->arms[a];
+        text_cell(&table, s->spec->sweep.arms[a].name);
         text_cellf(&table, "%.2f", arm->rollouts.mean);
         text_cellf(&table, "%.0f", arm->tokens.mean);
         text_cellf(&table, "%.2f", arm->verdicts.mean);
@@ -45,10 +59,8 @@ static void arms_text(const struct simulation *s, struct buf *out)
     }
     text_table_print(&table, 2, out);
     text_table_clear(&table);
-    buf_puts(out,
-             "right: winners that are; covered: prompts with a right rollout; at most: what an allocation of as many\n"
-             "rollouts could cover that knows every rate; mode: winners that are the likeliest answer; rollouts,\n"
-             "tokens, verdicts: of a prompt; overrun: tokens burned beyond those that counted\n");
+    buf_puts(out, "rollouts, tokens, verdicts: of a prompt; overrun: tokens burned beyond those\n"
+                  "that counted\n");
 }
 
 static void cell_saving(struct text_table *table, const struct saving *saving, double ratio, struct bounds bounds)
@@ -64,12 +76,8 @@ static void savings_text(const struct simulation *s, struct buf *out)
     struct text_table table;
     bool any = false;
     text_table_init(&table, "lrrrrr");
-    text_cell(&table, "arm");
-    text_cell(&table, s->spec->goal == GOAL_MODE ? "mode" : "right");
-    for (int i = 0; i < 2; i++) {
-        text_cell(&table, i == 0 ? "rollouts" : "tokens");
-        text_cell(&table, "95%");
-    }
+    text_heads(&table,
+               s->spec->goal == GOAL_MODE ? "arm|mode|rollouts|95%|tokens|95%" : "arm|right|rollouts|95%|tokens|95%");
     for (uint32_t a = 0; a < s->spec->sweep.arms_len; a++) {
         const struct saving *saving = &s->arms[a].saving;
         if (!s->arms[a].saves)
@@ -82,7 +90,8 @@ static void savings_text(const struct simulation *s, struct buf *out)
     }
     if (any) {
         buf_printf(
-            out, "\nsaved at equal accuracy: what taking N of every prompt needs, N up to %u, over what the arm took\n",
+            out,
+            "\nsaved at equal accuracy: what taking N of every prompt needs, N up to %u,\nover what the arm took\n",
             s->uniform_most);
         text_table_print(&table, 2, out);
     }
@@ -102,12 +111,13 @@ static void rails_text(const struct simulation *s, struct buf *out)
 void simulation_text(const struct simulation *s, struct buf *out)
 {
     const struct simulated_system *system = &s->spec->system;
-    buf_printf(out, "%u prompts in each of %u worlds, seed %llu; %u workers of %u slots, %.6g tokens/s each\n",
+    buf_printf(out, "%u prompts in each of %u worlds, seed %llu; %u workers of %u slots, %.6g tokens/s\n",
                s->spec->prompts, s->spec->worlds, (unsigned long long)s->spec->seed, system->workers, system->slots,
                system->speed);
     mix_text(s, out);
     buf_puts(out, "\n");
-    arms_text(s, out);
+    quality_text(s, out);
+    effort_text(s, out);
     savings_text(s, out);
     rails_text(s, out);
 }

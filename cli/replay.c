@@ -384,14 +384,11 @@ static int time_arm(struct archive *archive, const char *name, const struct swee
 
 static void times_text(const struct arm_time *times, uint32_t len, const struct replay_args *args, struct buf *out)
 {
-    static const char *const heads[] = {"arm",  "N",         "makespan s",   "busy",        "started",
-                                        "used", "cancelled", "saved slot s", "saved tokens"};
     struct text_table table;
     buf_printf(out, "\nvirtual time, each arm alone on %u worker%s of %u slot%s\n", args->workers,
                args->workers == 1 ? "" : "s", args->slots > 0 ? args->slots : 1, args->slots > 1 ? "s" : "");
     text_table_init(&table, "lrrrrrrrr");
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+    text_heads(&table, "arm|N|makespan s|busy|started|used|cancelled|saved slot s|saved tokens");
     for (uint32_t i = 0; i < len; i++) {
         const struct arm_time *time = &times[i];
         text_cell(&table, time->arm->name);

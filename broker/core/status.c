@@ -621,9 +621,7 @@ static void print_arms(const struct core *core, const struct sweep *sweep, struc
     struct text_table table;
     struct buf models = {0};
     text_table_init(&table, "llrrrr");
-    static const char *const heads[] = {"arm", "model", "n", "decided", "rollouts", "tokens"};
-    for (int i = 0; i < 6; i++)
-        text_cell(&table, heads[i]);
+    text_heads(&table, "arm|model|n|decided|rollouts|tokens");
     for (uint32_t i = 0; i < sweep->arms_len; i++) {
         const struct arm *arm = &core->arms[sweep->arms[i]];
         text_cell(&table, arm->name);
@@ -768,10 +766,7 @@ void workers_text(const struct core *core, struct buf *out)
     }
     struct text_table table;
     text_table_init(&table, "lllrrrrll");
-    static const char *const heads[] = {"name",   "role",     "state",  "leased", "done",
-                                        "tokens", "silent s", "serves", "devices"};
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-        text_cell(&table, heads[i]);
+    text_heads(&table, "name|role|state|leased|done|tokens|silent s|serves|devices");
     struct fleet_print print = {.core = core, .table = &table};
     core_agents(core, print_agent, &print);
     text_table_print(&table, 0, out);

@@ -73,6 +73,14 @@ void text_cell(struct text_table *table, const char *text)
     table->cells[table->len++] = (uint32_t)table->text.len;
 }
 
+void text_heads(struct text_table *table, const char *heads)
+{
+    for (size_t len; *heads != '\0'; heads += len + (heads[len] == '|')) {
+        len = strcspn(heads, "|");
+        text_cellf(table, "%.*s", (int)len, heads);
+    }
+}
+
 void text_cellf(struct text_table *table, const char *format, ...)
 {
     struct buf text = {0};

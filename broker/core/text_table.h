@@ -17,6 +17,8 @@ struct text_table {
 };
 
 void text_table_init(struct text_table *table, const char *align);
+/* Its first row, written as "name|n|right". */
+void text_heads(struct text_table *table, const char *heads);
 void text_table_clear(struct text_table *table);
 
 /* The next cell, row by row. */

@@ -279,6 +279,11 @@ static void verifiers_enter_the_plan(void **state)
     f->best = (uint32_t)(once - f->candidates);
     forecast_text(f, &text);
     assert_null(strstr(text.data, "once more"));
+    assert_non_null(strstr(text.data, "of these 800 are generated, and judgements cost as much as 800\n"));
+    buf_reset(&text);
+    f->best = (uint32_t)(candidate(f, "vote-8") - f->candidates);
+    forecast_text(f, &text);
+    assert_null(strstr(text.data, "are generated"));
     buf_clear(&text);
     forecast_free(&f);
     pilot_free(&pilot);
