@@ -1,10 +1,12 @@
 /* dry_run.c - what a sweep may cost at most, and what is there already. Nothing is started or written. */
 #include "broker/compile.h"
+#include "broker/core/text_table.h"
 #include "broker/policy/kill.h"
 #include "broker/server.h"
 #include "cli/cli.h"
 #include "common/json.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 
 struct estimate {
     uint64_t rollouts, tokens; /* at most */
+    double money;              /* at most, in millionths of the price unit */
     uint64_t there;            /* rollouts that an earlier run decided for this arm */
     bool there_known;          /* false: what a broker has is not asked */
 };
@@ -21,11 +24,21 @@ static struct estimate within_budget(const struct budget *budget, struct estimat
 {
     if (budget->rollouts > 0 && budget->rollouts < e.rollouts) {
         e.tokens = e.tokens / e.rollouts * budget->rollouts;
+        e.money = e.money / (double)e.rollouts * (double)budget->rollouts;
         e.rollouts = budget->rollouts;
     }
     if (budget->tokens > 0 && budget->tokens < e.tokens)
         e.tokens = budget->tokens;
+    if (budget->cost_micro > 0)
+        e.money = fmin(e.money, (double)budget->cost_micro);
     return e;
+}
+
+static void add(struct estimate *sum, struct estimate e)
+{
+    sum->rollouts += e.rollouts;
+    sum->tokens += e.tokens;
+    sum->money += e.money;
 }
 
 /* A tree's cost depends on its depth: what is said is one step of each rollout. */
@@ -35,20 +48,30 @@ static struct estimate leg_estimate(const struct sweep_spec *spec, const struct 
     const struct sweep_model *model = &spec->models[arm->models[leg]];
     uint64_t n = schedule_reach(&arm->schedule, leg, arm->n);
     struct estimate e = {.rollouts = n * set->len};
-    for (uint32_t p = 0; p < set->len; p++)
-        e.tokens += n * (set->prompts[p].bytes + model->template_tokens + model->max_tokens);
+    for (uint32_t p = 0; p < set->len; p++) {
+        uint64_t in = n * (set->prompts[p].bytes + model->template_tokens), out = n * model->max_tokens;
+        e.tokens += in + out;
+        e.money += ((double)in * (double)model->price_in_micro + (double)out * (double)model->price_out_micro) / 1e6;
+    }
     return e;
+}
+
+/* Of a verdict of the arm's verifier, and one of the truth. */
+static double price_of_verdicts(const struct sweep_spec *spec, uint32_t verifier)
+{
+    double price = verifier == UINT32_MAX ? 0 : (double)spec->verifiers[verifier].price_micro;
+    return spec->truth == UINT32_MAX || spec->truth == verifier
+               ? price
+               : price + (double)spec->verifiers[spec->truth].price_micro;
 }
 
 static struct estimate arm_estimate(const struct sweep_spec *spec, const struct sweep_arm *arm,
                                     const struct prompt_set *set)
 {
     struct estimate e = {0};
-    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
-        struct estimate one = leg_estimate(spec, arm, leg, set);
-        e.rollouts += one.rollouts;
-        e.tokens += one.tokens;
-    }
+    for (uint32_t leg = 0; leg < arm->schedule.legs; leg++)
+        add(&e, leg_estimate(spec, arm, leg, set));
+    e.money += (double)e.rollouts * price_of_verdicts(spec, arm->verifier);
     return within_budget(&arm->budget, e);
 }
 
@@ -66,31 +89,54 @@ static uint64_t delivered_already(const struct core *core, const char *sweep, co
     return there;
 }
 
-static void print_arm(struct buf *out, const struct sweep_arm *arm, const struct estimate *e, bool json)
+static bool priced(const struct sweep_spec *spec)
 {
-    if (!json) {
-        char there[24] = "-";
-        if (e->there_known)
-            snprintf(there, sizeof there, "%llu", (unsigned long long)e->there);
-        buf_printf(out, "%-24s %6u %12llu %14llu %13s\n", arm->name, arm->n, (unsigned long long)e->rollouts,
-                   (unsigned long long)e->tokens, there);
-        return;
-    }
-    json_begin(out, '{');
-    json_key(out, "arm");
-    json_str(out, arm->name);
-    json_key(out, "n");
-    json_u64(out, arm->n);
-    json_key(out, "rollouts_max");
-    json_u64(out, e->rollouts);
-    json_key(out, "tokens_max");
-    json_u64(out, e->tokens);
-    json_key(out, "rollouts_there");
+    uint64_t prices = 0;
+    for (uint32_t m = 0; m < spec->models_len; m++)
+        prices |= spec->models[m].price_in_micro | spec->models[m].price_out_micro;
+    for (uint32_t v = 0; v < spec->verifiers_len; v++)
+        prices |= spec->verifiers[v].price_micro;
+    return prices > 0;
+}
+
+static void row_text(struct text_table *table, const char *name, const char *n, const struct estimate *e, bool costs)
+{
+    text_cell(table, name);
+    text_cell(table, n);
+    text_cellf(table, "%llu", (unsigned long long)e->rollouts);
+    text_cellf(table, "%llu", (unsigned long long)e->tokens);
+    if (costs)
+        text_cellf(table, "%.6g", e->money / 1e6);
+    text_cellf(table, e->there_known ? "%llu" : "-", (unsigned long long)e->there);
+}
+
+static void put_u64(struct buf *json, const char *key, uint64_t value)
+{
+    json_key(json, key);
+    json_u64(json, value);
+}
+
+static void put_estimate(struct buf *json, const struct estimate *e)
+{
+    put_u64(json, "rollouts_max", e->rollouts);
+    put_u64(json, "tokens_max", e->tokens);
+    json_key(json, "cost_max");
+    json_f64(json, e->money / 1e6);
+}
+
+static void put_arm(struct buf *json, const struct sweep_arm *arm, const struct estimate *e)
+{
+    json_begin(json, '{');
+    json_key(json, "arm");
+    json_str(json, arm->name);
+    put_u64(json, "n", arm->n);
+    put_estimate(json, e);
+    json_key(json, "rollouts_there");
     if (e->there_known)
-        json_u64(out, e->there);
+        json_u64(json, e->there);
     else
-        json_none(out);
-    json_end(out, '}');
+        json_none(json);
+    json_end(json, '}');
 }
 
 /* Both draw from one pool of this model; a tree arm has rollouts of its own. */
@@ -119,16 +165,27 @@ static struct estimate pool_estimate(const struct sweep_spec *spec, uint32_t fir
         struct estimate all = leg_estimate(spec, arm, sweep_arm_leg(arm, model), set),
                         e = within_budget(&arm->budget, all);
         most = more_of(most, all);
-        if (e.rollouts == all.rollouts) {
+        if (e.rollouts == all.rollouts)
             even = more_of(even, all);
-        } else {
-            moved.rollouts += e.rollouts;
-            moved.tokens += e.tokens;
-        }
+        else
+            add(&moved, e);
     }
-    moved.rollouts += even.rollouts;
-    moved.tokens += even.tokens;
+    add(&moved, even);
     return moved.rollouts < most.rollouts ? moved : most;
+}
+
+/* Every rollout has at most one verdict of each verifier. */
+static double verdicts_money(const struct sweep_spec *spec, const struct prompt_set *set, uint64_t rollouts)
+{
+    double money = 0;
+    for (uint32_t v = 0; v < spec->verifiers_len; v++) {
+        uint64_t judged = v == spec->truth ? rollouts : 0;
+        for (uint32_t i = 0; i < spec->arms_len; i++)
+            if (spec->arms[i].verifier == v)
+                judged += arm_estimate(spec, &spec->arms[i], set).rollouts;
+        money += (double)(judged < rollouts ? judged : rollouts) * (double)spec->verifiers[v].price_micro;
+    }
+    return money;
 }
 
 /* Arms that sample one model share its rollouts, unless they end others of them early. */
@@ -140,11 +197,11 @@ static struct estimate sweep_estimate(const struct sweep_spec *spec, const struc
             bool counted = sweep_arm_leg(&spec->arms[i], m) == NO_ID;
             for (uint32_t k = 0; k < i && !counted; k++)
                 counted = together(&spec->arms[k], &spec->arms[i], m);
-            struct estimate e = counted ? (struct estimate){0} : pool_estimate(spec, i, m, set);
-            total.rollouts += e.rollouts;
-            total.tokens += e.tokens;
+            if (!counted)
+                add(&total, pool_estimate(spec, i, m, set));
         }
     }
+    total.money += verdicts_money(spec, set, total.rollouts);
     return total;
 }
 
@@ -166,6 +223,53 @@ static int open_state(const char *state, struct core **core, struct error *error
     return rc;
 }
 
+static struct estimate arm_row(const struct sweep_spec *spec, const struct sweep_arm *arm, const struct prompt_set *set,
+                               const struct core *core, bool known)
+{
+    struct estimate e = arm_estimate(spec, arm, set);
+    e.there = delivered_already(core, spec->name, arm);
+    e.there_known = known;
+    return e;
+}
+
+static void put_text(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, bool known,
+                     struct buf *out)
+{
+    struct text_table table;
+    bool costs = priced(spec);
+    struct estimate total = within_budget(&spec->budget, sweep_estimate(spec, set));
+    text_table_init(&table, costs ? "lrrrrr" : "lrrrr");
+    text_heads(&table, costs ? "arm|n|rollouts|tokens|cost|there already" : "arm|n|rollouts|tokens|there already");
+    for (uint32_t i = 0; i < spec->arms_len; i++) {
+        char n[16];
+        struct estimate e = arm_row(spec, &spec->arms[i], set, core, known);
+        snprintf(n, sizeof n, "%u", spec->arms[i].n);
+        row_text(&table, spec->arms[i].name, n, &e, costs);
+    }
+    row_text(&table, "whole sweep", "", &total, costs);
+    buf_printf(out, "sweep %s: %u prompts, at most\n", spec->name, set->len);
+    text_table_print(&table, 2, out);
+    text_table_clear(&table);
+    buf_puts(out, "arms of one model share its rollouts; a search arm is counted with one step per rollout\n");
+}
+
+static void put_json(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, bool known,
+                     struct buf *json)
+{
+    struct estimate total = within_budget(&spec->budget, sweep_estimate(spec, set));
+    json_begin(json, '{');
+    json_key(json, "arms");
+    json_begin(json, '[');
+    for (uint32_t i = 0; i < spec->arms_len; i++) {
+        struct estimate e = arm_row(spec, &spec->arms[i], set, core, known);
+        put_arm(json, &spec->arms[i], &e);
+    }
+    json_end(json, ']');
+    put_estimate(json, &total);
+    json_end(json, '}');
+    buf_puts(json, "\n");
+}
+
 int print_dry_run(const struct sweep_input *input, const char *state, bool json, struct error *error)
 {
     struct prompt_set set;
@@ -181,27 +285,7 @@ int print_dry_run(const struct sweep_input *input, const char *state, bool json,
         prompt_set_clear(&set);
         return rc;
     }
-    if (json)
-        buf_puts(&out, "{\"arms\":[");
-    else
-        buf_printf(&out, "sweep %s: %u prompts, at most\n%-24s %6s %12s %14s %13s\n", input->spec.name, set.len, "arm",
-                   "n", "rollouts", "tokens", "there already");
-    for (uint32_t i = 0; i < input->spec.arms_len; i++) {
-        const struct sweep_arm *arm = &input->spec.arms[i];
-        struct estimate e = arm_estimate(&input->spec, arm, &set);
-        e.there = delivered_already(core, input->spec.name, arm);
-        e.there_known = state != NULL;
-        print_arm(&out, arm, &e, json);
-    }
-    struct estimate total = within_budget(&input->spec.budget, sweep_estimate(&input->spec, &set));
-    if (json)
-        buf_printf(&out, "],\"rollouts_max\":%llu,\"tokens_max\":%llu}\n", (unsigned long long)total.rollouts,
-                   (unsigned long long)total.tokens);
-    else
-        buf_printf(&out,
-                   "%-24s %6s %12llu %14llu\narms of one model share its rollouts; a search arm is counted with one "
-                   "step per rollout\n",
-                   "whole sweep", "", (unsigned long long)total.rollouts, (unsigned long long)total.tokens);
+    (json ? put_json : put_text)(&input->spec, &set, core, state != NULL, &out);
     rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     core_free(&core);
