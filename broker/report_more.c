@@ -167,20 +167,29 @@ static bool plain(const struct arm_info *arm)
            (arm->allocator == &allocate_uniform || arm->allocator == &allocate_existing);
 }
 
-static bool same_sequence(const struct arm_info *a, const struct arm_info *b)
+/* The pool, or that of the same model whose rollouts are whole where a kill rule ends some. */
+static bool whole_of(const struct core *core, uint32_t whole, uint32_t id)
 {
-    return schedule_equal(a->schedule, b->schedule) &&
-           memcmp(a->pools, b->pools, a->schedule->legs * sizeof *a->pools) == 0;
+    struct pool_info a = core_pool(core, whole), b = core_pool(core, id);
+    return whole == id || (a.kill.window == 0 && a.model == b.model && a.set == b.set && a.seed == b.seed);
+}
+
+static bool same_sequence(const struct core *core, const struct arm_info *whole, const struct arm_info *arm)
+{
+    bool same = schedule_equal(whole->schedule, arm->schedule);
+    for (uint32_t leg = 0; same && leg < arm->schedule->legs; leg++)
+        same = whole_of(core, whole->pools[leg], arm->pools[leg]);
+    return same;
 }
 
 /* Curves of the arms that take all N of each prompt, of the same rollouts, winner and verifier: the one that goes furthest;
  * curves_len: there is none. */
-static uint32_t uniform_of(const struct report *report, const struct arm_info *arm)
+static uint32_t uniform_of(const struct core *core, const struct report *report, const struct arm_info *arm)
 {
     uint32_t found = report->curves_len, most = 0;
     for (uint32_t c = 0; c < report->curves_len; c++) {
         const struct arm_info *other = &report->groups[0].curves[c].arm;
-        if (!plain(other) || !same_sequence(other, arm) || other->selector != arm->selector ||
+        if (!plain(other) || !same_sequence(core, other, arm) || other->selector != arm->selector ||
             other->verifier != arm->verifier || other->n <= most)
             continue;
         most = other->n;
@@ -243,7 +252,7 @@ static void savings_add(const struct core *core, struct report *report)
         const struct arm_info *arm = &report->groups[0].curves[c].arm;
         uint32_t base = arm->whole                     ? alone_of(report, arm->pools[0], arm->selector->covers)
                         : arm->trees > 0 || plain(arm) ? report->curves_len
-                                                       : uniform_of(report, arm);
+                                                       : uniform_of(core, report, arm);
         if (base < report->curves_len)
             saving_add(core, report, c, base);
         for (uint32_t leg = 0; arm->schedule->legs > 1 && leg < arm->schedule->legs; leg++)
