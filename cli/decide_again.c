@@ -1,23 +1,13 @@
 /* decide_again.c - drover reselect: new decisions over the rollouts that a sweep has, in its state folder or on its
  * broker. */
+#include "cli/again.h"
 #include "cli/cli.h"
-#include "cli/client.h"
-#include "cli/run.h"
-#include "common/io/log.h"
-#include "common/limits.h"
-#include "common/msg.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum { OPTION_NAME = 1000, OPTION_NO_VERIFY };
 
 struct reselect_args {
     struct reselection what;
-    struct local_run local;
-    const char *broker;
+    struct again again;
     bool no_verify;
 };
 
@@ -36,7 +26,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct reselect_args *args = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &args->local;
+        state->child_inputs[0] = &args->again.local;
         return 0;
     case 'a':
         args->what.file = arg;
@@ -48,7 +38,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->no_verify = true;
         return 0;
     case 'b':
-        args->broker = arg;
+        args->again.broker = arg;
         return 0;
     case ARGP_KEY_ARG:
         if (args->what.sweep != NULL)
@@ -58,40 +48,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (args->what.sweep == NULL || args->what.file == NULL)
             argp_error(state, "which sweep, and which arms? SWEEP --arm FILE");
-        if (args->broker != NULL && args->no_verify)
+        if (args->again.broker != NULL && args->no_verify)
             argp_error(state, "--no-verify is for a state folder: the verifiers of a broker serve all that it has");
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
 }
 
-static int begin(struct server *server, void *arg, uint32_t *sweep, struct error *error)
+static int make(struct server *server, const void *what, uint32_t *sweep, struct buf *note, struct error *error)
 {
-    struct buf note = {0};
-    int rc = server_reselect(server, arg, sweep, &note, error);
-    if (rc == 0 && note.len > 0)
-        log_line(0, "%s", note.data);
-    buf_clear(&note);
-    return rc;
+    return server_reselect(server, what, sweep, note, error);
 }
 
-static int ask_broker(const struct reselect_args *args, struct error *error)
+static struct msg request(const void *arg)
 {
-    const struct reselection *what = &args->what;
-    struct client *client;
-    struct slice name;
-    int rc = client_open(args->broker, &client, error);
-    if (rc != 0)
-        return rc;
-    rc = client_ask(client,
-                    &(struct msg){.type = MSG_reselect,
-                                  .reselect = {slice_of(what->sweep), slice_of(what->name == NULL ? "" : what->name),
-                                               slice_of(what->file), what->yaml}},
-                    &name, error);
-    if (rc == 0)
-        printf(args->local.json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
-    client_close(&client);
-    return rc;
+    const struct reselection *what = arg;
+    return (struct msg){.type = MSG_reselect,
+                        .reselect = {slice_of(what->sweep), slice_of(what->name == NULL ? "" : what->name),
+                                     slice_of(what->file), what->yaml}};
 }
 
 int cmd_reselect(int argc, char **argv)
@@ -106,33 +80,13 @@ int cmd_reselect(int argc, char **argv)
         local_children,
         0,
         0};
-    struct reselect_args args = {.local = {.command = "reselect", .threads = 1, .begin = begin}};
-    struct error error = {""};
-    char *yaml = NULL;
-    size_t len = 0;
+    struct reselect_args args = {.again = {.local.command = "reselect", .make = make, .request = request}};
     parse_args("reselect", &argp, argc, argv, &args);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    args.local.arg = &args.what;
-    args.local.beside = args.what.sweep;
-    args.local.settles = args.no_verify;
-    args.local.verifiers = args.no_verify ? 0 : 1;
-    args.local.verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1; /* it may be programs that are run */
-    int rc = one_place(args.local.state, &(struct broker_choice){.broker = args.broker}, &error);
-    if (args.local.state == NULL)
-        args.local.state = "drover-state";
-    if (rc == 0)
-        rc = file_read(args.what.file, LIMIT_SWEEP_FILE, &yaml, &len, &error);
-    args.what.yaml = (struct slice){yaml, len};
-    int code;
-    if (rc != 0) {
-        complain("reselect", rc, &error);
-        code = EXIT_INPUT;
-    } else if (args.broker != NULL) {
-        rc = ask_broker(&args, &error);
-        code = rc == 0 ? EXIT_OK : complain("reselect", rc, &error);
-    } else {
-        code = run_local(&args.local);
-    }
-    free(yaml);
-    return code;
+    args.again.what = &args.what;
+    args.again.file = args.what.file;
+    args.again.yaml = &args.what.yaml;
+    args.again.local.beside = args.what.sweep;
+    args.again.local.settles = args.no_verify;
+    args.again.local.verifiers = args.no_verify ? 0 : 1;
+    return again_run(&args.again);
 }

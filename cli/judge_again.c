@@ -1,22 +1,12 @@
 /* judge_again.c - drover reverify: new verdicts over the rollouts that a sweep has, in its state folder or on its broker. */
+#include "cli/again.h"
 #include "cli/cli.h"
-#include "cli/client.h"
-#include "cli/run.h"
-#include "common/io/log.h"
-#include "common/limits.h"
-#include "common/msg.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum { OPTION_VERIFIER = 1000, OPTION_TRUTH, OPTION_NAME };
 
 struct reverify_args {
     struct reverification what;
-    struct local_run local;
-    const char *broker;
+    struct again again;
 };
 
 static const struct argp_option options[] = {
@@ -45,10 +35,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         args->what.file = arg;
         return 0;
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &args->local;
+        state->child_inputs[0] = &args->again.local;
         return 0;
     case 'b':
-        args->broker = arg;
+        args->again.broker = arg;
         return 0;
     case ARGP_KEY_ARG:
         if (args->what.sweep != NULL)
@@ -63,35 +53,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
-static int begin(struct server *server, void *arg, uint32_t *sweep, struct error *error)
+static int make(struct server *server, const void *what, uint32_t *sweep, struct buf *note, struct error *error)
 {
-    struct buf note = {0};
-    int rc = server_reverify(server, arg, sweep, &note, error);
-    if (rc == 0 && note.len > 0)
-        log_line(0, "%s", note.data);
-    buf_clear(&note);
-    return rc;
+    return server_reverify(server, what, sweep, note, error);
 }
 
-static int ask_broker(const struct reverify_args *args, struct error *error)
+static struct slice or_none(const char *text)
 {
-    const struct reverification *what = &args->what;
-    struct client *client;
-    struct slice name;
-    int rc = client_open(args->broker, &client, error);
-    if (rc != 0)
-        return rc;
-    rc = client_ask(client,
-                    &(struct msg){.type = MSG_reverify,
-                                  .reverify = {slice_of(what->sweep), slice_of(what->verifier),
-                                               slice_of(what->truth == NULL ? "" : what->truth),
-                                               slice_of(what->name == NULL ? "" : what->name),
-                                               slice_of(what->file == NULL ? "" : what->file), what->yaml}},
-                    &name, error);
-    if (rc == 0)
-        printf(args->local.json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
-    client_close(&client);
-    return rc;
+    return slice_of(text == NULL ? "" : text);
+}
+
+static struct msg request(const void *arg)
+{
+    const struct reverification *what = arg;
+    return (struct msg){.type = MSG_reverify,
+                        .reverify = {slice_of(what->sweep), slice_of(what->verifier), or_none(what->truth),
+                                     or_none(what->name), or_none(what->file), what->yaml}};
 }
 
 int cmd_reverify(int argc, char **argv)
@@ -106,30 +83,11 @@ int cmd_reverify(int argc, char **argv)
         local_children,
         0,
         0};
-    struct reverify_args args = {.local = {.command = "reverify", .verifiers = 1, .threads = 1, .begin = begin}};
-    struct error error = {""};
-    char *yaml = NULL;
-    size_t len = 0;
+    struct reverify_args args = {
+        .again = {.local = {.command = "reverify", .verifiers = 1}, .make = make, .request = request}};
     parse_args("reverify", &argp, argc, argv, &args);
-    args.local.arg = &args.what;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    args.local.verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1; /* it may be programs that are run */
-    int rc = one_place(args.local.state, &(struct broker_choice){.broker = args.broker}, &error);
-    if (args.local.state == NULL)
-        args.local.state = "drover-state";
-    if (rc == 0 && args.what.file != NULL)
-        rc = file_read(args.what.file, LIMIT_SWEEP_FILE, &yaml, &len, &error);
-    args.what.yaml = (struct slice){yaml, len};
-    int code;
-    if (rc != 0) {
-        complain("reverify", rc, &error);
-        code = EXIT_INPUT;
-    } else if (args.broker != NULL) {
-        rc = ask_broker(&args, &error);
-        code = rc == 0 ? EXIT_OK : complain("reverify", rc, &error);
-    } else {
-        code = run_local(&args.local);
-    }
-    free(yaml);
-    return code;
+    args.again.what = &args.what;
+    args.again.file = args.what.file;
+    args.again.yaml = &args.what.yaml;
+    return again_run(&args.again);
 }
