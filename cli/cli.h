@@ -81,8 +81,8 @@ struct source {
 };
 
 /* The state folder, or, when that is NULL, what the choice says. */
-struct broker_choice;
-int source_open(const char *state, const struct broker_choice *choice, struct source *source, struct error *error);
+struct reading;
+int source_open(const struct reading *from, struct source *source, struct error *error);
 void source_close(struct source *source);
 
 /* Fetches the commits that a broker elsewhere has made since. */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONNECT_MS = 3000, ANSWER_MS = 10000, OPTION_JSON = 1000, OPTION_DRY_RUN };
+enum { CONNECT_MS = 3000, ANSWER_MS = 10000, OPTION_DRY_RUN = 1000 };
 
 struct client {
     struct port *port;
@@ -167,26 +167,14 @@ int client_fetch(struct client *client, uint64_t commit, struct buf *facts, stru
 /* -- commands ------------------------------------------------------------------------------------------------------- */
 
 struct client_args {
-    struct broker_choice choice;
+    struct reading reading;
     const char *subject;
     const char *overrides[256];
     size_t overrides_len;
-    bool json, dry_run, submits, subject_required, takes_subject;
-};
-
-static const struct argp_option options[] = {
-    {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
-    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
-    {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
-    {0},
+    bool dry_run, submits, subject_required, takes_subject;
 };
 
 static const struct argp_option submit_options[] = {
-    {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
-    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
-    {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"dry-run", OPTION_DRY_RUN, NULL, 0,
      "print what the sweep may cost at most; nothing is submitted. A broker that is named is asked whether it would take it",
      0},
@@ -197,17 +185,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct client_args *args = state->input;
     switch (key) {
-    case 'b':
-        args->choice.broker = arg;
-        return 0;
-    case 'j':
-        args->choice.join = arg;
-        return 0;
-    case 'c':
-        args->choice.conf = arg;
-        return 0;
-    case OPTION_JSON:
-        args->json = true;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->reading;
         return 0;
     case OPTION_DRY_RUN:
         args->dry_run = true;
@@ -233,7 +212,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static int connect_broker(const struct client_args *args, struct client **client, struct error *error)
 {
     char endpoint[256];
-    int rc = client_find(&args->choice, endpoint, error);
+    int rc = client_find(&args->reading.choice, endpoint, error);
     return rc != 0 ? rc : client_open(endpoint, client, error);
 }
 
@@ -277,7 +256,7 @@ static int submit(const struct client_args *args, const struct sweep_input *inpu
     if (rc == 0)
         rc = client_ask(client, &request, &name, error);
     if (rc == 0 && !args->dry_run)
-        printf(args->json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
+        printf(args->reading.json ? "{\"sweep\":\"%.*s\"}\n" : "%.*s\n", (int)name.len, name.data);
     buf_clear(&overrides);
     client_close(&client);
     return rc;
@@ -289,7 +268,7 @@ int cmd_submit(int argc, char **argv)
                               parse,
                               "SWEEP.yaml [key=value ...]",
                               "Hand a sweep and its prompts to a broker; prints its name.",
-                              0,
+                              asking_children,
                               0,
                               0};
     struct client_args args = {.submits = true, .takes_subject = true, .subject_required = true};
@@ -298,11 +277,12 @@ int cmd_submit(int argc, char **argv)
     parse_args("submit", &argp, argc, argv, &args);
     int rc = sweep_input_read(args.subject, args.overrides, args.overrides_len, &input, &error);
     if (rc == 0) {
-        bool asked = args.choice.broker != NULL || args.choice.join != NULL || args.choice.conf != NULL;
+        const struct broker_choice *choice = &args.reading.choice;
+        bool asked = choice->broker != NULL || choice->join != NULL || choice->conf != NULL;
         if (!args.dry_run || asked)
             rc = submit(&args, &input, &error);
         if (rc == 0 && args.dry_run)
-            rc = print_dry_run(&input, NULL, args.json, &error);
+            rc = print_dry_run(&input, NULL, args.reading.json, &error);
         if (rc == 0 && args.dry_run && !asked)
             fputs("drover submit: no broker was asked (--broker, --join): whether its workers can serve this was not "
                   "checked\n",
@@ -327,7 +307,7 @@ static void word_json(const char *subject, struct slice word, struct buf *json)
 static int request_command(const char *name, const char *args_doc, const char *doc, struct client_args *args, int argc,
                            char **argv, void (*fill)(const struct client_args *, struct msg *))
 {
-    const struct argp argp = {options, parse, args_doc, doc, 0, 0, 0};
+    const struct argp argp = {NULL, parse, args_doc, doc, asking_children, 0, 0};
     struct client *client = NULL;
     struct error error = {""};
     struct buf out = {0};
@@ -339,7 +319,7 @@ static int request_command(const char *name, const char *args_doc, const char *d
     int rc = connect_broker(args, &client, &error);
     if (rc == 0)
         rc = client_ask(client, &request, &text, &error);
-    if (rc == 0 && args->json && (text.len == 0 || text.data[0] != '{')) /* one word about the subject */
+    if (rc == 0 && args->reading.json && (text.len == 0 || text.data[0] != '{')) /* one word about the subject */
         word_json(args->subject, text, &out);
     else if (rc == 0 && text.len > 0)
         buf_printf(&out, "%s%s%.*s\n", named ? args->subject : "", named ? ": " : "", (int)text.len, text.data);
@@ -353,7 +333,7 @@ static int request_command(const char *name, const char *args_doc, const char *d
 static void fill_status(const struct client_args *args, struct msg *msg)
 {
     *msg = (struct msg){.type = MSG_status};
-    msg->status.json = args->json;
+    msg->status.json = args->reading.json;
     if (args->subject != NULL)
         msg->status.sweep = slice_of(args->subject);
 }
@@ -366,7 +346,7 @@ int cmd_status(int argc, char **argv)
 
 static void fill_workers(const struct client_args *args, struct msg *msg)
 {
-    *msg = (struct msg){.type = MSG_workers, .workers = {.json = args->json}};
+    *msg = (struct msg){.type = MSG_workers, .workers = {.json = args->reading.json}};
 }
 
 int cmd_workers(int argc, char **argv)

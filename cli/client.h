@@ -5,13 +5,28 @@
 #include "common/err.h"
 #include "common/msg.h"
 
+#include <argp.h>
+
 struct client;
 
-/* Where the broker's clients connect: what --broker says, or --join (waiting 3 s for the file), or else the cluster.conf
- * conf, read as read_cluster_conf does. All but one may be NULL. */
+/* --broker, --join, --conf; all but one may be NULL. */
 struct broker_choice {
     const char *broker, *join, *conf;
 };
+
+/* What commands that read have in common: from where, and how it is printed. */
+struct reading {
+    const char *state; /* folder; NULL: as cluster.conf or a broker says */
+    struct broker_choice choice;
+    bool json;
+};
+
+/* Its options, as children of a command's own: --state, --broker, --join, --conf, --json; without the first for commands
+ * that only a broker answers. The input of the child is a struct reading. */
+extern const struct argp_child reading_children[], asking_children[];
+
+/* Where the broker's clients connect: what --broker says, or --join (waiting 3 s for the file), or else the cluster.conf
+ * conf, read as read_cluster_conf does. */
 int client_find(const struct broker_choice *choice, char endpoint[static 256], struct error *error);
 
 /* ERR_SYNTAX when both a state folder (NULL: none) and a broker are named. */

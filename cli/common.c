@@ -1,5 +1,6 @@
 /* common.c - what the subcommands share; see cli.h. */
 #include "cli/cli.h"
+#include "cli/client.h"
 #include "common/limits.h"
 
 #include <errno.h>
@@ -41,6 +42,55 @@ void parse_args(const char *command, const struct argp *argp, int argc, char **a
     argp_err_exit_status = EXIT_INPUT;
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
+
+/* -- options of commands that read ---------------------------------------------------------------------------------- */
+
+enum { OPTION_JSON = 1000 };
+
+static error_t reading_parse(int key, char *arg, struct argp_state *state)
+{
+    struct reading *reading = state->input;
+    switch (key) {
+    case 's':
+        reading->state = arg;
+        return 0;
+    case 'b':
+        reading->choice.broker = arg;
+        return 0;
+    case 'j':
+        reading->choice.join = arg;
+        return 0;
+    case 'c':
+        reading->choice.conf = arg;
+        return 0;
+    case OPTION_JSON:
+        reading->json = true;
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_option reading_options[] = {
+    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0},
+    {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},
+    {"join", 'j', "FILE", 0, "read from the broker that this join file names", 0},
+    {"conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {0},
+};
+
+static const struct argp_option asking_options[] = {
+    {"broker", 'b', "ENDPOINT", 0, "the broker's client address (default: `clients` of cluster.conf)", 0},
+    {"join", 'j', "FILE", 0, "the broker, by the join file that it writes", 0},
+    {"conf", 'c', "FILE", 0, "cluster.conf to read (default: ./cluster.conf, else built-in defaults)", 0},
+    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
+    {0},
+};
+
+static const struct argp reading_argp = {.options = reading_options, .parser = reading_parse};
+static const struct argp asking_argp = {.options = asking_options, .parser = reading_parse};
+const struct argp_child reading_children[] = {{&reading_argp, 0, NULL, 0}, {0}};
+const struct argp_child asking_children[] = {{&asking_argp, 0, NULL, 0}, {0}};
 
 int read_cluster_conf(const char *path, struct cluster_conf *conf, struct error *error)
 {

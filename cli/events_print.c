@@ -11,24 +11,19 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OPTION_FROM = 1000, OPTION_TEXTS, OPTION_JSON, LOOK_MS = 50 };
+enum { OPTION_FROM = 1000, OPTION_TEXTS, LOOK_MS = 50 };
 
 struct events_args {
-    const char *sweep, *state;
-    struct broker_choice choice;
+    const char *sweep;
+    struct reading reading;
     struct seq from;
     bool follow, texts;
 };
 
 static const struct argp_option options[] = {
-    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0},
-    {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},
-    {"join", 'j', "FILE", 0, "read from the broker that this join file names", 0},
-    {"conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0},
     {"follow", 'f', NULL, 0, "wait for more, until Ctrl-C", 0},
     {"from", OPTION_FROM, "SEQ", 0, "begin with the first event that is not before this sequence number", 0},
     {"texts", OPTION_TEXTS, NULL, 0, "rollouts with their text", 0},
-    {"json", OPTION_JSON, NULL, OPTION_HIDDEN, "print JSON lines, as it always does", 0},
     {0},
 };
 
@@ -36,22 +31,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct events_args *args = state->input;
     switch (key) {
-    case 's':
-        args->state = arg;
-        return 0;
-    case 'b':
-        args->choice.broker = arg;
-        return 0;
-    case 'c':
-        args->choice.conf = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->reading;
         return 0;
     case 'f':
         args->follow = true;
-        return 0;
-    case 'j':
-        args->choice.join = arg;
-        return 0;
-    case OPTION_JSON:
         return 0;
     case OPTION_FROM:
         if (!seq_parse((struct slice){arg, strlen(arg)}, &args->from))
@@ -160,14 +144,14 @@ int cmd_events(int argc, char **argv)
         "[SWEEP]",
         "Print what is committed, rollouts, verdicts, decisions and states of sweeps, as one line "
         "of JSON each, in the order of their sequence numbers.",
-        0,
+        reading_children,
         0,
         0};
     struct events_args args = {0};
     struct source source;
     struct error error = {""};
     parse_args("events", &argp, argc, argv, &args);
-    int rc = source_open(args.state, &args.choice, &source, &error);
+    int rc = source_open(&args.reading, &source, &error);
     if (rc == 0) {
         rc = print_events(&args, &source, &error);
         source_close(&source);

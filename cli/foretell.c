@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OVERRIDES_MAX = 256, OPTION_JSON = 1000, OPTION_SEEDS, OPTION_KEYS, OPTION_PILOT };
+enum { OVERRIDES_MAX = 256, OPTION_SEEDS = 1000, OPTION_KEYS, OPTION_PILOT };
 
 struct simulate_args {
     const char *path, *overrides[OVERRIDES_MAX];
     size_t overrides_len;
     uint32_t seeds; /* 0: as the file says */
-    bool json, keys;
+    bool keys;
     struct pilot_request request; /* pilot NULL: laws are those of the file */
 };
 
@@ -22,7 +22,6 @@ static const struct argp_option simulate_options[] = {
     {"seeds", OPTION_SEEDS, "N", 0, "worlds that are drawn (default: as the file says)", 0},
     {"pilot", OPTION_PILOT, "PILOT", 0, "prompts as those of a sweep or of a file of results, in place of `laws`", 0},
     PILOT_OPTIONS,
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"keys", OPTION_KEYS, NULL, 0, "print every key of a simulation's file", 0},
     {0},
 };
@@ -44,9 +43,6 @@ static error_t simulate_parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case OPTION_PILOT:
         args->request.pilot = arg;
-        return 0;
-    case OPTION_JSON:
-        args->json = true;
         return 0;
     case OPTION_KEYS:
         args->keys = true;
@@ -101,7 +97,7 @@ static int simulate_pilot(const struct simulate_args *args, struct simulation_sp
         struct pilot_fit fit = pilot_fit(read.pilot, NULL, read.pilot->len);
         struct pilot_source source = {.pilot = read.pilot, .fit = &fit, .len = read.pilot->len, .mixed = true};
         pilot_law(&source, &spec->law);
-        rc = print_simulation(spec, args->json, error);
+        rc = print_simulation(spec, args->request.reading.json, error);
     }
     pilot_free(&read.pilot);
     return rc;
@@ -124,7 +120,7 @@ static int simulate(const struct simulate_args *args, struct error *error)
     if (args->request.pilot != NULL)
         rc = simulate_pilot(args, &spec, error);
     else
-        rc = print_simulation(&spec, args->json, error);
+        rc = print_simulation(&spec, args->request.reading.json, error);
     simulation_spec_clear(&spec);
     return rc;
 }
@@ -137,7 +133,7 @@ int cmd_simulate(int argc, char **argv)
         "SPEC.yaml [key=value ...]",
         "Run arms in worlds of prompts whose laws are known, in virtual time and with the broker's own policies: accuracy, "
         "cost, what was saved. Nothing is generated.",
-        0,
+        reading_children,
         0,
         0};
     struct simulate_args args = {0};

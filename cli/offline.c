@@ -19,18 +19,17 @@
 #include <unistd.h>
 
 struct read_args {
-    const char *command, *sweep, *state, *verifier, *truth;
+    const char *command, *sweep, *verifier, *truth;
     const char *beside;       /* of report */
     double threshold, window; /* of calibrate; threshold NaN: none given */
     double target;            /* of report; NaN: none given */
-    struct broker_choice choice;
-    bool takes_sweep, json, csv, digest, full, features;
+    struct reading reading;
+    bool takes_sweep, csv, digest, full, features;
 };
 
 enum { FOLLOW_MS = 1000 };
 enum {
-    OPTION_JSON = 1000,
-    OPTION_CSV,
+    OPTION_CSV = 1000,
     OPTION_DIGEST,
     OPTION_VERIFIER,
     OPTION_TRUTH,
@@ -42,17 +41,7 @@ enum {
     OPTION_FEATURES,
 };
 
-#define SOURCE_OPTIONS                                                                                    \
-    {"state", 's', "DIR", 0, "state folder to read (default: `state` of cluster.conf, drover-state)", 0}, \
-        {"broker", 'b', "ENDPOINT", 0, "read from the broker with this client address instead", 0},       \
-        {"join", 'j', "FILE", 0, "read from the broker that this join file names", 0},                    \
-    {                                                                                                     \
-        "conf", 'c', "FILE", 0, "read from the broker that this cluster.conf names", 0                    \
-    }
-
 static const struct argp_option report_options[] = {
-    SOURCE_OPTIONS,
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {"csv", OPTION_CSV, NULL, 0, "print CSV, of the curves alone", 0},
     {"full", OPTION_FULL, NULL, 0, "show all tables: bounds, lengths, flips, effort, equal cost, grids", 0},
     {"beside", OPTION_BESIDE, "SWEEP", 0, "show the arms of another sweep over the same prompts, too", 0},
@@ -61,26 +50,16 @@ static const struct argp_option report_options[] = {
 };
 
 static const struct argp_option results_options[] = {
-    SOURCE_OPTIONS,
-    {"json", OPTION_JSON, NULL, 0, "print JSON lines, as it always does", 0},
     {"features", OPTION_FEATURES, NULL, 0, "for training: also the class of the answer, and every arm's decision", 0},
     {"digest", OPTION_DIGEST, NULL, 0, "print two hashes instead: of all lines without `timing`, of all decisions", 0},
     {0},
 };
 
 static const struct argp_option calibrate_options[] = {
-    SOURCE_OPTIONS,
     {"verifier", OPTION_VERIFIER, "NAME", 0, "who is measured", 0},
     {"truth", OPTION_TRUTH, "NAME", 0, "against whom (default: the sweep's truth)", 0},
     {"threshold", OPTION_THRESHOLD, "SCORE", 0, "accept scores from here on (default: its own pass and fail)", 0},
     {"window", OPTION_WINDOW, "SHARE", 0, "share of the rollouts that a cascade's window shall hold (default: 0.2)", 0},
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
-    {0},
-};
-
-static const struct argp_option plain_options[] = {
-    SOURCE_OPTIONS,
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
 
@@ -97,20 +76,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct read_args *args = state->input;
     switch (key) {
-    case 's':
-        args->state = arg;
-        return 0;
-    case 'c':
-        args->choice.conf = arg;
-        return 0;
-    case 'b':
-        args->choice.broker = arg;
-        return 0;
-    case 'j':
-        args->choice.join = arg;
-        return 0;
-    case OPTION_JSON:
-        args->json = true;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->reading;
         return 0;
     case OPTION_CSV:
         args->csv = true;
@@ -212,8 +179,10 @@ static int fetch(struct source *source, const char *endpoint, struct error *erro
     return rc == 0 ? source_more(source, error) : rc;
 }
 
-int source_open(const char *state, const struct broker_choice *choice, struct source *source, struct error *error)
+int source_open(const struct reading *from, struct source *source, struct error *error)
 {
+    const char *state = from->state;
+    const struct broker_choice *choice = &from->choice;
     *source = (struct source){0};
     struct cluster_conf conf;
     char endpoint[256];
@@ -334,9 +303,9 @@ int print_report(struct journal *journal, const char *name, const struct report_
 
 static int do_report(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    struct report_style style = {.format = args->json  ? REPORT_JSON
-                                           : args->csv ? REPORT_CSV
-                                                       : REPORT_TEXT,
+    struct report_style style = {.format = args->reading.json ? REPORT_JSON
+                                           : args->csv        ? REPORT_CSV
+                                                              : REPORT_TEXT,
                                  .wall_s = -1,
                                  .target = args->target,
                                  .full = args->full,
@@ -401,7 +370,7 @@ static int calibrate(const struct read_args *args, const struct core *core, uint
                          "(`drover reverify`)",
                          core_sweep(core, sweep).name, args->verifier, core_verifier(core, truth).name);
     struct buf out = {0};
-    (args->json ? calibration_json : calibration_text)(calibration, &out);
+    (args->reading.json ? calibration_json : calibration_text)(calibration, &out);
     rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     calibration_free(&calibration);
@@ -467,7 +436,7 @@ static int print_commit(void *arg, uint64_t commit, struct slice facts)
 
 static int do_journal(const struct read_args *args, struct journal *journal, struct error *error)
 {
-    struct printer printer = {error, args->json};
+    struct printer printer = {error, args->reading.json};
     return journal_scan(journal, 1, print_commit, &printer, error);
 }
 
@@ -574,7 +543,7 @@ static int do_audit(const struct read_args *args, struct journal *journal, struc
         rc = reload(replayed, &reloaded, error);
     if (rc == 0)
         rc = compare_dumps(replayed, reloaded, error);
-    if (rc == 0 && args->json)
+    if (rc == 0 && args->reading.json)
         printf("{\"audit\":\"clean\",\"commits\":%llu,\"facts\":%llu}\n", (unsigned long long)audit.commits,
                (unsigned long long)audit.facts);
     else if (rc == 0)
@@ -592,13 +561,13 @@ static int do_audit(const struct read_args *args, struct journal *journal, struc
 static int read_command(const char *name, const struct argp_option *options, const char *doc, bool takes_sweep,
                         int argc, char **argv, int (*run)(const struct read_args *, struct journal *, struct error *))
 {
-    const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, 0, 0, 0};
+    const struct argp argp = {options, parse, takes_sweep ? "[SWEEP]" : "", doc, reading_children, 0, 0};
     struct read_args args = {
         .command = name, .takes_sweep = takes_sweep, .threshold = NAN, .window = CALIBRATION_WINDOW, .target = NAN};
     struct source source;
     struct error error = {""};
     parse_args(name, &argp, argc, argv, &args);
-    int rc = source_open(args.state, &args.choice, &source, &error);
+    int rc = source_open(&args.reading, &source, &error);
     if (rc == 0) {
         rc = run(&args, source.journal, &error);
         source_close(&source);
@@ -629,14 +598,13 @@ int cmd_calibrate(int argc, char **argv)
 
 int cmd_journal(int argc, char **argv)
 {
-    return read_command("journal", plain_options,
-                        "Print the facts of a journal, one a line, each behind its commit's number.", false, argc, argv,
-                        do_journal);
+    return read_command("journal", NULL, "Print the facts of a journal, one a line, each behind its commit's number.",
+                        false, argc, argv, do_journal);
 }
 
 int cmd_audit(int argc, char **argv)
 {
-    return read_command("audit", plain_options,
+    return read_command("audit", NULL,
                         "Check a journal: budgets after every commit, every invariant now and then and at the end, "
                         "dump = replay, checksums, and every decision re-run and compared.",
                         false, argc, argv, do_audit);

@@ -235,7 +235,7 @@ static int read_sweep(struct lines *lines)
     struct source source;
     struct core *core;
     uint32_t sweep;
-    int rc = source_open(lines->request->state, &lines->request->choice, &source, lines->error);
+    int rc = source_open(&lines->request->reading, &source, lines->error);
     if (rc != 0)
         return rc;
     rc = journal_core(source.journal, &core, lines->error);
@@ -278,17 +278,8 @@ bool pilot_option(int key, char *arg, struct pilot_request *request, struct argp
 {
     char *end;
     switch (key) {
-    case 's':
-        request->state = arg;
-        return true;
-    case 'b':
-        request->choice.broker = arg;
-        return true;
-    case 'j':
-        request->choice.join = arg;
-        return true;
-    case 'c':
-        request->choice.conf = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &request->reading;
         return true;
     case PILOT_TRUTH:
         request->truth = arg;

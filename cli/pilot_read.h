@@ -9,8 +9,8 @@
 
 struct pilot_request {
     const char *pilot; /* path of a file, else name of a sweep */
-    const char *state, *truth, *model;
-    struct broker_choice choice;
+    const char *truth, *model;
+    struct reading reading;
     uint32_t rollouts; /* of each prompt, the first so many; 0: all */
 };
 
@@ -27,24 +27,20 @@ int pilot_read(const struct pilot_request *request, struct pilot_read *read, str
 
 enum { PILOT_KEYS = 2000, PILOT_TRUTH, PILOT_MODEL, PILOT_ROLLOUTS };
 
-#define PILOT_OPTIONS                                                                                              \
-    {                                                                                                              \
-        "truth",                                                                                                   \
-        PILOT_TRUTH,                                                                                               \
-        "NAME",                                                                                                    \
-        0,                                                                                                         \
-        "verifier that says what is right (default: the sweep's truth, or the only one)",                          \
-        0},                                                                                                        \
-        {"model", PILOT_MODEL, "NAME", 0, "whose rollouts count, where there are several models'", 0},             \
-        {"rollouts", PILOT_ROLLOUTS, "K", 0, "look at the first K rollouts of each prompt only", 0},               \
-        {"state", 's', "DIR", 0, "state folder of the sweep (default: `state` of cluster.conf, drover-state)", 0}, \
-        {"broker", 'b', "ENDPOINT", 0, "read the sweep from the broker with this client address instead", 0},      \
-        {"join", 'j', "FILE", 0, "read it from the broker that this join file names", 0},                          \
-    {                                                                                                              \
-        "conf", 'c', "FILE", 0, "read it from the broker that this cluster.conf names", 0                          \
+#define PILOT_OPTIONS                                                                                  \
+    {                                                                                                  \
+        "truth",                                                                                       \
+        PILOT_TRUTH,                                                                                   \
+        "NAME",                                                                                        \
+        0,                                                                                             \
+        "verifier that says what is right (default: the sweep's truth, or the only one)",              \
+        0},                                                                                            \
+        {"model", PILOT_MODEL, "NAME", 0, "whose rollouts count, where there are several models'", 0}, \
+    {                                                                                                  \
+        "rollouts", PILOT_ROLLOUTS, "K", 0, "look at the first K rollouts of each prompt only", 0      \
     }
 
-/* Takes one of these options; false: it is another one. */
+/* Takes one of these options, and readies reading_children; false: it is another one. */
 bool pilot_option(int key, char *arg, struct pilot_request *request, struct argp_state *state);
 
 #endif

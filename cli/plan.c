@@ -12,8 +12,7 @@
 #include <unistd.h>
 
 enum {
-    OPTION_JSON = 1000,
-    OPTION_TARGET,
+    OPTION_TARGET = 1000,
     OPTION_BUDGET,
     OPTION_UNIT,
     OPTION_PROMPTS,
@@ -42,7 +41,6 @@ static const struct argp_option options[] = {
     {"seeds", OPTION_SEEDS, "N", 0, "worlds that are drawn from the pilot (default: 40)", 0},
     {"seed", OPTION_SEED, "N", 0, "all random numbers follow from it (default: 1)", 0},
     PILOT_OPTIONS,
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
 
@@ -51,7 +49,7 @@ struct plan_args {
     const char *calibration;
     struct forecast_options options;
     double icc;
-    bool checkable, json;
+    bool checkable;
 };
 
 static double number_of(const char *arg, const char *name, double low, double high, struct argp_state *state)
@@ -123,9 +121,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_CHECKABLE:
         args->checkable = true;
-        return 0;
-    case OPTION_JSON:
-        args->json = true;
         return 0;
     case ARGP_KEY_ARG:
         if (args->request.pilot != NULL)
@@ -272,7 +267,7 @@ static int plan(struct plan_args *args, const struct pilot_read *read, struct er
     struct forecast *forecast = forecast_new(read->pilot, &args->options, error);
     if (forecast == NULL)
         return ERR_REFUSED;
-    rc = print_forecast(forecast, args->json, error);
+    rc = print_forecast(forecast, args->request.reading.json, error);
     forecast_free(&forecast);
     return rc;
 }
@@ -285,7 +280,7 @@ int cmd_plan(int argc, char **argv)
         "PILOT",
         "Say which arm to run, what it will give and cost, and what that hangs on, from a pilot: a sweep, or a file of "
         "`drover results`. Nothing is generated.",
-        0,
+        reading_children,
         0,
         0};
     struct error error = {""};

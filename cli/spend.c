@@ -13,8 +13,7 @@
 #include <uthash.h>
 
 enum {
-    OPTION_JSON = 1000,
-    OPTION_BUDGET,
+    OPTION_BUDGET = 1000,
     OPTION_BY,
     OPTION_PILOT,
     OPTION_FOLDS,
@@ -26,10 +25,10 @@ enum {
 enum { PILOT_MOST = 1024, FOLDS_MOST = 100 };
 
 struct fit_args {
-    const char *from, *state, *verifier, *model;
-    struct broker_choice choice;
+    const char *from, *verifier, *model;
+    struct reading reading;
     struct fit_bins_request request;
-    bool by_prior, json, strategies;
+    bool by_prior, strategies;
 };
 
 static const struct argp_option fit_options[] = {
@@ -44,11 +43,6 @@ static const struct argp_option fit_options[] = {
     {"model", OPTION_MODEL, "NAME", 0, "whose rollouts are counted, of a sweep with several", 0},
     {"strategies", OPTION_STRATEGIES, NULL, 0, "choose among the arms of the sweep for each bin, instead of rollouts",
      0},
-    {"state", 's', "DIR", 0, "state folder of the sweep (default: `state` of cluster.conf, drover-state)", 0},
-    {"broker", 'b', "ENDPOINT", 0, "read the sweep from the broker with this client address instead", 0},
-    {"join", 'j', "FILE", 0, "read it from the broker that this join file names", 0},
-    {"conf", 'c', "FILE", 0, "read it from the broker that this cluster.conf names", 0},
-    {"json", OPTION_JSON, NULL, 0, "print JSON", 0},
     {0},
 };
 
@@ -88,20 +82,8 @@ static error_t fit_parse(int key, char *arg, struct argp_state *state)
 {
     struct fit_args *args = state->input;
     switch (key) {
-    case 's':
-        args->state = arg;
-        return 0;
-    case 'c':
-        args->choice.conf = arg;
-        return 0;
-    case 'b':
-        args->choice.broker = arg;
-        return 0;
-    case 'j':
-        args->choice.join = arg;
-        return 0;
-    case OPTION_JSON:
-        args->json = true;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &args->reading;
         return 0;
     case OPTION_VERIFIER:
         args->verifier = arg;
@@ -284,7 +266,7 @@ static int fit_arms(const struct fit_args *args, const struct core *core, struct
             "of %u prompts of sweep '%s' both the pilot and every arm's outcome are known, which is too few",
             fit.prompts, args->from);
     struct buf out = {0};
-    (args->json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
+    (args->reading.json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
     rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     return rc;
@@ -296,7 +278,7 @@ static int read_sweep(const struct fit_args *args, struct counting *counting, st
 {
     struct source source;
     struct core *core;
-    int rc = source_open(args->state, &args->choice, &source, error);
+    int rc = source_open(&args->reading, &source, error);
     if (rc != 0)
         return rc;
     rc = journal_core(source.journal, &core, error);
@@ -319,7 +301,7 @@ static int fit(struct fit_args *args, const struct counting *counting, struct er
                          args->from, request->prompts);
     struct fit_bins fitted = fit_bins(request);
     struct buf out = {0};
-    (args->json ? fit_bins_json : fit_bins_text)(&fitted, request, args->from, &out);
+    (args->reading.json ? fit_bins_json : fit_bins_text)(&fitted, request, args->from, &out);
     int rc = put_stdout(buf_slice(&out), error);
     buf_clear(&out);
     return rc;
@@ -344,7 +326,7 @@ int cmd_fit_bins(int argc, char **argv)
         "to come, print them as keys of an arm, and foretell what they cover, for the prompts seen "
         "and held out. A FILE holds counts, {\"prompt\": ID, \"passes\": K, \"n\": N} on a line, or "
         "what `drover results` prints.",
-        0,
+        reading_children,
         0,
         0};
     struct fit_args args = {.request = {.pilot = 4, .folds = 2, .strength = 1}};
