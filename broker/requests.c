@@ -82,6 +82,16 @@ int server_submit(struct server *server, struct submission *submission, uint32_t
     return rc;
 }
 
+int no_such_sweep(const struct core *core, const char *name, struct error *error)
+{
+    struct buf names = {0};
+    uint32_t last, count = core_sweep_names(core, &names, &last);
+    int rc = error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'; the journal holds: %.300s", name,
+                       count > 0 ? names.data : "none");
+    buf_clear(&names);
+    return rc;
+}
+
 int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct buf *note,
                     struct error *error)
 {
@@ -97,7 +107,7 @@ int server_reverify(struct server *server, const struct reverification *what, ui
                                        .file = filed ? &spec : NULL};
     buf_reset(&server->definitions);
     if (request.sweep == NO_ID)
-        rc = error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'", what->sweep);
+        rc = no_such_sweep(server->core, what->sweep, error);
     if (rc == 0)
         rc = reverify_definitions(server->core, &request, &server->definitions, error);
     if (rc == 0)
@@ -124,7 +134,7 @@ int server_reselect(struct server *server, const struct reselection *what, uint3
                                        .file = what->file};
     buf_reset(&server->definitions);
     if (request.sweep == NO_ID)
-        return error_set(error, ERR_NOT_FOUND, "there is no sweep '%.64s'", what->sweep);
+        return no_such_sweep(server->core, what->sweep, error);
     int rc = reselect_definitions(server->core, &request, &server->definitions, note, error);
     return rc == 0 ? step_submit(server, false, sweep, error) : rc;
 }

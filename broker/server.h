@@ -43,6 +43,9 @@ struct reverification {
     struct slice yaml; /* a sweep file with the verifiers; empty: those that the journal knows */
     const char *file;  /* its name, for messages */
 };
+/* ERR_NOT_FOUND, and which there are. */
+int no_such_sweep(const struct core *core, const char *name, struct error *error);
+
 /* note: a sentence on what of the sweep is not judged; empty: all is. */
 int server_reverify(struct server *server, const struct reverification *what, uint32_t *sweep, struct buf *note,
                     struct error *error);

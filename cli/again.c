@@ -42,9 +42,19 @@ static int serve_here(struct again *again)
     again->local.verifier_threads = cores < 1 ? 1 : (uint32_t)cores + 1; /* it may be programs that are run */
     again->local.begin = begin;
     again->local.arg = again;
+    return run_local(&again->local);
+}
+
+/* A name that is misspelt makes no new state folder. */
+static int there_is_a_journal(struct again *again, struct error *error)
+{
+    struct journal *journal;
     if (again->local.state == NULL)
         again->local.state = "drover-state";
-    return run_local(&again->local);
+    int rc = journal_open(again->local.state, &(struct journal_options){.read_only = true}, &journal, error);
+    if (rc == 0)
+        journal_close(&journal);
+    return rc;
 }
 
 int again_run(struct again *again)
@@ -53,6 +63,8 @@ int again_run(struct again *again)
     char *yaml = NULL;
     size_t len = 0;
     int rc = one_place(again->local.state, &(struct broker_choice){.broker = again->broker}, &error), code = EXIT_OK;
+    if (rc == 0 && again->broker == NULL)
+        rc = there_is_a_journal(again, &error);
     if (rc == 0 && again->file != NULL)
         rc = file_read(again->file, LIMIT_SWEEP_FILE, &yaml, &len, &error);
     *again->yaml = (struct slice){yaml, len};

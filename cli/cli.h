@@ -54,6 +54,9 @@ int complain(const char *command, int code, const struct error *error);
 /* argp_parse with the command's name in messages, and EXIT_INPUT for wrong usage. */
 void parse_args(const char *command, const struct argp *argp, int argc, char **argv, void *input);
 
+/* For an argument that a command does not take: says so, and ends it. */
+void surplus(struct argp_state *state, const char *arg);
+
 /* cluster.conf: the file given, else ./cluster.conf if there is one, else the defaults. */
 int read_cluster_conf(const char *path, struct cluster_conf *conf, struct error *error);
 

@@ -168,10 +168,10 @@ int client_fetch(struct client *client, uint64_t commit, struct buf *facts, stru
 
 struct client_args {
     struct reading reading;
-    const char *subject;
+    const char *subject, *wanted; /* wanted: what is said when the subject is missing; NULL: it may be */
     const char *overrides[256];
     size_t overrides_len;
-    bool dry_run, submits, subject_required, takes_subject;
+    bool dry_run, submits, takes_subject;
 };
 
 static const struct argp_option submit_options[] = {
@@ -199,11 +199,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         else if (args->submits && strchr(arg, '=') != NULL && args->overrides_len < 256)
             args->overrides[args->overrides_len++] = arg;
         else
-            argp_usage(state);
+            surplus(state, arg);
         return 0;
     case ARGP_KEY_END:
-        if (args->subject_required && args->subject == NULL)
-            argp_usage(state);
+        if (args->subject == NULL && args->wanted != NULL)
+            argp_error(state, "%s", args->wanted);
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
@@ -271,7 +271,7 @@ int cmd_submit(int argc, char **argv)
                               asking_children,
                               0,
                               0};
-    struct client_args args = {.submits = true, .takes_subject = true, .subject_required = true};
+    struct client_args args = {.submits = true, .takes_subject = true, .wanted = "which sweep? give its file"};
     struct sweep_input input;
     struct error error = {""};
     parse_args("submit", &argp, argc, argv, &args);
@@ -380,32 +380,32 @@ static void fill_drain(const struct client_args *args, struct msg *msg)
     *msg = (struct msg){.type = MSG_drain_agent, .drain_agent = {slice_of(args->subject)}};
 }
 
-#define SUBJECT                                         \
-    &(struct client_args)                               \
-    {                                                   \
-        .takes_subject = true, .subject_required = true \
+#define SUBJECT(question)                           \
+    &(struct client_args)                           \
+    {                                               \
+        .takes_subject = true, .wanted = (question) \
     }
 
 int cmd_pause(int argc, char **argv)
 {
-    return request_command("pause", "SWEEP", "Grant no more tasks of a sweep; what is in flight finishes.", SUBJECT,
-                           argc, argv, fill_pause);
+    return request_command("pause", "SWEEP", "Grant no more tasks of a sweep; what is in flight finishes.",
+                           SUBJECT("which sweep? give its name"), argc, argv, fill_pause);
 }
 
 int cmd_resume(int argc, char **argv)
 {
-    return request_command("resume", "SWEEP", "Go on with a paused, faulty or cancelled sweep.", SUBJECT, argc, argv,
-                           fill_resume);
+    return request_command("resume", "SWEEP", "Go on with a paused, faulty or cancelled sweep.",
+                           SUBJECT("which sweep? give its name"), argc, argv, fill_resume);
 }
 
 int cmd_cancel(int argc, char **argv)
 {
-    return request_command("cancel", "SWEEP", "Stop a sweep and what of it is in flight. Results stay.", SUBJECT, argc,
-                           argv, fill_cancel);
+    return request_command("cancel", "SWEEP", "Stop a sweep and what of it is in flight. Results stay.",
+                           SUBJECT("which sweep? give its name"), argc, argv, fill_cancel);
 }
 
 int cmd_drain(int argc, char **argv)
 {
-    return request_command("drain", "NAME", "Have a worker or verifier give back its tasks and leave.", SUBJECT, argc,
-                           argv, fill_drain);
+    return request_command("drain", "NAME", "Have a worker or verifier give back its tasks and leave.",
+                           SUBJECT("which worker or verifier? give its name"), argc, argv, fill_drain);
 }

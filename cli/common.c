@@ -43,6 +43,11 @@ void parse_args(const char *command, const struct argp *argp, int argc, char **a
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
 
+void surplus(struct argp_state *state, const char *arg)
+{
+    argp_error(state, "'%s' is one argument too many", arg);
+}
+
 /* -- options of commands that read ---------------------------------------------------------------------------------- */
 
 enum { OPTION_JSON = 1000 };

@@ -42,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (args->what.sweep != NULL)
-            argp_usage(state);
+            surplus(state, arg);
         args->what.sweep = arg;
         return 0;
     case ARGP_KEY_END:

@@ -46,7 +46,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (args->sweep != NULL)
-            argp_usage(state);
+            surplus(state, arg);
         args->sweep = arg;
         return 0;
     }

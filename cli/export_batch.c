@@ -52,7 +52,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (args->file == NULL)
-            argp_usage(state);
+            argp_error(state, "which sweep? give its file");
         return 0;
     }
     return ARGP_ERR_UNKNOWN;

@@ -113,9 +113,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!(args->window > 0 && args->window <= 1))
             argp_error(state, "--window takes a share above 0 and up to 1, not '%s'", arg);
         return 0;
+    case ARGP_KEY_END:
+        if (args->csv && args->reading.json)
+            argp_error(state, "--csv and --json: give one");
+        return 0;
     case ARGP_KEY_ARG:
         if (!args->takes_sweep || args->sweep != NULL)
-            argp_usage(state);
+            surplus(state, arg);
         args->sweep = arg;
         return 0;
     }
@@ -214,25 +218,16 @@ static int put_line(void *error, struct slice line)
 int find_sweep(const struct core *core, const char *name, uint32_t *sweep, struct error *error)
 {
     struct buf names = {0};
-    uint32_t count = 0, last = NO_ID;
-    for (uint32_t i = 0; i < core_sweeps(core); i++) {
-        struct sweep_info info = core_sweep(core, i);
-        if (info.state == SWEEP_REPLACED)
-            continue;
-        buf_printf(&names, "%s%s", count > 0 ? ", " : "", info.name);
-        count++;
-        last = i;
-    }
+    uint32_t last, count = core_sweep_names(core, &names, &last);
     *sweep = name != NULL ? core_sweep_find(core, slice_of(name)) : count == 1 ? last : NO_ID;
-    if (*sweep != NO_ID) {
-        buf_clear(&names);
-        return 0;
-    }
-    error_set(error, ERR_NOT_FOUND, "%s%s%s; the journal holds: %s",
-              name == NULL ? "which sweep" : "there is no sweep '", name == NULL ? "?" : name, name == NULL ? "" : "'",
-              names.len > 0 ? names.data : "none");
+    int rc = *sweep != NO_ID ? 0 : ERR_NOT_FOUND;
+    if (rc != 0 && name != NULL)
+        no_such_sweep(core, name, error);
+    else if (rc != 0)
+        error_set(error, rc, count == 0 ? "the journal holds no sweep" : "which sweep? The journal holds: %s",
+                  names.data);
     buf_clear(&names);
-    return ERR_NOT_FOUND;
+    return rc;
 }
 
 static bool utf8_terminal(void)

@@ -124,7 +124,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (args->request.pilot != NULL)
-            argp_usage(state);
+            surplus(state, arg);
         args->request.pilot = arg;
         return 0;
     case ARGP_KEY_END:

@@ -75,7 +75,8 @@ static error_t broker_parse(int key, char *arg, struct argp_state *state)
         args->verbose++;
         return 0;
     case ARGP_KEY_ARG:
-        argp_usage(state);
+        surplus(state, arg);
+        return 0;
     }
     return ARGP_ERR_UNKNOWN;
 }
@@ -249,7 +250,8 @@ static error_t agent_parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--connect and --join both say where the broker is: give one");
         return 0;
     case ARGP_KEY_ARG:
-        argp_usage(state);
+        surplus(state, arg);
+        return 0;
     }
     return ARGP_ERR_UNKNOWN;
 }
@@ -540,7 +542,7 @@ static error_t import_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (args->files == 0)
-            argp_usage(state);
+            argp_error(state, "which answers? FILE ..., as the service wrote them");
         return 0;
     }
     return ARGP_ERR_UNKNOWN;

@@ -113,7 +113,7 @@ static error_t fit_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (args->from != NULL)
-            argp_usage(state);
+            surplus(state, arg);
         args->from = arg;
         return 0;
     case ARGP_KEY_END:

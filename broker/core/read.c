@@ -31,6 +31,19 @@ uint32_t core_sweep_find(const struct core *core, struct slice name)
     return NO_ID;
 }
 
+uint32_t core_sweep_names(const struct core *core, struct buf *names, uint32_t *last)
+{
+    uint32_t count = 0;
+    *last = NO_ID;
+    for (uint32_t i = 0; i < core->sweeps_len; i++) {
+        if (core->sweeps[i].state == SWEEP_REPLACED)
+            continue;
+        buf_printf(names, "%s%s", count++ > 0 ? ", " : "", core->sweeps[i].name);
+        *last = i;
+    }
+    return count;
+}
+
 struct sweep_info core_sweep(const struct core *core, uint32_t id)
 {
     assert(id < core->sweeps_len);

@@ -128,6 +128,9 @@ uint32_t core_arm_reach(const struct core *core, uint32_t arm, uint32_t pool, ui
 uint32_t core_pools(const struct core *core);
 struct pool_info core_pool(const struct core *core, uint32_t pool);
 uint32_t core_models(const struct core *core);
+/* Appends the names of all that are not replaced, as in a list; how many, and the last one's id. */
+uint32_t core_sweep_names(const struct core *core, struct buf *names, uint32_t *last);
+
 struct model_info core_model(const struct core *core, uint32_t model);
 uint32_t core_verifiers(const struct core *core);
 struct verifier_info core_verifier(const struct core *core, uint32_t verifier);
