@@ -336,62 +336,68 @@ static void finals_follow_one_another(void **state)
     play_clear(&play);
 }
 
-static void text_of(const struct core *core, bool utf8, struct buf *out)
+/* A sweep that has run, and what is said of it. */
+struct told {
+    struct core *core;
+    struct report *report;
+    struct buf text;
+};
+
+static struct told tell(struct core *core, bool utf8)
 {
-    struct report *report = report_new(core, 0, -1);
-    buf_reset(out);
-    report_text(report, (struct report_page){.utf8 = utf8}, out);
-    report_free(&report);
+    struct told told = {.core = core, .report = report_new(core, 0, -1)};
+    report_text(told.report, (struct report_page){.utf8 = utf8}, &told.text);
+    return told;
+}
+
+static void assert_says(const struct told *told, const char *sentence)
+{
+    if (strstr(told->text.data, sentence) == NULL)
+        fail_msg("'%s' is not in:\n%s", sentence, told->text.data);
+}
+
+static void forget(struct told *told, struct play *play)
+{
+    buf_clear(&told->text);
+    end(&told->report, &told->core, play);
 }
 
 static void partial_sweeps_say_so(void **state)
 {
     (void)state;
     struct play play = world(PROMPTS, 0);
-    struct buf text = {0};
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
     play.left = 150;
-    struct core *core = play_all(&play);
-    struct report *report = report_new(core, 0, -1);
-    const struct report_point *point = point_of(report, 0, "vote", N);
+    struct told told = tell(play_all(&play), false);
+    const struct report_point *point = point_of(told.report, 0, "vote", N);
     uint32_t undecided = 0;
     for (uint32_t p = 0; p < PROMPTS; p++)
-        undecided += core_cell(core, 0, p).decided == DECIDED_NOT;
+        undecided += core_cell(told.core, 0, p).decided == DECIDED_NOT;
     assert_true(undecided > 0);
     assert_true(undecided < PROMPTS);
     assert_int_equal(point->undecided, undecided);
     assert_int_equal(point->prompts, PROMPTS - undecided);
-    report_free(&report);
-    text_of(core, false, &text);
     char expected[80];
     snprintf(expected, sizeof expected, "partial: %u of %u prompts undecided", undecided, (unsigned)PROMPTS);
-    assert_non_null(strstr(text.data, expected));
-    assert_non_null(strstr(text.data, "accuracy is biased until all are decided"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    assert_says(&told, expected);
+    assert_says(&told, "accuracy is biased until all are decided");
+    forget(&told, &play);
 }
 
 static void unknown_is_never_wrong(void **state)
 {
     (void)state;
     struct play play = world(PROMPTS, 0);
-    struct buf text = {0};
     play.answer = answer_unknown;
     put_four(&play);
-    struct core *core = play_all(&play);
-    struct report *report = report_new(core, 0, -1);
-    const struct report_point *point = point_of(report, 0, "vote", N);
+    struct told told = tell(play_all(&play), false);
+    const struct report_point *point = point_of(told.report, 0, "vote", N);
     assert_int_equal(point->judged, 0);
     assert_int_equal(point->unknown, PROMPTS);
     assert_true(isnan(point->accuracy));
-    assert_int_equal(point_of(report, 0, "any", 2)->unknown, PROMPTS);
-    report_free(&report);
-    text_of(core, false, &text);
-    assert_non_null(strstr(text.data, "24 prompts left out: the truth of the winner is unknown"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    assert_int_equal(point_of(told.report, 0, "any", 2)->unknown, PROMPTS);
+    assert_says(&told, "24 prompts left out: the truth of the winner is unknown");
+    forget(&told, &play);
 }
 
 /* Verdicts of every outcome, in turn by prompt. */
@@ -409,37 +415,31 @@ static void outcomes_are_shown_apart(void **state)
 {
     (void)state;
     struct play play = world(PROMPTS, 0);
-    struct buf text = {0};
     play.answer = answer_all_outcomes;
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", 4, NO_ID, NULL, 0});
     put_arm(&play, 1, (struct arm_text){"best", "sample", "uniform", "none", "best", 2, 1, NULL, 0});
-    struct core *core = play_all(&play);
-    struct report *report = report_new(core, 0, -1);
-    const struct report_point *point = point_of(report, 0, "vote", 4);
+    struct told told = tell(play_all(&play), false);
+    const struct report_point *point = point_of(told.report, 0, "vote", 4);
     assert_int_equal(point->judged, PROMPTS / 2); /* fail, pass, timeout */
     assert_int_equal(point->unknown, PROMPTS / 2);
     assert_true(point->accuracy == 1. / 3);
-    assert_int_equal(report->verdicts_len, 2);
+    assert_int_equal(told.report->verdicts_len, 2);
     for (int o = 0; o < OUTCOMES; o++) { /* of the truth on 4 rollouts each, of the judge on 2 */
-        assert_int_equal(report->verdicts[0].outcomes[o], 4 * PROMPTS / OUTCOMES);
-        assert_int_equal(report->verdicts[1].outcomes[o], 2 * PROMPTS / OUTCOMES);
+        assert_int_equal(told.report->verdicts[0].outcomes[o], 4 * PROMPTS / OUTCOMES);
+        assert_int_equal(told.report->verdicts[1].outcomes[o], 2 * PROMPTS / OUTCOMES);
     }
     struct item item;
     for (uint32_t p = 0; p < OUTCOMES; p++) { /* what policies see: a score counts, an error does not */
         struct key key = {TASK_GENERATE, 0, p, NO_ID, 0, NO_ID};
-        assert_true(core_item(core, 1, &key, 0, &item));
+        assert_true(core_item(told.core, 1, &key, 0, &item));
         assert_int_equal(item.scored, p != OUTCOME_UNKNOWN && p != OUTCOME_ERROR);
         assert_int_equal(item.passed, p == OUTCOME_PASS);
         assert_true(item.score == (item.scored ? .5 : 0));
     }
-    report_free(&report);
-    text_of(core, false, &text);
-    assert_non_null(strstr(text.data, "  verdicts of truth: 16 unknown, 16 timeout, 16 error of 96\n"));
-    assert_non_null(strstr(text.data, "  verdicts of judge: 8 unknown, 8 timeout, 8 error of 48\n"));
-    assert_non_null(strstr(text.data, "  43 % of prompt tokens were cached (288 of 672)\n"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    assert_says(&told, "  verdicts of truth: 16 unknown, 16 timeout, 16 error of 96\n");
+    assert_says(&told, "  verdicts of judge: 8 unknown, 8 timeout, 8 error of 48\n");
+    assert_says(&told, "  43 % of prompt tokens were cached (288 of 672)\n");
+    forget(&told, &play);
 }
 
 /* A recording that holds six rollouts of every prompt. */
@@ -455,22 +455,16 @@ static void exhausted_pools_are_reported(void **state)
 {
     (void)state;
     struct play play = world(PROMPTS, 0);
-    struct buf text = {0};
     play.answer = answer_recorded;
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
-    struct core *core = play_all(&play);
-    struct report *report = report_new(core, 0, -1);
-    const struct report_point *point = point_of(report, 0, "vote", N);
+    struct told told = tell(play_all(&play), false);
+    const struct report_point *point = point_of(told.report, 0, "vote", N);
     assert_int_equal(point->prompts, PROMPTS);
     assert_int_equal(point->exhausted, PROMPTS);
     assert_int_equal(point->rollouts, 6 * PROMPTS);
-    assert_int_equal(point_of(report, 0, "vote", 4)->exhausted, 0);
-    report_free(&report);
-    text_of(core, false, &text);
-    assert_non_null(strstr(text.data, "the recorded pool is exhausted: 24 prompts had fewer than"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    assert_int_equal(point_of(told.report, 0, "vote", 4)->exhausted, 0);
+    assert_says(&told, "the recorded pool is exhausted: 24 prompts had fewer than");
+    forget(&told, &play);
 }
 
 /* Decided, but nobody has said yet what is right. */
@@ -478,45 +472,33 @@ static void pending_truth_is_never_wrong(void **state)
 {
     (void)state;
     struct play play = world(PROMPTS, 0);
-    struct buf text = {0};
     play.answer = answer;
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
     play_submit(&play);
     play_hello(&play, PLAY_WORKER, "w", false, "sim", 8);
     play_tasks(&play);
-    struct core *core = play_replay(&play);
-    struct report *report = report_new(core, 0, -1);
-    assert_int_equal(point_of(report, 0, "vote", N)->prompts, PROMPTS);
-    assert_int_equal(point_of(report, 0, "vote", N)->pending, PROMPTS);
-    assert_int_equal(point_of(report, 0, "vote", N)->judged, 0);
-    report_free(&report);
-    text_of(core, false, &text);
-    assert_non_null(strstr(text.data, "24 prompts left out: the truth of the winner is not there yet"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    struct told told = tell(play_replay(&play), false);
+    assert_int_equal(point_of(told.report, 0, "vote", N)->prompts, PROMPTS);
+    assert_int_equal(point_of(told.report, 0, "vote", N)->pending, PROMPTS);
+    assert_int_equal(point_of(told.report, 0, "vote", N)->judged, 0);
+    assert_says(&told, "24 prompts left out: the truth of the winner is not there yet");
+    forget(&told, &play);
 }
 
 static void without_truth_there_are_costs(void **state)
 {
     (void)state;
     struct play play = play_new(NULL);
-    struct buf text = {0};
     put_prompts(&play, PROMPTS, 0);
     put_model(&play, "m");
     put_sweep(&play, "s", NO_ID, 0);
     put_arm(&play, 0, (struct arm_text){"vote", "sample", "uniform", "none", "majority", N, NO_ID, NULL, 0});
-    struct core *core = play_all(&play);
-    struct report *report = report_new(core, 0, -1);
-    assert_int_equal(point_of(report, 0, "vote", 4)->rollouts, 4 * PROMPTS);
-    assert_true(isnan(point_of(report, 0, "vote", 4)->accuracy));
-    report_free(&report);
-    text_of(core, true, &text);
-    assert_non_null(strstr(text.data, "it needs 'truth: VERIFIER'"));
-    assert_null(strstr(text.data, "left out"));
-    core_free(&core);
-    buf_clear(&text);
-    play_clear(&play);
+    struct told told = tell(play_all(&play), true);
+    assert_int_equal(point_of(told.report, 0, "vote", 4)->rollouts, 4 * PROMPTS);
+    assert_true(isnan(point_of(told.report, 0, "vote", 4)->accuracy));
+    assert_says(&told, "it needs 'truth: VERIFIER'");
+    assert_null(strstr(told.text.data, "left out"));
+    forget(&told, &play);
 }
 
 static void empty_sweeps_print(void **state)
