@@ -24,7 +24,6 @@ const struct selector select_best = {
     .needs = NEED_VERIFIER,
     .min_n = 1,
     .options = options,
-    .covers = false,
     .confidence = CONFIDENCE_SCORE,
     .select = best_select,
 };

@@ -26,7 +26,6 @@ const struct selector select_best_logprob = {
     .options = options,
     .features = 1u << FEATURE_LP_MEAN,
     .items = true,
-    .covers = false,
     .confidence = CONFIDENCE_BELOW0,
     .select = best_logprob_select,
 };

@@ -55,7 +55,6 @@ const struct selector select_best_of_majority = {
     .needs = NEED_ANSWER | NEED_VERIFIER,
     .min_n = 1,
     .options = options,
-    .covers = false,
     .confidence = CONFIDENCE_SCORE,
     .select = best_of_majority_select,
 };

@@ -54,6 +54,5 @@ const struct selector select_borda = {
     .options = options,
     .items = true,
     .wants = borda_wants,
-    .covers = false,
     .select = borda_select,
 };

@@ -69,6 +69,5 @@ const struct selector select_deepconf = {
     .options = options,
     .items = true,
     .wants = deepconf_wants,
-    .covers = false,
     .select = deepconf_select,
 };

@@ -29,7 +29,6 @@ const struct selector select_foreseen = {
     .options = options,
     .features = 1u << FEATURE_FORESEEN_REWARD,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .confidence = CONFIDENCE_SCORE,
     .select = foreseen_select,

@@ -62,7 +62,6 @@ const struct selector select_free_energy = {
     .features = 1u << FEATURE_NLL_VAR,
     .items = true,
     .wants = free_energy_wants,
-    .covers = false,
     .confidence = CONFIDENCE_SCORE,
     .select = free_energy_select,
 };

@@ -35,7 +35,6 @@ const struct selector select_implicit_prm = {
     .options = options,
     .features = 1u << FEATURE_LP_RATIO_SUM,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .confidence = CONFIDENCE_SCORE,
     .select = implicit_prm_select,

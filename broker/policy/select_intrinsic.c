@@ -63,7 +63,6 @@ const struct selector select_intrinsic = {
     .options = options,
     .features = 1u << FEATURE_ENT_TAIL,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .confidence = CONFIDENCE_BELOW0,
     .select = intrinsic_select,

@@ -46,7 +46,6 @@ const struct selector select_laser = {
     .options = options,
     .features = 1u << FEATURE_LAST_TOKEN_LP,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .confidence = CONFIDENCE_SCORE,
     .select = laser_select,

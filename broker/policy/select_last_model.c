@@ -38,6 +38,5 @@ const struct selector select_last_model = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = last_model_select,
 };

@@ -71,7 +71,6 @@ const struct selector select_latent = {
     .options = options,
     .features = 1u << FEATURE_LATENT_NET | 1u << FEATURE_LATENT_SUM | 1u << FEATURE_LATENT_ALIGN,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .select = latent_select,
 };

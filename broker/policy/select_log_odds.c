@@ -39,6 +39,5 @@ const struct selector select_log_odds = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = log_odds_select,
 };

@@ -25,6 +25,5 @@ const struct selector select_majority = {
     .needs = NEED_ANSWER,
     .min_n = 1,
     .options = options,
-    .covers = false,
     .select = majority_select,
 };

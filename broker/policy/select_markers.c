@@ -55,6 +55,5 @@ const struct selector select_markers = {
     .options = options,
     .items = true,
     .wants = markers_wants,
-    .covers = false,
     .select = markers_select,
 };

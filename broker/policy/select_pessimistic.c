@@ -50,6 +50,5 @@ const struct selector select_pessimistic = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = pessimistic_select,
 };

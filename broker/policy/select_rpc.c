@@ -113,6 +113,5 @@ const struct selector select_rpc = {
     .options = options,
     .features = 1u << FEATURE_LP_MEAN | 1u << FEATURE_LP_SUM,
     .items = true,
-    .covers = false,
     .select = rpc_select,
 };

@@ -38,6 +38,5 @@ const struct selector select_shortest_correct = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = shortest_correct_select,
 };

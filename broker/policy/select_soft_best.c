@@ -34,6 +34,5 @@ const struct selector select_soft_best = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = soft_best_select,
 };

@@ -34,7 +34,6 @@ const struct selector select_standard_score = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .may_vote = true,
     .confidence = CONFIDENCE_SCORE,
     .select = standard_score_select,

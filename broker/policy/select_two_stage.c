@@ -25,6 +25,5 @@ const struct selector select_two_stage = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = two_stage_select,
 };

@@ -36,6 +36,5 @@ const struct selector select_weighted = {
     .needs = NEED_ANSWER | NEED_VERIFIER,
     .min_n = 1,
     .options = options,
-    .covers = false,
     .select = weighted_select,
 };

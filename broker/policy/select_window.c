@@ -46,6 +46,5 @@ const struct selector select_window = {
     .min_n = 1,
     .options = options,
     .items = true,
-    .covers = false,
     .select = window_select,
 };
