@@ -308,6 +308,7 @@ static void react_arm(struct core *core, struct arm *arm)
 {
     if (arm->beliefs != NULL && arm->beliefs_len < arm->prompts)
         return;
+    price_again(core, arm);
     heap_build(core, arm);
     bin_place(core, arm);
     arm_advance(core, arm);

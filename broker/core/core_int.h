@@ -455,6 +455,7 @@ double arm_price(const struct arm *arm); /* 0: it follows no budget */
 int price_apply(struct core *core, const struct fact_price *f);
 void react_price(struct core *core, struct arm *arm);
 void price_follow(struct core *core, struct arm *arm); /* the arm was charged, or has decided */
+void price_again(struct core *core, struct arm *arm);  /* its n or budget may have grown */
 
 /* tree.c */
 int spawn_apply(struct core *core, const struct fact_spawn *f);

@@ -5,7 +5,8 @@
  * whichever comes first (prompts alone would let a price that is far too low spend all within few periods, spending alone
  * would leave one that is far too high as it is). What the period charged, beside what was left when it began divided
  * evenly between the prompts that were undecided then, is its rate: above 1 the price rises, below 1 it falls. What is left
- * is shared anew in each period, so what was spent too much early is saved later.
+ * is shared anew in each period, so what was spent too much early is saved later. A larger n or budget takes shares back:
+ * then a period begins where the arm is now.
  *
  * Each price is a fact, with the point at which it was set, and the next is decided where rollouts are folded: so it
  * replays and audits, and under order: strict it is the same on any fleet. */
@@ -59,14 +60,26 @@ void react_price(struct core *core, struct arm *arm)
             cell_touch(core, arm, p);
 }
 
-/* How fast the period spent, over how fast would last; a budget that grew takes shares back, and has spent nothing. */
+/* How fast the period spent, over how fast would last. */
 static double rate_of(const struct arm *arm, double spent, double decided)
 {
     const struct pricing *since = &arm->pricing;
     double lasting = (1 - since->spent) * decided / ((double)arm->prompts - since->decided);
-    if (spent <= 0)
-        return 0;
     return lasting > 0 ? spent / lasting : INFINITY;
+}
+
+static void price_set(struct core *core, const struct arm *arm, double price)
+{
+    emit(core,
+         &(struct fact){.type = FACT_price,
+                        .price = {.arm = arm->id, .price = price, .spent = arm_spent(arm), .decided = arm->decided}});
+}
+
+void price_again(struct core *core, struct arm *arm)
+{
+    const struct pricing *since = &arm->pricing;
+    if (since->price > 0 && (arm_spent(arm) < since->spent || arm->decided < since->decided))
+        price_set(core, arm, since->price);
 }
 
 void price_follow(struct core *core, struct arm *arm)
@@ -77,10 +90,5 @@ void price_follow(struct core *core, struct arm *arm)
     double spent = arm_spent(arm) - since->spent, decided = (double)arm->decided - since->decided;
     if (spent < PERIOD && decided < PERIOD * arm->prompts)
         return;
-    double rate = rate_of(arm, spent, decided);
-    emit(core, &(struct fact){.type = FACT_price,
-                              .price = {.arm = arm->id,
-                                        .price = arm->stopper->reprice(arm->options[2], since->price, rate),
-                                        .spent = arm_spent(arm),
-                                        .decided = arm->decided}});
+    price_set(core, arm, arm->stopper->reprice(arm->options[2], since->price, rate_of(arm, spent, decided)));
 }

@@ -332,6 +332,44 @@ static void a_larger_budget_lowers_it(void **state)
     play_clear(&play);
 }
 
+/* A larger n opens prompts again that had counted as decided: its periods begin anew, and the price follows at once. */
+static void a_larger_n_begins_a_period(void **state)
+{
+    (void)state;
+    for (int strict = 0; strict < 2; strict++) {
+        struct world w = {.prompts = 300,
+                          .n = 4,
+                          .workers = 2,
+                          .credits = 8,
+                          .budget = 1200,
+                          .price = 1e-6,
+                          .adapt = 1,
+                          .strict = strict != 0,
+                          .mixed = true};
+        struct play play = whole(&w);
+        assert_int_equal(core_cell(play.core, 0, 0).decided, DECIDED_CAP);
+        w.n = 64;
+        w.budget = 6000;
+        size_t before = play.facts.len;
+        define(&play, &w);
+        uint32_t open = core_arm(play.core, 0).prompts - core_arm(play.core, 0).decided, prices = 0, late = 0;
+        play_tasks(&play);
+        struct fact fact;
+        for (size_t at = before; at < play.facts.len;) {
+            assert_int_equal(fact_get(buf_slice(&play.facts), &at, &fact), 0);
+            prices += fact.type == FACT_price;
+        }
+        for (uint32_t p = 0; p < w.prompts; p++)
+            late += core_cell(play.core, 0, p).decided == DECIDED_BUDGET;
+        assert_in_range(open, w.prompts / 2, w.prompts);
+        assert_in_range(prices, SPENT_STEPS / 2, 3 * SPENT_STEPS);
+        assert_in_range(late, 0, w.prompts / 16);
+        audited(&play);
+        dump_holds_the_price(&play);
+        play_clear(&play);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +379,7 @@ int main(void)
         cmocka_unit_test(a_kill_changes_no_price),
         cmocka_unit_test(arrival_audits_through_kills),
         cmocka_unit_test(a_larger_budget_lowers_it),
+        cmocka_unit_test(a_larger_n_begins_a_period),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }
