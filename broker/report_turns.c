@@ -16,16 +16,17 @@ struct part {
     uint64_t nodes, tokens, read_again, judged, right;
 };
 
-/* Turns of attempts are parts by their depth, those of a chain of thought by their cue. */
-static uint32_t part_of(const struct arm_info *arm, const struct rollout_info *node)
+/* Attempts are parts by their turn, which is not their depth where a turn revises an attempt of some turns ago; nodes of a
+ * chain of thought are by their cue. */
+static uint32_t part_of(const struct arm_info *arm, const struct key *key, const struct rollout_info *node)
 {
-    return arm->strategy->memory != NULL ? node->depth - 1 : (uint32_t)node->cue;
+    return arm->strategy->width != NULL ? key->item / arm->strategy->width(arm->options[0]) : (uint32_t)node->cue;
 }
 
 static void part_name(const struct arm_info *arm, uint32_t part, char name[32])
 {
     static const char *const chain[] = {"think", "wait", "answer", "final"};
-    if (arm->strategy->memory != NULL)
+    if (arm->strategy->width != NULL)
         snprintf(name, 32, "turn %u", part + 1);
     else
         snprintf(name, 32, "%s", part < sizeof chain / sizeof *chain ? chain[part] : "other");
@@ -35,9 +36,9 @@ static void part_add(const struct core *core, const struct arm_info *arm, const 
 {
     struct rollout_info node;
     struct verdict verdict;
-    if (!core_rollout(core, key, &node) || node.state == ROLLOUT_OPEN || part_of(arm, &node) >= LIMIT_TREE_DEPTH)
+    if (!core_rollout(core, key, &node) || node.state == ROLLOUT_OPEN || part_of(arm, key, &node) >= LIMIT_TREE_DEPTH)
         return;
-    struct part *part = &parts[part_of(arm, &node)];
+    struct part *part = &parts[part_of(arm, key, &node)];
     part->nodes++;
     part->tokens += node.tokens_out;
     part->read_again += node.parent == NO_ORDINAL ? 0 : node.tokens_in; /* which nobody is charged for */

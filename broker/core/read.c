@@ -405,7 +405,6 @@ bool core_rollout(const struct core *core, const struct key *key, struct rollout
     if (key->tree != NO_ID) {
         const struct node_view *view = &core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item];
         out->parent = view->parent;
-        out->depth = view->depth;
         out->cue = view->cue;
         out->thinks = view->extent == EXTENT_THINK;
     }

@@ -171,7 +171,6 @@ struct rollout_info {
     uint64_t cost;   /* at its model's price, without verdicts */
     bool raced;      /* had two live attempts */
     uint32_t parent; /* trees: node, NO_ORDINAL: the prompt; NO_ORDINAL for samples */
-    uint32_t depth;  /* trees: 1 for a child of the prompt; 0 for samples */
     enum cue cue;
     bool thinks; /* EXTENT_THINK */
 };

@@ -230,6 +230,8 @@ struct strategy {
     /* For strategies whose nodes are whole attempts (CUE_REVISE): how many earlier ones a revision is shown; NULL: paths
      * are continued. */
     uint32_t (*memory)(const double *options);
+    /* With memory: attempts of a turn. Nodes 0..width-1 of a tree are its first turn, the next so many the second. */
+    uint32_t (*width)(const double *options);
     /* Tokens that one node may be asked for by these options: more than the model's max_tokens is refused. NULL: none. */
     uint32_t (*most)(const double *options);
 };

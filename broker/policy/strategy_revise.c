@@ -61,6 +61,11 @@ static uint32_t revise_memory(const double *values)
     return (uint32_t)values[OPT_MEMORY];
 }
 
+static uint32_t revise_width(const double *values)
+{
+    return (uint32_t)values[OPT_WIDTH];
+}
+
 /* A scored attempt comes before one without a score, and that before one that failed. */
 static int rank_of(const struct node_view *node)
 {
@@ -106,13 +111,14 @@ static uint32_t to_revise(const struct tree_view *view, uint32_t width)
     return keeps ? before : best;
 }
 
-/* Whether the answer of the path that ends here stayed the same for so many turns. */
-static bool settled(const struct tree_view *view, uint32_t node, uint32_t turns)
+/* Whether the answer of the best attempt stayed the same for so many turns, be it revised or kept. */
+static bool settled(const struct tree_view *view, uint32_t best, uint32_t width, uint32_t turns)
 {
-    uint64_t class = view->nodes[node].class;
+    uint64_t class = view->nodes[best].class;
     uint32_t same = 0;
-    for (uint32_t up = view->nodes[node].parent; up != NO_ORDINAL && same < turns; up = view->nodes[up].parent) {
-        if (class == 0 || view->nodes[up].class != class)
+    for (uint32_t first = view->nodes_len - width; first >= width && same < turns; first -= width) {
+        uint32_t before = view->nodes[first].parent; /* the best when that turn began */
+        if (class == 0 || before == NO_ORDINAL || view->nodes[before].class != class)
             return false;
         same++;
     }
@@ -140,7 +146,7 @@ static void revise_plan(const struct tree_view *view, struct plan *plan)
     }
     uint32_t best = to_revise(view, width);
     bool goes_on = turns < (uint32_t)view->options[OPT_TURNS] && view->nodes[best].finish != FINISH_FAILED;
-    if (goes_on && !settled(view, best, (uint32_t)view->options[OPT_SETTLE])) {
+    if (goes_on && !settled(view, best, width, (uint32_t)view->options[OPT_SETTLE])) {
         begin_turn(plan, best, width);
         return;
     }
@@ -160,4 +166,5 @@ const struct strategy strategy_revise = {
     .record_size = revise_record_size,
     .plan = revise_plan,
     .memory = revise_memory,
+    .width = revise_width,
 };

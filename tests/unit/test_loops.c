@@ -325,6 +325,25 @@ static void a_settled_answer_ends_a_tree(void **state)
     assert_int_equal(f.plan.finals_len, 3);
 }
 
+/* So does one that no later attempt betters: it is the tree's answer, turn after turn. */
+static void a_kept_answer_settles(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    fixture_init(&f, &strategy_revise, 16);
+    f.options[TURNS] = 8;
+    f.options[WIDTH] = 2;
+    f.options[SETTLE] = 2;
+    for (plan(&f); f.plan.parents_len > 0; plan(&f)) {
+        for (uint32_t i = 0; i < 2; i++) {
+            bool best = f.view.nodes_len == 1;
+            settle(&f, i, FINISH_STOP, 10, best ? 5 : 6);
+            score(&f, best ? .9 : .2);
+        }
+    }
+    assert_int_equal(f.plan.finals_len, 6);
+}
+
 /* A damaged journal: any nodes, any record. Nothing is read or written beyond what there is. */
 static void damaged(void **state)
 {
@@ -382,6 +401,7 @@ int main(void)
         cmocka_unit_test(any_scores_never_get_worse),
         cmocka_unit_test(the_most_frequent_answer),
         cmocka_unit_test(a_settled_answer_ends_a_tree),
+        cmocka_unit_test(a_kept_answer_settles),
         cmocka_unit_test(damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
