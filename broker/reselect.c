@@ -221,7 +221,8 @@ static int put_all(const struct core *core, const struct sweep_info *sweep, cons
     uint32_t truth = put_verifiers(core, sweep, known, spec, to);
     for (uint32_t i = 0; i < known->all; i++)
         compile_known_pool(core, known->pools[i], i, to);
-    int rc = put_sweep(sweep, request, spec->arms[0].name, truth, to, error);
+    const struct sweep_arm *first = &spec->arms[0];
+    int rc = put_sweep(sweep, request, first->bin.of[0] == '\0' ? first->name : first->bin.of, truth, to, error);
     for (uint32_t i = 0; i < spec->arms_len && rc == 0; i++) {
         if (spec->arms[i].prior.from != NULL)
             rc = compile_known_beliefs(core, sweep, &spec->arms[i], error);

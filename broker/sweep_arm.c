@@ -400,6 +400,8 @@ static int read_arm(void *arg, const struct conf_node *node, const struct sweep_
     if (rc == 0)
         rc = check_table(reader, v[ARM_STRATEGY].node, &arm);
     if (rc == 0)
+        rc = sweep_split_misplaced(reader, node);
+    if (rc == 0)
         rc = sweep_budget(reader, v[ARM_BUDGET].node, true, &arm.budget);
     if (rc < 0)
         return rc;

@@ -328,18 +328,34 @@ static void know(struct sweep_spec *spec, const struct sweep_known *known)
     }
 }
 
+static bool grows(const struct conf_node *arm)
+{
+    const struct conf_node *strategy = conf_get(arm, "strategy");
+    const char *word = strategy == NULL                                       ? NULL
+                       : strategy->kind == CONF_KIND_MAP && strategy->len > 0 ? strategy->first->key
+                                                                              : strategy->text;
+    const struct strategy *known = word == NULL ? NULL : strategy_find(word);
+    return known != NULL && known->trees != NULL;
+}
+
+/* An arm of bins does where one of its bins does. */
+static bool grows_trees(const struct conf_node *arm)
+{
+    const struct conf_node *table = conf_get(sweep_bins_of(arm), "table");
+    bool grown = grows(arm);
+    for (const struct conf_node *bin = table == NULL ? NULL : table->first; bin != NULL; bin = bin->next)
+        grown = grown || grows(bin);
+    return grown;
+}
+
 /* Takes arms that grow trees out of the list and notes their names. */
 static void drop_trees(struct conf_node *list, struct buf *trees)
 {
     struct conf_node **at = &list->first;
     list->last = NULL;
     while (*at != NULL) {
-        const struct conf_node *arm = *at, *strategy = conf_get(arm, "strategy"), *name = conf_get(arm, "name");
-        const char *word = strategy == NULL                                       ? NULL
-                           : strategy->kind == CONF_KIND_MAP && strategy->len > 0 ? strategy->first->key
-                                                                                  : strategy->text;
-        const struct strategy *known = word == NULL ? NULL : strategy_find(word);
-        if (known == NULL || known->trees == NULL) {
+        const struct conf_node *arm = *at, *name = conf_get(arm, "name");
+        if (!grows_trees(arm)) {
             list->last = *at;
             at = &(*at)->next;
             continue;
@@ -386,6 +402,8 @@ int sweep_arms_parse(struct slice text, const char *file, const struct sweep_kno
         wrap_arms(&reader.conf);
         rc = sweep_grids(&reader);
     }
+    if (rc == 0)
+        rc = sweep_splits(&reader);
     if (rc == 0)
         rc = read_arms(&reader, known, trees);
     conf_clear(&reader.conf);

@@ -70,6 +70,8 @@ void sweep_node_text(struct conf *conf, const struct conf_node *like, const char
 
 /* Arms with `allocate: {solve-verify: ...}` get n, and judges that are asked so often. Before arms and verifiers are read. */
 int sweep_splits(struct sweep_reader *reader);
+/* Refuses an arm that still asks for it. */
+int sweep_split_misplaced(struct sweep_reader *reader, const struct conf_node *arm);
 
 /* Replaces section `grid` by arms at the end of section `arms`. */
 int sweep_grids(struct sweep_reader *reader);

@@ -74,13 +74,19 @@ static bool is(const struct conf_node *map, const char *key, const char *text)
     return node != NULL && node->kind == CONF_KIND_SCALAR && strcmp(node->text, text) == 0;
 }
 
-/* Option of the judge that says how often it is asked about one rollout; NULL: it can be asked once. */
+/* Option of the judge that says how often it is asked about one rollout; NULL: it can be asked once. A noisy verifier of
+ * simulations has one; that of sweeps judges as another one does. */
 static const char *votes_key(const struct conf_node *judge)
 {
-    if (is(judge, "kind", "noisy"))
-        return "votes"; /* of simulations */
+    if (is(judge, "kind", "noisy") && conf_get(judge, "verifier") == NULL)
+        return "votes";
     bool several = conf_get(judge, "mode") == NULL || is(judge, "mode", "votes") || is(judge, "mode", "points");
     return is(judge, "kind", "judge") && several ? "k" : NULL;
+}
+
+static uint32_t votes_most(const struct conf_node *judge)
+{
+    return is(judge, "kind", "noisy") ? 1024 : 64;
 }
 
 /* Judgements of one verdict, and what the verdict costs, as the judge's own entry says. */
@@ -105,12 +111,13 @@ static void put_judge(struct splitting *s, uint32_t votes, struct buf *name)
     const char *key = votes_key(s->judge);
     double own = number_of(s->judge, key, 1), price = number_of(s->judge, "price", 0);
     buf_puts(name, conf_get(s->judge, "name")->text);
-    if ((uint32_t)own == votes)
+    if (own >= votes && own <= votes)
         return;
     buf_printf(name, "-x%u", votes);
     for (const struct conf_node *node = s->verifiers->first; node != NULL; node = node->next)
-        if (is(node, "name", name->data))
-            return; /* another budget has it too */
+        if (is(node, "name", name->data) && node->mark.line == s->judge->mark.line &&
+            node->mark.column == s->judge->mark.column)
+            return; /* a copy for another budget; one of the file would be its namesake, which is refused */
     struct conf_node *copy = conf_node_like(conf, s->judge);
     for (const struct conf_node *node = s->judge->first; node != NULL; node = node->next)
         if (strcmp(node->key, "name") != 0 && strcmp(node->key, "price") != 0 && strcmp(node->key, key) != 0)
@@ -131,11 +138,10 @@ static struct split split_for(const struct splitting *s, double budget)
     return split;
 }
 
-static void put_arm(struct splitting *s, double budget, bool one)
+static void put_arm(struct splitting *s, double budget, const struct split split, bool one)
 {
     static const char *const own[] = {"name", "allocate", "verifier", "select", NULL};
     struct conf *conf = &s->reader->conf;
-    const struct split split = split_for(s, budget);
     struct conf_node *arm = conf_node_like(conf, s->arm);
     struct buf text = {0};
     buf_puts(&text, conf_get(s->arm, "name")->text);
@@ -175,7 +181,17 @@ static int put_arms(struct splitting *s, const struct conf_node *budgets)
         int rc = conf_read_value(&reader->conf, node, &budget_key, &value, reader->error);
         if (rc < 0)
             return rc;
-        put_arm(s, value.number, one);
+        const struct split split = split_for(s, value.number);
+        if (split.votes > votes_most(s->judge))
+            return conf_error(
+                &reader->conf, node->mark, reader->error, ERR_RANGE,
+                "a budget of %g has '%.64s' judge each of %u solutions %u times, and it can %u times: raise "
+                "'lambda' or 'scale', or lower the budget",
+                value.number, conf_get(s->judge, "name")->text, split.solutions, split.votes, votes_most(s->judge));
+        if (s->arms->len >= LIMIT_ARMS)
+            return conf_error(&reader->conf, node->mark, reader->error, ERR_LIMIT,
+                              "more than %d arms, one counted for each budget", LIMIT_ARMS);
+        put_arm(s, value.number, split, one);
     }
     return 0;
 }
@@ -190,13 +206,29 @@ static int find_judge(struct splitting *s)
     for (struct conf_node *node = s->verifiers == NULL ? NULL : s->verifiers->first; node != NULL; node = node->next)
         if (is(node, "name", verifier->text))
             s->judge = node;
-    if (s->judge == NULL || votes_key(s->judge) == NULL)
+    if (s->judge == NULL)
+        return conf_error(&reader->conf, verifier->mark, reader->error, ERR_NOT_FOUND,
+                          "'solve-verify' makes its judge of an entry in this file's 'verifiers', and none is named "
+                          "'%.64s'",
+                          verifier->text);
+    if (votes_key(s->judge) == NULL)
         return conf_error(
             &reader->conf, verifier->mark, reader->error, ERR_REFUSED,
             "'solve-verify' asks its verifier several times about a rollout, which '%.64s' cannot be: name "
             "one of kind judge, with mode votes or points",
             verifier->text);
     return 0;
+}
+
+int sweep_split_misplaced(struct sweep_reader *reader, const struct conf_node *arm)
+{
+    const struct conf_node *allocate = conf_get(arm, "allocate"), *options = split_of(arm);
+    if (options == NULL && !is(arm, "allocate", "solve-verify"))
+        return 0;
+    return conf_error(
+        &reader->conf, allocate->mark, reader->error, ERR_REFUSED,
+        "'solve-verify' makes arms of an arm by its 'budget', so it is written like {solve-verify: {budget: "
+        "[8, 16]}}, and not in a bin");
 }
 
 static int split_arm(struct splitting *s)

@@ -17,7 +17,7 @@ struct split split_at(const struct split_law *law, double budget)
     if (solutions > 1)
         split.solutions = (uint32_t)solutions;
     double votes = floor((budget / split.solutions - 1) / law->price + 0.5);
-    split.votes = votes > 0 ? (uint32_t)votes : 0;
+    split.votes = votes > 0 ? (uint32_t)fmin(votes, UINT32_MAX) : 0;
     return split;
 }
 
