@@ -41,7 +41,14 @@ static void add(struct estimate *sum, struct estimate e)
     sum->money += e.money;
 }
 
-/* A tree's cost depends on its depth: what is said is one step of each rollout. */
+/* Tokens that one rollout may generate. A tree's cost depends on its depth: unless its strategy knows, one step is said. */
+static uint64_t generated(const struct sweep_arm *arm, const struct sweep_model *model)
+{
+    const struct strategy *strategy = arm->strategy.policy;
+    return strategy->extremes == NULL ? model->max_tokens
+                                      : strategy->extremes(arm->strategy.options, model->max_tokens).tokens;
+}
+
 static struct estimate leg_estimate(const struct sweep_spec *spec, const struct sweep_arm *arm, uint32_t leg,
                                     const struct prompt_set *set)
 {
@@ -49,7 +56,7 @@ static struct estimate leg_estimate(const struct sweep_spec *spec, const struct 
     uint64_t n = schedule_reach(&arm->schedule, leg, arm->n);
     struct estimate e = {.rollouts = n * set->len};
     for (uint32_t p = 0; p < set->len; p++) {
-        uint64_t in = n * (set->prompts[p].bytes + model->template_tokens), out = n * model->max_tokens;
+        uint64_t in = n * (set->prompts[p].bytes + model->template_tokens), out = n * generated(arm, model);
         e.tokens += in + out;
         e.money += ((double)in * (double)model->price_in_micro + (double)out * (double)model->price_out_micro) / 1e6;
     }
@@ -250,7 +257,7 @@ static void put_text(const struct sweep_spec *spec, const struct prompt_set *set
     buf_printf(out, "sweep %s: %u prompts, at most\n", spec->name, set->len);
     text_table_print(&table, 2, out);
     text_table_clear(&table);
-    buf_puts(out, "arms of one model share its rollouts; a search arm is counted with one step per rollout\n");
+    buf_puts(out, "arms of one model share its rollouts; a search by steps is counted with one step per rollout\n");
 }
 
 static void put_json(const struct sweep_spec *spec, const struct prompt_set *set, const struct core *core, bool known,

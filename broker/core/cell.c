@@ -122,23 +122,18 @@ static struct prompt_view view_of(const struct core *core, const struct arm *arm
     };
 }
 
-/* What this arm reserves for one rollout of this prompt, its verdict included. */
-static struct amounts unit_of(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t pool)
+struct amounts arm_unit(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t pool)
 {
-    struct amounts unit = reserve_generate(core, pool, prompt, true, pool_most(core, pool));
+    struct extremes most = {pool_most(core, pool), 1};
+    if (arm->strategy->extremes != NULL)
+        most = arm->strategy->extremes(arm->options[0], most.tokens);
+    struct amounts unit = reserve_generate(core, pool, prompt, CHARGE_PROMPT, most.tokens);
+    unit.slot_ms *= most.tasks;
     if (arm->verifier != NO_ID) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);
     }
     return unit;
-}
-
-static void times(struct amounts *amounts, uint64_t factor)
-{
-    amounts->rollouts *= factor;
-    amounts->tokens *= factor;
-    amounts->slot_ms *= factor;
-    amounts->cost *= factor;
 }
 
 /* The same for the positions from..to. */
@@ -147,8 +142,8 @@ static struct amounts units_of(const struct core *core, const struct arm *arm, u
 {
     struct amounts sum = {0};
     for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
-        struct amounts unit = unit_of(core, arm, prompt, arm->pools[leg]);
-        times(&unit, schedule_reach(&arm->schedule, leg, to) - schedule_reach(&arm->schedule, leg, from));
+        struct amounts unit = arm_unit(core, arm, prompt, arm->pools[leg]);
+        amounts_times(&unit, schedule_reach(&arm->schedule, leg, to) - schedule_reach(&arm->schedule, leg, from));
         amounts_add(&sum, &unit);
     }
     return sum;
@@ -171,6 +166,8 @@ int open_apply(struct core *core, const struct fact_open *f)
         cell->trees = xalloc(arm->trees * sizeof *cell->trees);
         for (uint32_t t = 0; t < arm->trees; t++)
             cell->trees[t].record = xalloc(arm->record_size);
+        struct amounts holds = trees_hold(core, arm, f->prompt);
+        amounts_add(&arm->reserved, &holds);
         return 0;
     }
     struct amounts units = units_of(core, arm, f->prompt, cell->opened - f->count, cell->opened);
@@ -187,7 +184,7 @@ static struct amounts charge_of(const struct core *core, struct arm *arm, const 
     struct amounts spent = {0};
     bool judged, paid = bin_paid(core, arm, key, &judged);
     if (!paid)
-        spent = cost_row(core, core->pools[key->owner].model, true, row);
+        spent = cost_row(core, core->pools[key->owner].model, CHARGE_PROMPT, row);
     if (arm->verifier != NO_ID && !judged && (row->state == ROW_FAILED || row_judged(core, arm, row))) {
         struct amounts verdict = cost_verify(core, arm->verifier, 0);
         amounts_add(&spent, &verdict);
@@ -204,7 +201,7 @@ static void fold_one(struct core *core, struct arm *arm, uint32_t prompt)
     struct stats *stats = cell_stats(core, arm, prompt);
     struct item item = cell_item(core, arm, prompt, cell->delivered);
     stats_fold(stats, &item);
-    struct amounts unit = unit_of(core, arm, prompt, key.owner);
+    struct amounts unit = arm_unit(core, arm, prompt, key.owner);
     amounts_sub(core, &arm->reserved, &unit);
     struct amounts spent = charge_of(core, arm, &key);
     amounts_add(&arm->charged, &spent);
@@ -274,7 +271,10 @@ int decide_apply(struct core *core, const struct fact_decide *f)
         fold_one(core, arm, f->prompt);
     }
     arm->unfolded -= cell->opened - cell->delivered;
-    if (arm->trees == 0) {
+    if (arm->trees > 0) {
+        struct amounts holds = trees_hold(core, arm, f->prompt);
+        amounts_sub(core, &arm->reserved, &holds);
+    } else {
         struct amounts units = units_of(core, arm, f->prompt, f->stop, cell->opened);
         amounts_sub(core, &arm->reserved, &units);
     }
@@ -550,14 +550,14 @@ static uint32_t open_count(const struct core *core, struct arm *arm, uint32_t pr
     return arm->strict || capped || arm->allocator != &allocate_uniform ? 1 : room;
 }
 
-/* A tree arm opens a prompt when its own budget affords the first step of all its rollouts; what further steps cost is
- * not known before they are planned. */
+/* A tree arm opens a prompt when its own budget affords all its rollouts, or, where what further steps cost is not known
+ * before they are planned, the first step of all. */
 static bool affords_top(const struct core *core, const struct arm *arm)
 {
     struct key next = arm_key(arm, arm->heap[0], arm->cells[arm->heap[0]].opened);
-    struct amounts unit = unit_of(core, arm, arm->heap[0], next.owner);
+    struct amounts unit = arm_unit(core, arm, arm->heap[0], next.owner);
     if (arm->trees > 0)
-        times(&unit, arm->n);
+        amounts_times(&unit, arm->n);
     return arm_affords(arm, &unit);
 }
 

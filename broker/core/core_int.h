@@ -130,7 +130,8 @@ struct tree {
     struct score *scores;    /* 2 per node: of the arm's verifier, of the truth */
     uint64_t *homes;         /* volatile: agent that generated the node, and may hold its prefix */
     uint32_t nodes_len, nodes_cap;
-    uint32_t unsettled; /* nodes without result or, if needed, verdict */
+    uint32_t unsettled;   /* nodes without result or, if needed, verdict */
+    struct amounts spent; /* what the arm was charged for the others */
     void *record;
     uint32_t *finals, finals_len;
     bool finished;
@@ -353,15 +354,23 @@ void *grow_array(void *array, uint32_t len, size_t size); /* room for one more, 
 
 /* ledger.c */
 void amounts_add(struct amounts *to, const struct amounts *by);
+void amounts_times(struct amounts *amounts, uint64_t factor);
 /* Nothing may go below zero: damage, if it would. */
 void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by);
 bool amounts_fit(const struct amounts *caps, const struct amounts *used, const struct amounts *more);
+/* What a generation is charged besides its own tokens and time. */
+enum charge {
+    CHARGE_STEP,    /* nothing: it goes on behind what was charged */
+    CHARGE_ATTEMPT, /* a rollout, of a prompt that was charged with the first attempt */
+    CHARGE_PROMPT,  /* a rollout, and the prompt */
+};
 /* most: tokens that it may generate. */
-struct amounts reserve_generate(const struct core *core, uint32_t pool, uint32_t prompt, bool root, uint32_t most);
+struct amounts reserve_generate(const struct core *core, uint32_t pool, uint32_t prompt, enum charge charge,
+                                uint32_t most);
 struct amounts reserve_verify(const struct core *core, uint32_t verifier);
-struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
+struct amounts cost_generate(const struct core *core, uint32_t model, enum charge charge, uint32_t tokens_in,
                              uint32_t tokens_out, uint32_t latency_ms);
-struct amounts cost_row(const struct core *core, uint32_t model, bool root, const struct row *row);
+struct amounts cost_row(const struct core *core, uint32_t model, enum charge charge, const struct row *row);
 struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms);
 struct amounts sweep_burned(const struct sweep *sweep);
 bool sweep_affords(const struct sweep *sweep, const struct amounts *more);
@@ -415,6 +424,8 @@ void stock_bound(struct core *core, uint32_t pool, uint32_t prompt,
 void arm_want(struct core *core, struct arm *arm, uint32_t prompt, uint32_t want);
 
 /* cell.c: delivery and decisions of sampling arms */
+/* What the arm reserves for one rollout of this prompt at most, its verdict included. */
+struct amounts arm_unit(const struct core *core, const struct arm *arm, uint32_t prompt, uint32_t pool);
 int open_apply(struct core *core, const struct fact_open *f);
 int fold_apply(struct core *core, const struct fact_fold *f);
 int decide_apply(struct core *core, const struct fact_decide *f);
@@ -470,6 +481,11 @@ bool node_valid(const struct core *core, const struct arm *arm, const struct tre
 void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *tree, const struct node_view *node);
 /* Does the arm's verifier judge this node of it? Then that settles the node. */
 bool node_judged(const struct core *core, const struct key *key);
+/* In apply: a node of the tree is settled. */
+void tree_spend(const struct core *core, const struct arm *arm, struct tree *tree, uint32_t node);
+enum charge node_charge(const struct arm *arm, const struct node_view *node);
+/* What is still reserved of the arm's own budget for an opened prompt, where the strategy says how much it takes at most. */
+struct amounts trees_hold(const struct core *core, const struct arm *arm, uint32_t prompt);
 void trees_free(const struct arm *arm, struct cell *cell);
 
 /* task.c */

@@ -398,6 +398,7 @@ static int score_apply(struct core *core, const struct fact_score *f)
         view->score = f->score;
         if (tree->nodes[f->item].state != ROW_DONE)
             return ERR_CORRUPT;
+        tree_spend(core, &core->arms[f->owner], tree, f->item);
         tree->unsettled--;
     }
     return 0;
@@ -425,8 +426,10 @@ static int node_apply(struct core *core, const struct fact_node *f)
     view->class = row->class;
     view->tokens = row->tokens_out;
     struct key key = {TASK_GENERATE, f->arm, f->prompt, f->tree, tree->nodes_len - 1, NO_ID};
-    if (row->state == ROW_FAILED || (row->state == ROW_DONE && !node_judged(core, &key)))
+    if (row->state == ROW_FAILED || (row->state == ROW_DONE && !node_judged(core, &key))) {
+        tree_spend(core, arm, tree, tree->nodes_len - 1);
         tree->unsettled--;
+    }
     return 0;
 }
 

@@ -17,6 +17,14 @@ static uint64_t take(struct core *core, uint64_t from, uint64_t by)
     return from - by;
 }
 
+void amounts_times(struct amounts *amounts, uint64_t factor)
+{
+    amounts->rollouts *= factor;
+    amounts->tokens *= factor;
+    amounts->slot_ms *= factor;
+    amounts->cost *= factor;
+}
+
 void amounts_sub(struct core *core, struct amounts *from, const struct amounts *by)
 {
     from->rollouts = take(core, from->rollouts, by->rollouts);
@@ -44,14 +52,16 @@ static uint64_t price(const struct model *model, uint64_t in, uint64_t out)
     return (uint64_t)(sum / 1000000);
 }
 
-struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint32_t prompt, bool root, uint32_t most)
+struct amounts reserve_generate(const struct core *core, uint32_t pool_id, uint32_t prompt, enum charge charge,
+                                uint32_t most)
 {
     const struct pool *pool = &core->pools[pool_id];
     const struct model *model = &core->models[pool->model];
     /* A token is at least one byte, so the prompt's bytes bound its tokens. Only a child of the prompt pays for it. */
-    uint64_t in = root ? core->sets[pool->set].prompts[prompt].bytes + (uint64_t)model->template_tokens : 0;
+    bool reads = charge == CHARGE_PROMPT;
+    uint64_t in = reads ? core->sets[pool->set].prompts[prompt].bytes + (uint64_t)model->template_tokens : 0;
     return (struct amounts){
-        .rollouts = root ? 1 : 0,
+        .rollouts = charge != CHARGE_STEP,
         .tokens = in + most,
         .slot_ms = model->timeout_ms,
         .cost = price(model, in, most),
@@ -63,22 +73,22 @@ struct amounts reserve_verify(const struct core *core, uint32_t verifier)
     return (struct amounts){.slot_ms = core->verifiers[verifier].timeout_ms, .cost = core->verifiers[verifier].price};
 }
 
-struct amounts cost_generate(const struct core *core, uint32_t model, bool root, uint32_t tokens_in,
+struct amounts cost_generate(const struct core *core, uint32_t model, enum charge charge, uint32_t tokens_in,
                              uint32_t tokens_out, uint32_t latency_ms)
 {
-    uint64_t in = root ? tokens_in : 0;
-    return (struct amounts){.rollouts = root ? 1 : 0,
+    uint64_t in = charge == CHARGE_PROMPT ? tokens_in : 0;
+    return (struct amounts){.rollouts = charge != CHARGE_STEP,
                             .tokens = in + tokens_out,
                             .slot_ms = latency_ms,
                             .cost = price(&core->models[model], in, tokens_out)};
 }
 
 /* A recorded pool that has no such rollout generated nothing. */
-struct amounts cost_row(const struct core *core, uint32_t model, bool root, const struct row *row)
+struct amounts cost_row(const struct core *core, uint32_t model, enum charge charge, const struct row *row)
 {
     if (row->finish == FINISH_EXHAUSTED)
         return (struct amounts){0};
-    return cost_generate(core, model, root, row->tokens_in, row->tokens_out, row->latency_ms);
+    return cost_generate(core, model, charge, row->tokens_in, row->tokens_out, row->latency_ms);
 }
 
 struct amounts cost_verify(const struct core *core, uint32_t verifier, uint32_t latency_ms)

@@ -296,7 +296,7 @@ int voided_apply(struct core *core, const struct fact_voided *f)
             close_key(core, &(struct key){TASK_VERIFY, f->pool, f->prompt, NO_ID, k, pool->planes[i]});
         if (row->state == ROW_DONE) {
             struct sweep *sweep = &core->sweeps[core->arms[row->payer].sweep];
-            struct amounts spent = cost_row(core, pool->model, true, row);
+            struct amounts spent = cost_row(core, pool->model, CHARGE_PROMPT, row);
             amounts_sub(core, &sweep->accepted, &spent);
             amounts_add(&sweep->waste[WASTE_VOIDED], &spent);
             sweep->broke = false;

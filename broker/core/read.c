@@ -417,8 +417,9 @@ bool core_rollout(const struct core *core, const struct key *key, struct rollout
     out->tokens_out = row->tokens_out;
     out->latency_ms = row->latency_ms;
     out->raced = (row->flags & ROW_RACED) != 0;
-    bool root = out->parent == NO_ORDINAL; /* what lies below was charged with its ancestors */
-    out->cost = row->state == ROW_DONE ? cost_row(core, core->pools[key_pool(core, key)].model, root, row).cost : 0;
+    /* What lies below the prompt was charged with its ancestors. */
+    enum charge charge = out->parent == NO_ORDINAL ? CHARGE_PROMPT : CHARGE_STEP;
+    out->cost = row->state == ROW_DONE ? cost_row(core, core->pools[key_pool(core, key)].model, charge, row).cost : 0;
     return true;
 }
 

@@ -248,7 +248,7 @@ static int spent_dimension(const struct core *core, const struct sweep *sweep)
             for (uint32_t leg = 0; leg < arm->schedule.legs; leg++) {
                 struct amounts unit = {0};
                 if (arm->prompts > 0)
-                    unit = reserve_generate(core, arm->pools[leg], 0, true, pool_most(core, arm->pools[leg]));
+                    unit = reserve_generate(core, arm->pools[leg], 0, CHARGE_PROMPT, pool_most(core, arm->pools[leg]));
                 least = dimension(&unit, d) < least ? dimension(&unit, d) : least;
             }
         }

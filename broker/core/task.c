@@ -244,10 +244,12 @@ void task_close(struct core *core, struct task *task, uint64_t winner)
 
 /* -- applying ----------------------------------------------------------------------------------------------------- */
 
-static bool key_is_root(const struct core *core, const struct key *key)
+static enum charge key_charge(const struct core *core, const struct key *key)
 {
-    return key->tree == NO_ID ||
-           core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].parent == NO_ORDINAL;
+    if (key->tree == NO_ID)
+        return CHARGE_PROMPT;
+    const struct arm *arm = &core->arms[key->owner];
+    return node_charge(arm, &arm->cells[key->prompt].trees[key->tree].views[key->item]);
 }
 
 /* Is this the key of a task that may still get a result, and may this arm pay for it? */
@@ -298,7 +300,7 @@ static struct amounts lease_reservation(const struct core *core, const struct ke
     uint32_t pool = key_pool(core, key), most = pool_most(core, pool);
     if (key->tree != NO_ID)
         most = core->arms[key->owner].cells[key->prompt].trees[key->tree].views[key->item].cap;
-    return reserve_generate(core, pool, key->prompt, key_is_root(core, key), most);
+    return reserve_generate(core, pool, key->prompt, key_charge(core, key), most);
 }
 
 /* What granting this key must find room for: a generation for a verifying arm counts its first verdict too. */
@@ -421,7 +423,7 @@ int result_apply(struct core *core, const struct fact_result *f)
     };
     if (!row_features(row, f->have, f->features, sizeof(double)))
         return ERR_CORRUPT;
-    struct amounts spent = cost_row(core, model_of(core, &key), key_is_root(core, &key), row);
+    struct amounts spent = cost_row(core, model_of(core, &key), key_charge(core, &key), row);
     uint32_t payer = lease->payer;
     reading_add(&model->read, f->tokens_in, f->tokens_cached);
     reading_add(&payer_sweep(core, payer)->read, f->tokens_in, f->tokens_cached);
@@ -821,7 +823,7 @@ static void accept_result(struct core *core, const struct event *event, const st
 {
     const struct result *result = &event->result.result;
     const struct key *key = &lease->task->key;
-    uint64_t used = (key_is_root(core, key) ? result->tokens_in : 0) + (uint64_t)result->tokens_out;
+    uint64_t used = (key_charge(core, key) == CHARGE_PROMPT ? result->tokens_in : 0) + (uint64_t)result->tokens_out;
     if (used > lease->reserved.tokens)
         overrun(core, lease, result);
     double features[FEATURES];

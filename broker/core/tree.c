@@ -59,6 +59,13 @@ static bool is_judged(const struct arm *arm, const struct node_view *node)
     return arm->verifier != NO_ID && node->extent != EXTENT_THINK;
 }
 
+enum charge node_charge(const struct arm *arm, const struct node_view *node)
+{
+    if (node->parent == NO_ORDINAL)
+        return CHARGE_PROMPT;
+    return arm->strategy->memory != NULL ? CHARGE_ATTEMPT : CHARGE_STEP;
+}
+
 bool node_judged(const struct core *core, const struct key *key)
 {
     const struct arm *arm = &core->arms[key->owner];
@@ -69,12 +76,60 @@ bool node_judged(const struct core *core, const struct key *key)
 static struct amounts node_unit(const struct core *core, const struct arm *arm, uint32_t prompt,
                                 const struct node_view *node)
 {
-    struct amounts unit = reserve_generate(core, arm->pools[0], prompt, node->parent == NO_ORDINAL, node->cap);
+    struct amounts unit = reserve_generate(core, arm->pools[0], prompt, node_charge(arm, node), node->cap);
     if (is_judged(arm, node)) {
         struct amounts verdict = reserve_verify(core, arm->verifier);
         amounts_add(&unit, &verdict);
     }
     return unit;
+}
+
+/* What the arm is charged for a node that is settled. */
+static struct amounts node_spent(const struct core *core, const struct arm *arm, const struct tree *tree, uint32_t node)
+{
+    const struct node_view *view = &tree->views[node];
+    uint32_t model = core->pools[arm->pools[0]].model;
+    struct amounts spent = cost_row(core, model, node_charge(arm, view), &tree->nodes[node]);
+    if (is_judged(arm, view) && tree->scores[2 * node].state == SCORE_DONE) {
+        struct amounts verdict = cost_verify(core, arm->verifier, 0);
+        amounts_add(&spent, &verdict);
+    }
+    return spent;
+}
+
+void tree_spend(const struct core *core, const struct arm *arm, struct tree *tree, uint32_t node)
+{
+    struct amounts spent = node_spent(core, arm, tree, node);
+    amounts_add(&tree->spent, &spent);
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* All that the tree's rollouts may take, less what they took: with what is charged it is the same until the decision. */
+static struct amounts tree_holds(const struct core *core, const struct arm *arm, uint32_t prompt,
+                                 const struct tree *tree)
+{
+    struct amounts all = {0};
+    const struct amounts *spent = &tree->spent;
+    if (arm->strategy->extremes == NULL)
+        return all;
+    all = arm_unit(core, arm, prompt, arm->pools[0]);
+    amounts_times(&all, arm->n / arm->trees);
+    return (struct amounts){less(all.rollouts, spent->rollouts), less(all.tokens, spent->tokens),
+                            less(all.slot_ms, spent->slot_ms), less(all.cost, spent->cost)};
+}
+
+struct amounts trees_hold(const struct core *core, const struct arm *arm, uint32_t prompt)
+{
+    struct amounts sum = {0};
+    for (uint32_t t = 0; arm->cells[prompt].trees != NULL && t < arm->trees; t++) {
+        struct amounts holds = tree_holds(core, arm, prompt, &arm->cells[prompt].trees[t]);
+        amounts_add(&sum, &holds);
+    }
+    return sum;
 }
 
 bool node_valid(const struct core *core, const struct arm *arm, const struct tree *tree, const struct node_view *node)
@@ -99,6 +154,8 @@ void tree_add(struct core *core, struct arm *arm, uint32_t prompt, struct tree *
     };
     tree->homes[node] = 0;
     tree->unsettled++;
+    if (arm->strategy->extremes != NULL)
+        return; /* reserved when the prompt was opened */
     struct amounts unit = node_unit(core, arm, prompt, how);
     amounts_add(&arm->reserved, &unit);
 }
@@ -179,21 +236,19 @@ void tree_settle(struct core *core, struct arm *arm, uint32_t prompt, uint32_t t
     const struct row *row = &tree->nodes[node];
     struct node_view *view = &tree->views[node];
     const struct score *score = &tree->scores[2 * node];
-    bool root = view->parent == NO_ORDINAL;
     view->finish = (enum finish)row->finish;
     view->scored = score->state == SCORE_DONE && outcome_known(score->outcome);
     view->score = score->score;
     view->class = row->class;
     view->tokens = row->tokens_out;
-    struct amounts unit = node_unit(core, arm, prompt, view);
-    amounts_sub(core, &arm->reserved, &unit);
-    struct amounts spent = cost_row(core, core->pools[arm->pools[0]].model, root, row);
-    if (score->state == SCORE_DONE) {
-        struct amounts verdict = cost_verify(core, arm->verifier, 0);
-        amounts_add(&spent, &verdict);
-        arm->verdicts++;
-    }
+    struct amounts spent = node_spent(core, arm, tree, node), unit = node_unit(core, arm, prompt, view),
+                   held = tree_holds(core, arm, prompt, tree);
+    tree_spend(core, arm, tree, node);
+    struct amounts holds = tree_holds(core, arm, prompt, tree);
+    amounts_sub(core, &arm->reserved, arm->strategy->extremes == NULL ? &unit : &held);
+    amounts_add(&arm->reserved, &holds);
     amounts_add(&arm->charged, &spent);
+    arm->verdicts += score->state == SCORE_DONE;
     core->damaged = core->damaged || tree->unsettled == 0;
     tree->unsettled--;
 }

@@ -218,6 +218,10 @@ struct plan {
     uint32_t cap;        /* room in parents, with all that tells how, and in finals */
 };
 
+struct extremes {
+    uint32_t tokens, tasks; /* generated in all tasks of the rollout; these follow each other */
+};
+
 struct strategy {
     const char *name, *help;
     uint32_t version, needs, min_n;
@@ -232,6 +236,9 @@ struct strategy {
     uint32_t (*memory)(const double *options);
     /* With memory: attempts of a turn. Nodes 0..width-1 of a tree are its first turn, the next so many the second. */
     uint32_t (*width)(const double *options);
+    /* What one of the n rollouts takes at most, where that is known before it is planned: so much is reserved of an arm's
+     * own budget. NULL: nobody knows how many steps a path will have. */
+    struct extremes (*extremes)(const double *options, uint32_t max_tokens);
     /* Tokens that one node may be asked for by these options: more than the model's max_tokens is refused. NULL: none. */
     uint32_t (*most)(const double *options);
 };

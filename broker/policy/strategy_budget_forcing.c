@@ -59,6 +59,14 @@ static uint32_t at_most(double wanted, uint32_t most)
     return wanted > 0 && wanted < most ? (uint32_t)wanted : most;
 }
 
+static struct extremes budget_forcing_extremes(const double *values, uint32_t max_tokens)
+{
+    return (struct extremes){
+        .tokens = at_most(values[OPT_THINK], max_tokens) + at_most(values[OPT_ANSWER], max_tokens),
+        .tasks = (uint32_t)values[OPT_WAITS] + 2,
+    };
+}
+
 static struct thought thought_of(const struct tree_view *view)
 {
     struct thought thought = {.waits = view->nodes_len - 1};
@@ -112,5 +120,6 @@ const struct strategy strategy_budget_forcing = {
     .trees = budget_forcing_trees,
     .record_size = budget_forcing_record_size,
     .plan = budget_forcing_plan,
+    .extremes = budget_forcing_extremes,
     .most = budget_forcing_most,
 };

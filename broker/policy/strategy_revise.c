@@ -61,6 +61,12 @@ static uint32_t revise_memory(const double *values)
     return (uint32_t)values[OPT_MEMORY];
 }
 
+static struct extremes revise_extremes(const double *values, uint32_t max_tokens)
+{
+    (void)values;
+    return (struct extremes){max_tokens, 1};
+}
+
 static uint32_t revise_width(const double *values)
 {
     return (uint32_t)values[OPT_WIDTH];
@@ -167,4 +173,5 @@ const struct strategy strategy_revise = {
     .plan = revise_plan,
     .memory = revise_memory,
     .width = revise_width,
+    .extremes = revise_extremes,
 };

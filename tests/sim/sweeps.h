@@ -452,7 +452,8 @@ static inline void put_sweep(struct buf *to, uint64_t seed, uint32_t id, bool gr
                                     .stopper = "none",
                                     .selector = d.accepted ? "best" : "majority",
                                     .n = 4,
-                                    .verifier = d.accepted ? 1 : NO_ID});
+                                    .verifier = d.accepted ? 1 : NO_ID,
+                                    .rollouts = times * d.own_search});
     if (d.late_arm && more > 0)
         put_arm(to, arms++,
                 &(struct arm_draft){"late", "sample", "uniform", "none", "best", 5, 1, false, 0, false, false, false});
