@@ -319,6 +319,12 @@ def messages():
     return found
 
 
+def version():
+    """The protocol's version, as the headers say."""
+    text = read(os.path.join(ROOT, "common", "msg.h")).decode()
+    return int(re.search(r"PROTOCOL_VERSION\s*=?\s*(\d+)", text).group(1))
+
+
 NOTHING = {"U8": 0, "U32": 0, "U64": 0, "I64": 0, "F64": 0.0, "TEXT": "", "BYTES": b""}
 
 
