@@ -2,7 +2,8 @@
  *
  * A lease is granted once and in turn; a key is closed once; nothing is acknowledged that is not in the journal; what all
  * leases used, or may still use, stays within the caps; a late result counts if no other came first; a restarted broker
- * adopts what agents hold; rollouts that no arm can use are voided; a suspect task runs alone. */
+ * adopts what agents hold; rollouts that no arm can use are voided; a suspect task runs alone; a prompt is of one bin, which
+ * its pilot has told. */
 #ifndef DROVER_TESTS_SIM_RULES_H
 #define DROVER_TESTS_SIM_RULES_H
 
@@ -31,7 +32,10 @@ struct arm_model {
     bool trees, existing; /* existing: may ask for nothing that is not there */
     bool joined;          /* over several pools: which of its rollouts an ordinal is, is not followed here */
     bool believes, began; /* goes by beliefs about its prompts; has opened one */
+    bool part;            /* of an arm of bins */
+    uint32_t bin;         /* which; 0: its pilot */
     struct {
+        bool opened;
         uint8_t decided;
         uint32_t stop;
     } cells[PROMPTS];
@@ -285,7 +289,23 @@ static void rule_arm(struct rules *r, const struct fact_arm *f)
     arm->n = f->n;
     arm->trees = f->strategy.len != strlen("sample");
     arm->joined = f->pools.len > sizeof(uint32_t);
+    arm->part = f->of.len > 0;
+    arm->bin = f->bin;
     arm->believes = f->prior.len > 0 && f->existing == 0 && (f->strict || sim_backend(r->seed)[0] == 's');
+}
+
+static void rule_bin(struct rules *r, const struct fact_open *f)
+{
+    const struct arm_model *arm = &r->arms[f->arm];
+    for (uint32_t a = 0; arm->bin > 0 && a < r->arms_len; a++) {
+        const struct arm_model *other = &r->arms[a];
+        if (!other->part || other->sweep != arm->sweep || a == f->arm)
+            continue;
+        if (other->bin == 0 && other->cells[f->prompt].decided == DECIDED_NOT)
+            broke(r, "bin %u opens prompt %u, of which its pilot has not told yet", arm->bin, f->prompt);
+        if (other->bin > 0 && other->cells[f->prompt].opened)
+            broke(r, "bins %u and %u both open prompt %u", other->bin, arm->bin, f->prompt);
+    }
 }
 
 /* Who goes by beliefs begins with the prompt that it believes easiest (without a window, and beside a cache, an agent may
@@ -300,6 +320,8 @@ static void rule_open(struct rules *r, const struct fact_open *f)
     if (arm->believes && !arm->began && f->prompt != easiest)
         broke(r, "arm %u begins with prompt %u, but believes prompt %u to be the easiest", f->arm, f->prompt, easiest);
     arm->began = true;
+    arm->cells[f->prompt].opened = true;
+    rule_bin(r, f);
 }
 
 static void rule_spawn(struct rules *r, const struct fact_spawn *f)
