@@ -691,6 +691,18 @@ static const char *arm_difference(const struct core *core, const struct arm *arm
     return NULL;
 }
 
+/* The arm that stood under the name of this arm of bins, or the bins that stood under this arm's: NULL for none. */
+static const struct arm *namesake(const struct core *core, uint32_t sweep, const struct fact_arm *f)
+{
+    for (uint32_t i = 0; sweep != NO_ID && i < core->sweeps[sweep].arms_len; i++) {
+        const struct arm *arm = &core->arms[core->sweeps[sweep].arms[i]];
+        bool part = arm->bin.of[0] != '\0';
+        if ((f->of.len > 0 && same(f->of, arm->name)) || (part && same(f->name, arm->bin.of)))
+            return arm;
+    }
+    return NULL;
+}
+
 static int check_sweep(const struct core *core, struct update *update, const struct fact_sweep *f,
                        const struct mapping *map)
 {
@@ -770,14 +782,15 @@ static int check_arm(const struct core *core, struct update *update, const struc
             "arm '%s' of sweep '%s' has the same verifier compare %u rollouts of each prompt, and its verdicts "
             "are kept with them: give the verifier another name or version",
             other->name, core->sweeps[other->sweep].name, other->n);
-    if (id == NO_ID)
+    const struct arm *old = id == NO_ID ? namesake(core, map->sweep, f) : &core->arms[id];
+    if (old == NULL)
         return 0;
-    const char *differs = arm_difference(core, &core->arms[id], f, map);
+    const char *name = id == NO_ID && f->of.len == 0 ? old->bin.of : old->name;
+    const char *differs = id == NO_ID ? "strategy" : arm_difference(core, old, f, map);
     if (differs == NULL)
         return 0;
     return error_set(&update->error, ERR_CONFLICT,
-                     "arm '%s' is already here with another %s: give the changed arm a new name", core->arms[id].name,
-                     differs);
+                     "arm '%s' is already here with another %s: give the changed arm a new name", name, differs);
 }
 
 static bool pools_known(const struct fact_arm *f, const struct mapping *map)

@@ -204,6 +204,23 @@ static void tables_do_not_change(void **state)
     stage_clear(&s);
 }
 
+/* An arm and an arm of bins of one name would be one row of the report: in a sweep that has one, the other is a change. */
+static void a_name_is_of_one_arm(void **state)
+{
+    (void)state;
+    const struct stage_sweep bins = {"s", 1, NO_ID, .arms = AGREEING(4)};
+    const struct stage_sweep plain = {"s", 1, NO_ID, .arms = {{.name = "b", .n = 4, .verifier = NO_ID}}};
+    for (int i = 0; i < 2; i++) {
+        struct stage s = stage_new(i == 0 ? &plain : &bins);
+        serves(&s, WORKER, 1, 8);
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        stage_step(&s, (struct event){RESULT(WORKER, 1, 5)});
+        refused(&s, i == 0 ? &bins : &plain,
+                "arm 'b' is already here with another strategy: give the changed arm a new");
+        stage_clear(&s);
+    }
+}
+
 static void nonsense_is_refused(void **state)
 {
     (void)state;
@@ -266,7 +283,7 @@ int main(void)
         cmocka_unit_test(a_dump_rebuilds_bins),         cmocka_unit_test(strict_windows_wait_too),
         cmocka_unit_test(existing_rollouts_are_binned), cmocka_unit_test(a_prior_needs_no_pilot),
         cmocka_unit_test(tables_do_not_change),         cmocka_unit_test(nonsense_is_refused),
-        cmocka_unit_test(damaged_facts_are_found),
+        cmocka_unit_test(damaged_facts_are_found),      cmocka_unit_test(a_name_is_of_one_arm),
     };
     return cmocka_run_group_tests_name("bin_arms", tests, NULL, NULL);
 }
