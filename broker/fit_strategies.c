@@ -24,12 +24,13 @@ struct table {
     double pilot_tokens;
 };
 
+/* As reports and budgets count: what a node below the prompt read again is charged to nobody. */
 static double tokens_of(const struct core *core, const struct key *key)
 {
     struct rollout_info rollout;
-    return core_rollout(core, key, &rollout) && rollout.state == ROLLOUT_DONE
-               ? (double)rollout.tokens_in + rollout.tokens_out
-               : 0;
+    if (!core_rollout(core, key, &rollout) || rollout.state != ROLLOUT_DONE)
+        return 0;
+    return (rollout.parent == NO_ORDINAL ? (double)rollout.tokens_in : 0) + rollout.tokens_out;
 }
 
 /* How easy the pilot finds a prompt: the share that passes; negative: nothing of it is judged. */

@@ -298,7 +298,7 @@ int sweep_needs(struct sweep_reader *reader, struct conf_mark mark, const struct
     const struct selector *c = arm->select.policy;
     uint32_t stop_needs = p->needs | (p->needs_by == NULL ? 0 : p->needs_by(arm->stop.options));
     const struct row rows[] = {
-        {s->name, s->options, s->needs, s->min_n, s},
+        {s->name, s->options, s->needs | (s->needs_by == NULL ? 0 : s->needs_by(arm->strategy.options)), s->min_n, s},
         {a->name, a->options, a->needs | (a->needs_by == NULL ? 0 : a->needs_by(arm->allocate.options)), a->min_n, a},
         {p->name, p->options, stop_needs, p->min_n, p},
         {c->name, c->options, c->needs, c->min_n, c},

@@ -83,7 +83,7 @@ static void find_answer(struct job *job, struct slice spec)
     struct fields *fields;
     bool ended = job->result.finish == FINISH_STOP || job->result.finish == FINISH_LENGTH ||
                  job->result.finish == FINISH_TIMEOUT;
-    if (!ended) {
+    if (!ended || job->think) { /* half a thought has no answer */
         buf_reset(&job->found);
         return;
     }

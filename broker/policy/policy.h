@@ -184,8 +184,8 @@ struct node_view {
     enum extent extent;
     uint32_t cap; /* most tokens that it may generate; never 0 */
     bool scored;  /* EXTENT_THINK is never judged */
-    double
-        score; /* of the arm's verifier, of the path up to and including this node; of an arm with turns, of its text */
+    /* Of the arm's verifier, of the path up to and including this node; of an arm with turns, of its text. */
+    double score;
     uint64_t class;        /* hash of its canonical answer, 0: none */
     uint32_t tokens;       /* generated in this node */
     uint32_t have;         /* bitmap of enum feature */
@@ -226,6 +226,7 @@ struct strategy {
     const char *name, *help;
     uint32_t version, needs, min_n;
     const struct option_row *options;
+    uint32_t (*needs_by)(const double *options); /* more needs, by the options' values; NULL: none */
     uint32_t features; /* bitmap of enum feature that every node must have, or the arm is refused */
     /* NULL for independent sampling: rollouts come from the shared pool. */
     uint32_t (*trees)(uint32_t n, const double *options);     /* independent trees for this n; 0: n unusable */

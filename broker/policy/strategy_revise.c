@@ -56,6 +56,12 @@ static size_t revise_record_size(uint32_t n, const double *values)
     return 0;
 }
 
+/* An attempt without an answer never settles. */
+static uint32_t revise_needs(const double *values)
+{
+    return values[OPT_SETTLE] > 0 ? NEED_ANSWER : 0;
+}
+
 static uint32_t revise_memory(const double *values)
 {
     return (uint32_t)values[OPT_MEMORY];
@@ -166,6 +172,7 @@ const struct strategy strategy_revise = {
     .help = "n attempts in turns: each turn revises the best attempt so far",
     .version = 1,
     .needs = NEED_TURNS,
+    .needs_by = revise_needs,
     .min_n = 1,
     .options = options,
     .trees = revise_trees,

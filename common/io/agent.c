@@ -676,8 +676,10 @@ static int join_turns(struct held *held, const struct msg_task *task)
 static int join_cue(struct agent *agent, struct held *held, const struct msg_task *task)
 {
     struct job *job = &held->job;
-    if (task->cue >= CUES || held->verify || agent->options.cue == NULL)
+    if (held->verify || agent->options.cue == NULL)
         return ERR_CORRUPT;
+    if (task->cue >= CUES)
+        return ERR_VERSION;
     job->cue = (enum cue)task->cue;
     bool turn = job->cue == CUE_REVISE;
     int rc = turn ? join_turns(held, task) : read_path(task->path, &held->text, &held->answer);
@@ -773,6 +775,19 @@ static void on_attachment(struct agent *agent, const struct msg_attachment *msg)
     }
 }
 
+/* Why a task cannot even begin. */
+static const char *why_not(int rc)
+{
+    switch (rc) {
+    case ERR_LIMIT:
+        return "the texts that belong to it are longer than the limit (see `drover help limits`)";
+    case ERR_VERSION:
+        return "it has a cue or an end that this agent does not know: run the broker's release of drover";
+    default:
+        return "the text that the broker sent is damaged";
+    }
+}
+
 static void on_task(struct agent *agent, const struct msg_task *task)
 {
     struct held *held;
@@ -787,7 +802,7 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     if (task->group == GROUP_NONE && task->cue == CUE_NONE)
         rc = read_path(task->path, &held->text, &held->answer);
     if (task->step >= EXTENTS)
-        rc = ERR_CORRUPT;
+        rc = ERR_VERSION;
     held->job = (struct job){
         .lease = task->lease,
         .seed = task->seed,
@@ -813,9 +828,7 @@ static void on_task(struct agent *agent, const struct msg_task *task)
     held->job.began_ms = clock_ms();
     if (held->spec == NULL || rc != 0) {
         hand_over(agent, held, held->spec == NULL ? MSG_refused : MSG_failed,
-                  held->spec == NULL ? "its model or verifier is unknown to this agent"
-                  : rc == ERR_LIMIT  ? "the texts to compare are longer than the limit (see `drover help limits`)"
-                                     : "the text that the broker sent is damaged");
+                  held->spec == NULL ? "its model or verifier is unknown to this agent" : why_not(rc));
         return;
     }
     held->job.spec = buf_slice(&held->spec->json);
