@@ -65,6 +65,36 @@ static void an_easy_prompt_costs_its_pilot(void **state)
     stage_clear(&s);
 }
 
+/* The pilot's verdict is charged once, too; that of another verifier is the bin's own. */
+static void a_verdict_is_charged_once(void **state)
+{
+    (void)state;
+    for (uint32_t own = 0; own < 2; own++) {
+        struct stage_sweep sweep = {"s", 1, NO_ID, .arms = AGREEING(4)};
+        for (int i = 0; i < 3; i++) {
+            sweep.arms[i].verifier = i == 2 ? own : 1;
+            sweep.arms[i].by = BY_PASSES;
+        }
+        struct stage s = stage_new(&sweep);
+        serves(&s, WORKER, 1, 8);
+        joins(&s, JUDGE, 8);
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        stage_step(&s, (struct event){RESULT(WORKER, 1, 5)});
+        stage_step(&s, (struct event){RESULT(WORKER, 2, 5)});
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        stage_step(&s, (struct event){VERDICT(JUDGE, 3, OUTCOME_PASS, 1)});
+        stage_step(&s, (struct event){VERDICT(JUDGE, 4, OUTCOME_PASS, 1)});
+        stage_step(&s, (struct event){.type = EVENT_DISPATCH});
+        for (uint64_t lease = 5; own == 0 && lease < 7; lease++)
+            stage_step(&s, (struct event){VERDICT(JUDGE, lease, OUTCOME_PASS, 1)});
+        assert_int_equal(core_cell(s.core, 2, 0).decided, DECIDED_CAP);
+        assert_int_equal(core_arm(s.core, 0).verdicts, 2);
+        assert_int_equal(core_arm(s.core, 2).verdicts, own == 1 ? 0 : 2);
+        assert_int_equal(core_arm(s.core, 2).charged.rollouts, 0);
+        stage_clear(&s);
+    }
+}
+
 /* Nobody but the pilot opens before it decided, whatever agents are idle; each prompt by itself. */
 static void bins_wait_for_their_pilot(void **state)
 {
@@ -284,6 +314,7 @@ int main(void)
         cmocka_unit_test(existing_rollouts_are_binned), cmocka_unit_test(a_prior_needs_no_pilot),
         cmocka_unit_test(tables_do_not_change),         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(damaged_facts_are_found),      cmocka_unit_test(a_name_is_of_one_arm),
+        cmocka_unit_test(a_verdict_is_charged_once),
     };
     return cmocka_run_group_tests_name("bin_arms", tests, NULL, NULL);
 }
