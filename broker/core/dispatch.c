@@ -39,13 +39,17 @@ static void ref_add(struct update *update, struct ref ref)
     update->refs[update->refs_len++] = ref;
 }
 
-/* The node and those above it, `most` of them at most. */
+/* The node and those above it, `most` of them at most: from the one above all to the node. */
 static void path_add(struct update *update, const struct tree *tree, uint32_t node, uint32_t most)
 {
-    if (node == NO_ORDINAL || most == 0)
-        return;
-    path_add(update, tree, tree->views[node].parent, most - 1);
-    ref_add(update, tree->nodes[node].ref);
+    size_t first = update->refs_len;
+    for (; node != NO_ORDINAL && most > 0; node = tree->views[node].parent, most--)
+        ref_add(update, tree->nodes[node].ref);
+    for (size_t i = first, k = update->refs_len; i + 1 < k; i++) {
+        struct ref above = update->refs[--k];
+        update->refs[k] = update->refs[i];
+        update->refs[i] = above;
+    }
 }
 
 /* Identity of what is generated or judged, the same in every run of the sweep. */
