@@ -499,11 +499,16 @@ static bool cell_check(struct core *core, struct arm *arm, uint32_t prompt)
     return why != DECIDED_NOT;
 }
 
+/* Takes what is delivered as soon as it is there. */
+static bool folds_at_once(const struct core *core, const struct arm *arm)
+{
+    return !arm->strict && arm->trees == 0 && core->sweeps[arm->sweep].state != SWEEP_REPLACED;
+}
+
 void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
 {
     struct cell *cell = &arm->cells[prompt];
-    if (arm->strict || arm->trees > 0 || cell->decided != DECIDED_NOT ||
-        core->sweeps[arm->sweep].state == SWEEP_REPLACED)
+    if (!folds_at_once(core, arm) || cell->decided != DECIDED_NOT)
         return;
     uint32_t from = cell->delivered;
     bool decided = false;
@@ -528,7 +533,7 @@ void cell_advance(struct core *core, struct arm *arm, uint32_t prompt)
 /* Where a price moves, what was delivered was judged by the one of its time: the stopper is not asked about it again. */
 void cell_refold(struct core *core, struct arm *arm, uint32_t prompt)
 {
-    if (arm->strict || !stopper_reprices(arm->stopper, arm->options[2]))
+    if (!folds_at_once(core, arm) || !stopper_reprices(arm->stopper, arm->options[2]))
         return;
     const struct cell *cell = &arm->cells[prompt];
     uint32_t from = cell->delivered;

@@ -245,27 +245,32 @@ static void strict_prices_are_those_of_any_fleet(void **state)
     play_clear(&one);
 }
 
-/* Killed after so many answers, again and again; each life begins with what the facts say. */
+/* Begins with what the facts say; the fleet is gone. */
+static void restart(struct play *play, const struct world *w)
+{
+    struct play next = {
+        .core = core_new(&(struct core_options){.lease_ms = 1000}), .now_ms = 1000, .answer = play->answer};
+    struct fact fact;
+    for (size_t at = 0; at < play->facts.len;) {
+        assert_int_equal(fact_get(buf_slice(&play->facts), &at, &fact), 0);
+        assert_int_equal(core_apply(next.core, &fact), 0);
+    }
+    buf_put(&next.facts, play->facts.data, play->facts.len);
+    core_start(next.core, next.now_ms, true, &next.update);
+    play_commit(&next);
+    assert_true(core_arm(next.core, 0).price == core_arm(play->core, 0).price);
+    assert_int_equal(core_arm(next.core, 0).charged.rollouts, core_arm(play->core, 0).charged.rollouts);
+    play_clear(play);
+    *play = next;
+    greet(play, w);
+}
+
+/* Killed after so many answers, again and again. */
 static struct play killed_after(const struct world *w, uint32_t answers)
 {
     struct play play = begin(w);
-    for (play.left = answers; play_tasks(&play) && play.left == 0; play.left = answers) {
-        struct play next = {
-            .core = core_new(&(struct core_options){.lease_ms = 1000}), .now_ms = 1000, .answer = play.answer};
-        struct fact fact;
-        for (size_t at = 0; at < play.facts.len;) {
-            assert_int_equal(fact_get(buf_slice(&play.facts), &at, &fact), 0);
-            assert_int_equal(core_apply(next.core, &fact), 0);
-        }
-        buf_put(&next.facts, play.facts.data, play.facts.len);
-        core_start(next.core, next.now_ms, true, &next.update);
-        play_commit(&next);
-        assert_true(core_arm(next.core, 0).price == core_arm(play.core, 0).price);
-        assert_int_equal(core_arm(next.core, 0).charged.rollouts, core_arm(play.core, 0).charged.rollouts);
-        play_clear(&play);
-        play = next;
-        greet(&play, w);
-    }
+    for (play.left = answers; play_tasks(&play) && play.left == 0; play.left = answers)
+        restart(&play, w);
     assert_int_equal(core_sweep(play.core, 0).state, SWEEP_DONE);
     return play;
 }
@@ -370,6 +375,27 @@ static void a_larger_n_begins_a_period(void **state)
     }
 }
 
+/* A sweep that was replaced before it got anything folds nothing of what comes, before a restart and after it. */
+static void a_replaced_sweep_is_charged_nothing(void **state)
+{
+    (void)state;
+    struct world w = rough;
+    w.strict = false;
+    struct play play = begin(&w);
+    play.left = 0;
+    play_tasks(&play); /* asks for rollouts and gets none */
+    restart(&play, &w);
+    w.price = 1e-3;
+    define(&play, &w);
+    play.left = UINT32_MAX;
+    play_tasks(&play);
+    assert_int_equal(core_sweep(play.core, 0).state, SWEEP_REPLACED);
+    assert_int_equal(core_sweep(play.core, 1).state, SWEEP_DONE);
+    restart(&play, &w);
+    assert_int_equal(core_arm(play.core, 0).charged.rollouts, 0);
+    play_clear(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +406,7 @@ int main(void)
         cmocka_unit_test(arrival_audits_through_kills),
         cmocka_unit_test(a_larger_budget_lowers_it),
         cmocka_unit_test(a_larger_n_begins_a_period),
+        cmocka_unit_test(a_replaced_sweep_is_charged_nothing),
     };
     return cmocka_run_group_tests_name("price", tests, NULL, NULL);
 }
