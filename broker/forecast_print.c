@@ -193,9 +193,10 @@ static void doubts_text(const struct forecast *f, struct buf *out)
         buf_printf(out, "  %u of %u worlds alone would choose the same", f->candidates[f->best].chosen,
                    f->options.worlds);
     else if (len > 0)
-        buf_printf(out, "  of %u worlds alone", f->options.worlds);
+        buf_printf(out, "  of %u worlds some alone would choose", f->options.worlds);
+    const char *first = f->best != NO_CANDIDATE ? "; else" : "";
     for (uint32_t i = 0; i < len && i < SHOWN; i++)
-        buf_printf(out, "%s %s %u", i == 0 ? "; else" : ",", f->candidates[order[i]].arm->name,
+        buf_printf(out, "%s %s %u", i == 0 ? first : ",", f->candidates[order[i]].arm->name,
                    f->candidates[order[i]].chosen);
     if (f->best != NO_CANDIDATE || len > 0)
         buf_puts(out, "\n");
@@ -236,7 +237,7 @@ static void split_text(const struct forecast *f, uint32_t v, struct buf *out)
         buf_printf(
             out,
             "  arms: [{name: split, verifier: %s, allocate: {solve-verify: {budget: [8, 16, 32, 64], lambda: %.4g, "
-            "scale: %.4g, crossover: %.0f}}}]\n",
+            "scale: %.4g, crossover: %.0f}}}]  # for a verifier of kind judge\n",
             verifier->name, split->law.price, split->law.scale, split->crossover);
 }
 

@@ -155,6 +155,31 @@ static int read_report_at(struct sweep_reader *reader, const struct conf_node *n
     return 0;
 }
 
+/* The next n that the strategy can divide, else the last one before; 0: none. */
+static uint32_t tree_n_near(const struct sweep_arm *arm)
+{
+    const struct strategy *strategy = arm->strategy.policy;
+    for (uint32_t n = arm->n + 1; n <= LIMIT_TREE_N; n++)
+        if (strategy->trees(n, arm->strategy.options) > 0)
+            return n;
+    for (uint32_t n = arm->n - 1; n > 0; n--)
+        if (strategy->trees(n, arm->strategy.options) > 0)
+            return n;
+    return 0;
+}
+
+static int tree_n_error(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
+{
+    uint32_t near = tree_n_near(arm);
+    if (near == 0)
+        return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                          "arm '%s': '%s' needs more than %d rollouts per prompt for what its options say; lower them",
+                          arm->name, arm->strategy.policy->name, LIMIT_TREE_N);
+    return conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
+                      "arm '%s': '%s' cannot divide n = %u as its options say; take another n, such as %u", arm->name,
+                      arm->strategy.policy->name, arm->n, near);
+}
+
 static int check_tree_n(struct sweep_reader *reader, struct conf_mark mark, const struct sweep_arm *arm)
 {
     const struct strategy *strategy = arm->strategy.policy;
@@ -164,9 +189,7 @@ static int check_tree_n(struct sweep_reader *reader, struct conf_mark mark, cons
                           strategy->name, LIMIT_TREE_N);
     int rc = sweep_needs(reader, mark, arm);
     if (rc == 0 && strategy->trees(arm->n, arm->strategy.options) == 0)
-        rc = conf_error(&reader->conf, mark, reader->error, ERR_RANGE,
-                        "arm '%s': '%s' cannot divide n = %u as its options say; take another n", arm->name,
-                        strategy->name, arm->n);
+        rc = tree_n_error(reader, mark, arm);
     return rc;
 }
 

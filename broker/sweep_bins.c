@@ -109,6 +109,11 @@ static int read_pilot(struct table *table, sweep_arm_reader *read, void *arg)
     const struct conf_node *models = conf_get(table->arm, "models");
     struct conf_node *pilot = arm_like(table, table->arm, "pilot");
     char n[16];
+    if (table->by != BY_AGREEMENT && conf_get(table->arm, "verifier") == NULL)
+        return conf_error(conf, table->arm->mark, table->reader->error, ERR_REFUSED,
+                          "arm '%s': a verifier judges the pilot of its bins; add `verifier: NAME`, or tell bins by "
+                          "`by: agreement`",
+                          table->name);
     if (models != NULL)
         return conf_error(conf, models->key_mark, table->reader->error, ERR_REFUSED,
                           "arm '%s': its pilot samples one model: name that with 'model', and others in the table",

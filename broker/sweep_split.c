@@ -236,7 +236,7 @@ static int split_arm(struct splitting *s)
     static const char *const no_keys[] = {"n", "report_at", "models", NULL};
     struct sweep_reader *reader = s->reader;
     struct conf_value v[SPLIT_KEYS] = {{0}};
-    const struct conf_form form = {.what = "solve-verify", .keys = sweep_split_keys, .values = v};
+    const struct conf_form form = {.what = "policy 'solve-verify'", .keys = sweep_split_keys, .values = v};
     const struct conf_node *name = conf_get(s->arm, "name");
     int rc = conf_read(&reader->conf, s->options, &form, reader->error);
     if (rc == 0 && (name == NULL || name->kind != CONF_KIND_SCALAR))
@@ -269,7 +269,10 @@ int sweep_splits(struct sweep_reader *reader)
         next = node->next;
         node->next = NULL;
         s.verifiers = child(reader->conf.root, "verifiers");
-        if (s.options == NULL)
+        if (s.options == NULL && is(node, "allocate", "solve-verify"))
+            rc = conf_error(&reader->conf, conf_get(node, "allocate")->mark, reader->error, ERR_SYNTAX,
+                            "'solve-verify' needs its budget, like {solve-verify: {budget: [8, 16]}}");
+        else if (s.options == NULL)
             conf_append(arms, node);
         else
             rc = split_arm(&s);

@@ -677,7 +677,7 @@ static void wrong_bins(void **state)
          "s.yaml:5:83: arm 'b': with `by: prior` all bins have one model and one verifier, since the prior counts what that "
          "verifier passed of that model"},
         {HEAD "arms: [{name: b, n: 4, strategy: {bins: {table: [{up_to: 0.5}, {}]}}}]",
-         "s.yaml:4:8: arm 'b.pilot': 'best' needs a verifier; add `verifier: NAME`"},
+         "s.yaml:4:8: arm 'b': a verifier judges the pilot of its bins; add `verifier: NAME`, or tell bins by `by: agreement`"},
         {HEAD
          "arms: [{name: b, n: 4, strategy: {bins: {by: agreement, table: [{up_to: 0.5}, {}]}}}, {name: b.1, n: 1}]",
          "s.yaml:4:94: two arms are named 'b.1', the other one on line 4; names must differ"},
@@ -753,7 +753,21 @@ static void wrong_needs(void **state)
          "s.yaml:5:39: arm 'a': report_at 4 is more than n = 2"},
         {HEAD "verifiers: [{name: v, kind: exact}]\n"
               "arms: [{name: a, n: 5, strategy: {dvts: {width: 4}}, verifier: v}]",
-         "s.yaml:5:21: arm 'a': 'dvts' cannot divide n = 5 as its options say; take another n"},
+         "s.yaml:5:21: arm 'a': 'dvts' cannot divide n = 5 as its options say; take another n, such as "
+         "8"},
+        {HEAD "verifiers: [{name: v, kind: exact}]\n"
+              "arms: [{name: a, n: 4, strategy: {revise: {turns: 256, width: 64}}}]",
+         "s.yaml:5:21: arm 'a': 'revise' needs more than 1024 rollouts per prompt for what its options say; lower "
+         "them"},
+        {HEAD "verifiers: [{name: v, kind: exact}, {name: j, kind: noisy, verifier: v}]\n"
+              "arms: [{name: a, verifier: j, allocate: {solve-verify: {budget: 16}}}]",
+         "s.yaml:5:28: 'solve-verify' asks its verifier several times about a rollout, which 'j' cannot be: name one "
+         "of kind judge, with mode votes or points"},
+        {HEAD "arms: [{name: a, allocate: solve-verify}]",
+         "s.yaml:4:28: 'solve-verify' needs its budget, like {solve-verify: {budget: [8, 16]}}"},
+        {HEAD "arms: [{name: a, allocate: {solve-verify: {}}}]",
+         "s.yaml:4:43: the policy 'solve-verify' needs 'budget': of a prompt, in rollouts; a list makes an arm of "
+         "each: NAME.8, NAME.16"},
     };
     refuse_all(rows, sizeof rows / sizeof rows[0]);
 }
