@@ -285,6 +285,11 @@ const struct core *server_core(const struct server *server)
     return server->core;
 }
 
+void server_prefer(struct server *server, uint32_t sweep)
+{
+    core_prefer(server->core, sweep);
+}
+
 struct journal *server_journal(struct server *server)
 {
     return server->journal;

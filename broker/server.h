@@ -69,6 +69,8 @@ void server_agent_gone(struct server *server, uint64_t agent); /* it is known de
 void server_drain_agents(struct server *server);
 
 const struct core *server_core(const struct server *server);
+/* From now on agents get tasks of this sweep first: see core_prefer. */
+void server_prefer(struct server *server, uint32_t sweep);
 struct journal *server_journal(struct server *server);
 const char *server_address(const struct server *server); /* where agents connect */
 const char *server_clients(const struct server *server); /* where clients connect; not with own_fleet */

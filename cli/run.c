@@ -466,7 +466,11 @@ static int open_run(struct run *run, struct error *error)
         short_slice(); /* the workers beside it are busy on every core */
     if (rc == 0)
         rc = server_new(&(struct server_options){.conf = &run->conf, .own_fleet = true}, &run->server, error);
-    return rc == 0 ? run->args.begin(run->server, run->args.arg, &run->sweep, error) : rc;
+    if (rc == 0)
+        rc = run->args.begin(run->server, run->args.arg, &run->sweep, error);
+    if (rc == 0) /* an unfinished sweep of the folder, whose server is gone, say, does not hold this one up */
+        server_prefer(run->server, run->sweep);
+    return rc;
 }
 
 static void close_run(struct run *run)

@@ -229,6 +229,10 @@ void core_start(struct core *core, int64_t now_ms, bool fleet_died, struct updat
 
 void core_step(struct core *core, const struct event *event, struct update *update);
 
+/* Agents get tasks of this sweep first; others in turn what is left. They are not left out: this sweep may wait for a
+ * rollout that another one has asked for. */
+void core_prefer(struct core *core, uint32_t sweep);
+
 /* Derives what facts do not say, without an epoch: for reports on a journal that nobody runs. */
 void core_settle(struct core *core);
 

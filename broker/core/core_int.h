@@ -336,6 +336,8 @@ struct core {
     bool left;                          /* volatile: so was a prompt, for its home */
     const struct agent *reserved;       /* volatile: is being run empty for a suspect task */
     uint32_t turn;                      /* volatile: sweep that is served first next */
+    bool preferring;                    /* volatile: core_prefer was called, with */
+    uint32_t preferred;                 /* volatile: this sweep */
     int64_t now_ms, unix_s, started_ms; /* volatile: of the event at hand */
     bool orphans_done;                  /* volatile: every lease of an earlier epoch was adopted or lost */
     struct update *update;              /* volatile: of the event at hand */

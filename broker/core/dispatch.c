@@ -469,19 +469,32 @@ static bool past_deadline(const struct core *core, const struct sweep *sweep)
     return sweep->deadline_s > 0 && (uint64_t)core->unix_s >= sweep->started_s + sweep->deadline_s;
 }
 
+static bool serve_sweep(struct core *core, struct sweep *sweep, struct agent *agent)
+{
+    if (sweep->state != SWEEP_RUNNING || (past_deadline(core, sweep) && !agent->verifier))
+        return false;
+    return agent->verifier ? sweep_verify(core, sweep, agent) : sweep_generate(core, sweep, agent);
+}
+
 /* One task for this agent. */
 static bool serve(struct core *core, struct agent *agent)
 {
+    if (core->preferring && serve_sweep(core, &core->sweeps[core->preferred], agent))
+        return true;
     for (uint32_t i = 0; i < core->sweeps_len; i++) {
         struct sweep *sweep = &core->sweeps[(core->turn + i) % core->sweeps_len];
-        if (sweep->state != SWEEP_RUNNING || (past_deadline(core, sweep) && !agent->verifier))
-            continue;
-        if (agent->verifier ? sweep_verify(core, sweep, agent) : sweep_generate(core, sweep, agent)) {
+        if (serve_sweep(core, sweep, agent)) {
             core->turn = (sweep->id + 1) % core->sweeps_len;
             return true;
         }
     }
     return false;
+}
+
+void core_prefer(struct core *core, uint32_t sweep)
+{
+    core->preferring = true;
+    core->preferred = sweep;
 }
 
 /* What an arm wants and the pool has already needs no agent. */
