@@ -28,6 +28,7 @@ struct forecast_options {
     uint32_t prompts; /* new prompts of the pilot's kind; 0: for the pilot's own */
     uint32_t worlds;
     uint64_t seed;
+    const char *right_by;                /* verifier whose passes are the pilot's right rollouts; "": as recorded */
     const char *truth;                   /* verifier that knows, if arms may ask it; NULL: they may not */
     double judgement;                    /* price of a judgement, in rollouts */
     double price_in, price_out;          /* of a million tokens */

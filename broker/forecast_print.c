@@ -65,8 +65,11 @@ static void pilot_text(const struct forecast *f, struct buf *out)
         rollouts += prompt->n;
     }
     double prompts = f->pilot->len;
-    buf_printf(out, "pilot: %llu rollouts of %u prompts; all right %.3f, some %.3f, none %.3f\n",
-               (unsigned long long)rollouts, f->pilot->len, (double)all / prompts, 1 - (double)(all + none) / prompts,
+    const char *by = f->options.right_by;
+    buf_printf(out, "pilot: %llu rollouts of %u prompts; ", (unsigned long long)rollouts, f->pilot->len);
+    if (by[0] != '\0')
+        buf_printf(out, "by '%s', ", by);
+    buf_printf(out, "all right %.3f, some %.3f, none %.3f\n", (double)all / prompts, 1 - (double)(all + none) / prompts,
                (double)none / prompts);
     buf_printf(out, "laws: success rates Beta(%.3f, %.3f)", f->fit.law.alpha, f->fit.law.beta);
     if (f->fit.law.zero > 0)
@@ -307,6 +310,7 @@ static void put_pilot(const struct forecast *f, struct buf *json)
 {
     json_key(json, "pilot");
     json_begin(json, '{');
+    put_str(json, "right_by", f->options.right_by[0] != '\0' ? f->options.right_by : NULL);
     put_u64(json, "prompts", f->pilot->len);
     put_f64(json, "rollouts_per_prompt", f->fit.mean);
     put_f64(json, "alpha", f->fit.law.alpha);

@@ -163,6 +163,10 @@ static int read_edge(const struct table *table, const struct conf_node *node, st
         return conf_error(&reader->conf, up_to->key_mark, reader->error, ERR_REFUSED,
                           "arm '%s': the last bin has all that is above the others, and no 'up_to'", table->name);
     int rc = conf_read_value(&reader->conf, up_to, &up_to_key, &value, reader->error);
+    if (rc == 0 && table->by != BY_SCORE && !(value.number >= 0 && value.number <= 1))
+        rc = conf_error(&reader->conf, up_to->mark, reader->error, ERR_RANGE,
+                        "arm '%s': 'up_to' is %g, but without `by: score` bins go by a share, from 0 to 1", table->name,
+                        value.number);
     if (rc == 0 && !(value.number > bin->above))
         rc = conf_error(&reader->conf, up_to->mark, reader->error, ERR_RANGE,
                         "arm '%s': 'up_to' must rise from bin to bin, but %g stands behind %g", table->name,

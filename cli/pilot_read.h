@@ -35,7 +35,7 @@ enum { PILOT_KEYS = 2000, PILOT_TRUTH, PILOT_MODEL, PILOT_ROLLOUTS };
         0,                                                                                             \
         "verifier that says what is right (default: the sweep's truth, or the only one)",              \
         0},                                                                                            \
-        {"model", PILOT_MODEL, "NAME", 0, "whose rollouts count, where there are several models'", 0}, \
+        {"model", PILOT_MODEL, "NAME", 0, "whose rollouts count, where there are several models", 0}, \
     {                                                                                                  \
         "rollouts", PILOT_ROLLOUTS, "K", 0, "look at the first K rollouts of each prompt only", 0      \
     }

@@ -233,6 +233,7 @@ static int print_forecast(const struct forecast *forecast, bool json, struct err
 static int complete(struct plan_args *args, const struct pilot_read *read, struct error *error)
 {
     struct forecast_options *o = &args->options;
+    o->right_by = read->truth;
     if (args->checkable)
         o->truth = read->truth[0] != '\0' ? read->truth : "truth";
     o->price_in = isnan(o->price_in) ? read->price_in : o->price_in;

@@ -265,6 +265,12 @@ static int fit_arms(const struct fit_args *args, const struct core *core, struct
             error, ERR_NOT_FOUND,
             "of %u prompts of sweep '%s' both the pilot and every arm's outcome are known, which is too few",
             fit.prompts, args->from);
+    if (fit.seen.tokens > request.budget)
+        return error_set(
+            error, ERR_REFUSED,
+            "with %g tokens a prompt no arm of sweep '%s' can follow a pilot of %u: the cheapest take %.0f "
+            "with it, so --budget %.0f or more",
+            request.budget, args->from, request.pilot, fit.seen.tokens, ceil(fit.seen.tokens));
     struct buf out = {0};
     (args->reading.json ? fit_strategies_json : fit_strategies_text)(core, &fit, &request, &out);
     rc = put_stdout(buf_slice(&out), error);

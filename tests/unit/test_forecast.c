@@ -122,8 +122,14 @@ static void draws_follow_the_posterior(void **state)
 
 static struct forecast_options wishes(double target, double budget)
 {
-    return (struct forecast_options){
-        .target = target, .budget = budget, .worlds = 12, .seed = 3, .judgement = 1, .price_in = 1, .price_out = 2};
+    return (struct forecast_options){.right_by = "truth",
+                                     .target = target,
+                                     .budget = budget,
+                                     .worlds = 12,
+                                     .seed = 3,
+                                     .judgement = 1,
+                                     .price_in = 1,
+                                     .price_out = 2};
 }
 
 static const struct forecast_candidate *candidate(const struct forecast *forecast, const char *name)

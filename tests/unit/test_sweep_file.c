@@ -659,6 +659,8 @@ static void wrong_bins(void **state)
          "s.yaml:4:85: arm 'b': bin 1 needs 'up_to', its largest value; only the last has none"},
         {BINS_OF("{table: [{up_to: 0.5}, {up_to: 1}]}"),
          "s.yaml:4:100: arm 'b': the last bin has all that is above the others, and no 'up_to'"},
+        {BINS_OF("{table: [{up_to: 1.5}, {}]}"),
+         "s.yaml:4:93: arm 'b': 'up_to' is 1.5, but without `by: score` bins go by a share, from 0 to 1"},
         {BINS_OF("{table: [{up_to: 0.5}, {up_to: 0.5}, {}]}"),
          "s.yaml:4:107: arm 'b': 'up_to' must rise from bin to bin, but 0.5 stands behind 0.5"},
         {BINS_OF("{table: [{up_to: 0.5, budget: {tokens: 5}}, {}]}"),
