@@ -27,17 +27,17 @@ int pilot_read(const struct pilot_request *request, struct pilot_read *read, str
 
 enum { PILOT_KEYS = 2000, PILOT_TRUTH, PILOT_MODEL, PILOT_ROLLOUTS };
 
-#define PILOT_OPTIONS                                                                                  \
-    {                                                                                                  \
-        "truth",                                                                                       \
-        PILOT_TRUTH,                                                                                   \
-        "NAME",                                                                                        \
-        0,                                                                                             \
-        "verifier that says what is right (default: the sweep's truth, or the only one)",              \
-        0},                                                                                            \
+#define PILOT_OPTIONS                                                                                 \
+    {                                                                                                 \
+        "truth",                                                                                      \
+        PILOT_TRUTH,                                                                                  \
+        "NAME",                                                                                       \
+        0,                                                                                            \
+        "verifier that says what is right (default: the sweep's truth, or the only one)",             \
+        0},                                                                                           \
         {"model", PILOT_MODEL, "NAME", 0, "whose rollouts count, where there are several models", 0}, \
-    {                                                                                                  \
-        "rollouts", PILOT_ROLLOUTS, "K", 0, "look at the first K rollouts of each prompt only", 0      \
+    {                                                                                                 \
+        "rollouts", PILOT_ROLLOUTS, "K", 0, "look at the first K rollouts of each prompt only", 0     \
     }
 
 /* Takes one of these options, and readies reading_children; false: it is another one. */
