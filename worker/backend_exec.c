@@ -96,12 +96,14 @@ static int cue_write(const struct job *job, struct buf *out, struct error *error
     int rc = cue_think_end(job->spec, &end);
     if (rc == 0 && end.len == 0)
         rc = ERR_NOT_FOUND;
-    if (rc != 0)
-        return error_set(error, rc, "thinking is asked for, and the model does not say its `think_end`");
-    json_key(out, "think_end");
-    json_text(out, buf_slice(&end));
+    if (rc == 0) {
+        json_key(out, "think_end");
+        json_text(out, buf_slice(&end));
+    } else {
+        error_set(error, rc, "thinking is asked for, and the model does not say its `think_end`");
+    }
     buf_clear(&end);
-    return 0;
+    return rc;
 }
 
 static int question_write(struct state *state, const struct job *job, struct error *error)
