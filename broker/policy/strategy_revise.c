@@ -169,7 +169,7 @@ static void revise_plan(const struct tree_view *view, struct plan *plan)
 
 const struct strategy strategy_revise = {
     .name = "revise",
-    .help = "n attempts in turns: each turn revises the best attempt so far",
+    .help = "n attempts in turns: each turn revises one of before",
     .version = 1,
     .needs = NEED_TURNS,
     .needs_by = revise_needs,
